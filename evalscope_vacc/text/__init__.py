@@ -1,0 +1,1 @@
+"""Pure rules: (task, side, text) to the exact string that is sent."""
