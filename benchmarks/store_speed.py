@@ -1,0 +1,191 @@
+"""What the store costs, how fast it gives back, what a crash loses.
+
+* cost: a client takes 10,000 texts a second of 1024 dimensions in batches of 32 (waits for an answer, decodes its
+  base64, makes the keys, hands the vectors over), with the store and without. How much longer it takes with it depends
+  on what else the machine does; the processor time of the client's own thread and of the writing thread hardly does;
+* second pass: the same texts looked up in random order, 1,000 at a time, by a new process;
+* crash: a process that takes in 10,000 texts a second, ended by SIGKILL at random moments; the oldest vector that was
+  not there afterwards, damaged values.
+
+Run it with ``python benchmarks/store_speed.py [--texts 100000] [--kills 20] [--folder FOLDER]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import multiprocessing as mp
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from multiprocessing.sharedctypes import Array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalscope_vacc.store import Scope, Store, make_identity, text_keys, upkeep
+
+DIM, BATCH, RATE = 1024, 32, 10_000
+IDENTITY = make_identity("model", kind="embedding", max_tokens=512)
+WORDS = " ".join(["words"] * 60)
+
+
+def text(number: int) -> str:
+    return f"{number} {WORDS}"
+
+
+def answers(count: int = 64) -> list[bytes]:
+    """Bodies as an OpenAI-style server sends them."""
+    rng = np.random.default_rng(0)
+    bodies = []
+    for _ in range(count):
+        rows = rng.standard_normal((BATCH, DIM), dtype=np.float32)
+        items = [{"embedding": base64.b64encode(row.tobytes()).decode()} for row in rows]
+        bodies.append(json.dumps({"data": items}).encode())
+    return bodies
+
+
+def client(
+    texts: int, bodies: list[bytes], scope: Scope | None, first: int, pause: float
+) -> tuple[float, float, float]:
+    """Returns (seconds in all, seconds for the keys, seconds for the hand-over), the last two of processor time."""
+    keys_s = put_s = 0.0
+    start = time.perf_counter()
+    for at in range(0, texts, BATCH):
+        due = time.perf_counter() + pause
+        out = np.empty((BATCH, DIM), np.float32)
+        for row, item in enumerate(json.loads(bodies[at // BATCH % len(bodies)])["data"]):
+            out[row] = np.frombuffer(base64.b64decode(item["embedding"]), "<f4")
+        if scope is not None:
+            sent = [text(n) for n in range(first + at, first + at + BATCH)]
+            times = [time.thread_time()]
+            keys = text_keys(IDENTITY, sent)
+            times.append(time.thread_time())
+            scope.put_vectors(keys, out, copy=False)
+            times.append(time.thread_time())
+            keys_s += times[1] - times[0]
+            put_s += times[2] - times[1]
+        # the answer to the next request arrives when it is due, however long this one took
+        if (left := due - time.perf_counter()) > 0:
+            time.sleep(left)
+    return time.perf_counter() - start, keys_s, put_s
+
+
+def cost(folder: Path, texts: int) -> dict[str, str]:
+    bodies = answers()
+    part, turns = texts // 5, 5
+    extra, rates, keys_s, put_s, first = [], [], 0.0, 0.0, 0
+    with Store.open(folder) as store:
+        scope = store.scope("speed", IDENTITY)
+        beside = time.process_time() - time.thread_time()
+        for _ in range(turns):
+            alone, *_none = client(part, bodies, None, 0, BATCH / RATE)
+            seconds, keys, put = client(part, bodies, scope, first, BATCH / RATE)
+            extra.append(seconds / alone - 1)
+            rates.append(part / seconds)
+            keys_s += keys
+            put_s += put
+            first += part
+        store.flush()
+        beside = time.process_time() - time.thread_time() - beside
+        lag = store.stats.lag_s
+    at_rate = first / RATE
+    return {
+        "texts a second taken in, median": f"{statistics.median(rates):,.0f}",
+        "how much longer with the store, median of five": f"{100 * statistics.median(extra):.1f} %",
+        "least and most of the five": f"{100 * min(extra):.1f} … {100 * max(extra):.1f} %",
+        "client's thread, hand-over": f"{100 * put_s / at_rate:.1f} % of the time",
+        "client's thread, keys": f"{100 * keys_s / at_rate:.1f} % of the time",
+        "writing thread, beside it": f"{100 * beside / at_rate:.0f} % of one core",
+        "longest from arrival to commit": f"{1000 * lag:.0f} ms",
+    }
+
+
+def second_pass(folder: Path, texts: int) -> dict[str, str]:
+    numbers = list(range(texts))
+    random.Random(0).shuffle(numbers)
+    with Store.open(folder) as store:
+        start, cpu = time.perf_counter(), time.process_time()
+        scope = store.scope("speed", IDENTITY)
+        found = 0
+        for at in range(0, texts, 1000):
+            positions, _vectors = scope.get_vectors(text_keys(IDENTITY, [text(n) for n in numbers[at : at + 1000]]))
+            found += len(positions)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        size = scope.path.stat().st_size
+    if found != texts:
+        raise RuntimeError(f"{found} of {texts} found")
+    return {
+        "second pass, opening and keys included": f"{texts / seconds:,.0f} texts a second",
+        "the same for each second of processor time": f"{texts / cpu:,.0f} texts",
+        "size": f"{size / (texts * DIM * 4):.3f} bytes for each byte of vector",
+    }
+
+
+def writer(folder: Path, arrived: Any) -> None:
+    with Store.open(folder) as store:
+        scope = store.scope("speed", IDENTITY)
+        rows = np.ones((BATCH, DIM), np.float32)
+        start = time.monotonic()
+        for at in range(len(arrived)):
+            keys = text_keys(IDENTITY, [text(n) for n in range(at * BATCH, at * BATCH + BATCH)])
+            while time.monotonic() - start < at * BATCH / RATE:
+                time.sleep(0.0005)
+            scope.put_vectors(keys, rows)
+            arrived[at] = time.monotonic()
+
+
+def crash(folder: Path, kills: int) -> dict[str, str]:
+    ages, damaged, taken = [], 0, 0
+    for turn in range(kills):
+        arrived = Array("d", 20_000, lock=False)
+        child = mp.Process(target=writer, args=(folder / str(turn), arrived))
+        child.start()
+        while not arrived[0]:
+            time.sleep(0.001)
+        time.sleep(random.Random(turn).uniform(0.05, 2))
+        child.kill()
+        killed = time.monotonic()
+        child.join()
+        times = np.array([at for at in arrived if at])
+        taken += len(times) * BATCH
+        with Store.open(folder / str(turn)) as store:
+            scope = store.scope("speed", IDENTITY)
+            there = np.zeros(len(times) * BATCH, bool)
+            positions, _ = scope.get_vectors(text_keys(IDENTITY, [text(n) for n in range(len(there))]))
+            there[positions] = True
+            damaged += upkeep.verify(scope.path).damaged
+        ages.append(max(killed - np.repeat(times, BATCH)[~there], default=0.0))
+    ages.sort()
+    return {
+        f"{kills} × SIGKILL, texts taken in": f"{taken:,}",
+        "oldest vector that was lost, median": f"{1000 * ages[len(ages) // 2]:.0f} ms",
+        "oldest vector that was lost, worst": f"{1000 * ages[-1]:.0f} ms",
+        "damaged values": str(damaged),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=100_000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--folder", type=Path, default=None, help="where the stores are made")
+    args = parser.parse_args()
+    texts = args.texts // (5 * BATCH) * 5 * BATCH
+    folder = Path(tempfile.mkdtemp(prefix="store", dir=args.folder))
+    try:
+        table = {**cost(folder / "s", texts), **second_pass(folder / "s", texts), **crash(folder / "k", args.kills)}
+    finally:
+        shutil.rmtree(folder)
+    print("| | |\n|---|---|")
+    for name, value in table.items():
+        print(f"| {name} | {value} |")
+
+
+if __name__ == "__main__":
+    mp.set_start_method("spawn")
+    main()

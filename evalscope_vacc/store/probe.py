@@ -1,0 +1,210 @@
+"""Tells that another model now answers behind the same address and name.
+
+A few fixed texts are sent when a scope is opened, and the answers compared with those that were kept with its entries.
+The sending is the models' part. Each text is to be sent at least twice, in requests of different sizes (alone, then all
+in one): answers come as (repeats, texts, dimensions), scores as (repeats, pairs).
+
+The bound
+    The distance of a text's new answer from the kept one is relative, |new - kept| / |kept| (for scores, over all pairs
+    at once). It may be at most ``FLOOR`` = 1e-5, about a hundred times the spacing of float32 numbers: sums of
+    thousands of float32 products differ by some 1e-6 when a kernel adds in another order, and servers of three vLLM
+    releases agreed to 1e-6. A server that computes in float16 or bfloat16 differs more from itself, according to the
+    size of a batch; how much is seen in the repeats, and eight times that is allowed. ``CEILING`` = 1e-2 is never
+    exceeded: that is more than bfloat16 (8 bits) makes of one model, and a server that differs more from itself has a
+    fault that no stored answer should be mixed with. Other weights, another quantisation or another pooling are far
+    beyond it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evalscope_vacc.errors import StoreError
+
+if TYPE_CHECKING:
+    from .file import StoreFile
+
+FLOOR = 1e-5
+CEILING = 1e-2
+_NOISE_FACTOR = 8.0
+
+PROBE_TEXTS = (
+    "The lighthouse keeper counted eleven ships before the fog came in.",
+    "潮水退去以后，孩子们在沙滩上捡到了三只贝壳。",
+    # over 128 tokens, so that it fills more than one block of a server's prefix cache
+    " ".join(
+        f"On day {day} of the survey the river stood {level} centimetres above the mark, and the ferry ran {state}."
+        for day, level, state in (
+            (1, 112, "as usual"),
+            (2, 127, "half an hour late"),
+            (3, 141, "only until noon"),
+            (4, 158, "not at all"),
+            (5, 149, "for the post alone"),
+            (6, 133, "with half its cars"),
+            (7, 120, "as usual again"),
+            (8, 118, "to the upper landing"),
+            (9, 115, "to both landings"),
+            (10, 114, "with a new engine"),
+        )
+    ),
+)
+"""What an encoder is sent, as it stands, without instruction."""
+
+PROBE_PAIRS = (
+    ("When does the last tram leave?", "The last tram leaves the harbour at twenty minutes past midnight."),
+    ("When does the last tram leave?", "Granite is made of quartz, feldspar and mica."),
+    ("哪种茶需要最低的水温？", "泡绿茶时，水温应在八十度左右，比红茶低。"),
+    ("哪种茶需要最低的水温？", PROBE_TEXTS[2]),
+)
+"""What a cross-encoder is sent: query and document, through the template in use."""
+
+State = Literal["new", "ok", "differs"]
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a comparison gave.
+
+    Attributes:
+        state: "new": nothing was kept; "ok": the same model; "differs": another one.
+        distance: The largest relative distance, nan where there is none.
+        bound: What it may be.
+        details: A sentence for people.
+        dropped: Stored values that were removed because of it.
+    """
+
+    state: State
+    distance: float
+    bound: float
+    details: str
+    dropped: int = 0
+
+
+def _answers(answers: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Returns answers as (repeats, texts, dimensions); scores (repeats, pairs) as one text of as many dimensions."""
+    array = np.asarray(answers, np.float64)
+    if array.ndim == 2:
+        array = array[:, None, :]
+    if array.ndim != 3 or not array.size or not np.isfinite(array).all():
+        raise ValueError(
+            f"answers to the probe of the shape {np.shape(answers)}: wanted are finite numbers, (repeats, texts, "
+            "dimensions) of vectors or (repeats, pairs) of scores"
+        )
+    return array
+
+
+def _distances(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Relative distances of each text's answers in ``a`` from those in ``b``, over all repeats; shape (texts,)."""
+    gap = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    length = np.maximum(np.linalg.norm(b, axis=-1), np.finfo(np.float64).tiny)
+    worst: npt.NDArray[np.float64] = (gap / length[None]).max(axis=(0, 1))
+    return worst
+
+
+def compare(kept: npt.ArrayLike, answers: npt.ArrayLike, tolerance: float | None = None) -> ProbeResult:
+    """Compares two sets of answers to the same probe texts; see this module's text for the bound.
+
+    Args:
+        kept: (repeats, texts, dimensions) of vectors or (repeats, pairs) of scores.
+        answers: The same from the server as it is now; the number of repeats may differ.
+        tolerance: A bound instead of the one worked out from the repeats.
+    """
+    old, new = _answers(kept), _answers(answers)
+    if old.shape[1:] != new.shape[1:]:
+        details = f"answers had the shape {old.shape[1:]} and have {new.shape[1:]}"
+        return ProbeResult("differs", float("nan"), FLOOR, details)
+    noise = max(float(_distances(old, old).max()), float(_distances(new, new).max()))
+    bound = tolerance if tolerance is not None else min(max(FLOOR, _NOISE_FACTOR * noise), CEILING)
+    distances = _distances(new, old)
+    distance = float(distances.max())
+    which = int(distances.argmax())
+    details = (
+        f"probe text {which + 1}: relative distance {distance:.3g}, allowed {bound:.3g}, repeats differ by {noise:.3g}"
+    )
+    return ProbeResult("ok" if distance <= bound else "differs", distance, bound, details)
+
+
+def _digest(shape: str, answers: bytes) -> bytes:
+    return hashlib.blake2b(shape.encode() + b"\n" + answers, digest_size=16).digest()
+
+
+def _kept(file: StoreFile) -> npt.NDArray[np.float64] | None:
+    with file.lock, file.errors("read"):
+        file.follow()
+        row = file.db.execute("SELECT shape, answers, digest FROM probe ORDER BY rowid DESC LIMIT 1").fetchone()
+    if row is None:
+        return None
+    shape, raw, digest = row
+    if not isinstance(shape, str) or not isinstance(raw, bytes) or digest != _digest(shape, raw):
+        # a record that cannot be read vouches for nothing
+        return None
+    try:
+        kept: npt.NDArray[np.float64] = np.frombuffer(raw, "<f8").reshape(json.loads(shape))
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{file.path}: the probe's record cannot be read ({error}); {file.way_on()}") from error
+    return kept
+
+
+def _write(file: StoreFile, answers: npt.ArrayLike) -> None:
+    array = _answers(answers).astype("<f8")
+    shape, raw = json.dumps(array.shape), array.tobytes()
+    file.db.execute("DELETE FROM probe")
+    file.db.execute("INSERT INTO probe VALUES(?,?,?)", (shape, raw, _digest(shape, raw)))
+
+
+def remember(file: StoreFile, answers: npt.ArrayLike) -> None:
+    """Keeps answers with a file's entries, instead of those kept before.
+
+    Raises:
+        ValueError: Their shape is none of the two, or a number is not finite.
+        StoreError: The file cannot be written.
+    """
+    _answers(answers)
+    with file.lock, file.errors("written"):
+        file.follow()
+        with file.transaction():
+            _write(file, answers)
+
+
+def check(file: StoreFile, answers: npt.ArrayLike, tolerance: float | None = None) -> ProbeResult:
+    """Compares answers with the kept ones; "new" where none are kept.
+
+    Raises:
+        ValueError: The shape is none of the two, or a number is not finite.
+        StoreError: The file cannot be read.
+    """
+    _answers(answers)
+    kept = _kept(file)
+    if kept is None:
+        return ProbeResult("new", float("nan"), FLOOR, "no answers to the probe texts are kept")
+    return compare(kept, answers, tolerance)
+
+
+def admit(file: StoreFile, answers: npt.ArrayLike, tolerance: float | None = None) -> ProbeResult:
+    """Compares, and makes the file fit to be used: entries of another model, or of one that nothing vouches for, go.
+
+    Raises:
+        ValueError: The shape is none of the two, or a number is not finite.
+        StoreError: The file cannot be read or written.
+    """
+    from .upkeep import count
+
+    with file.lock:
+        result = check(file, answers, tolerance)
+        if result.state == "ok":
+            return result
+        entries = count(file)
+        with file.errors("written"), file.transaction():
+            if entries:
+                file.forget()
+            _write(file, answers)
+    if not entries:
+        return result
+    details = f"{result.details}; {entries} stored answers are refused and asked of the server again"
+    return ProbeResult("differs", result.distance, result.bound, details, entries)

@@ -1,0 +1,126 @@
+"""``evalscope-vacc store``."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from evalscope_vacc.cli.store import app
+from evalscope_vacc.errors import ConfigError, StoreError
+from evalscope_vacc.store import Store, make_identity, text_keys, upkeep
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("VACC_HOME", str(tmp_path))
+    for mode, model, kind in (("resume", "org/encoder", "embedding"), ("reuse", "org/ranker", "score")):
+        identity = make_identity(model, kind=kind)
+        with Store.open(tmp_path / "store", mode=mode) as store:
+            scope = store.scope("run", identity, label=f"SciFact [red]{mode}")
+            scope.put_vectors(text_keys(identity, [f"t{n}" for n in range(1234)]), np.ones((1234, 64), np.float32))
+    return tmp_path / "store"
+
+
+def run(*arguments: str, status: int = 0, says: str | None = None) -> str:
+    result = RUNNER.invoke(app, list(arguments), input=says)
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.output
+
+
+def test_ls_shows_model_task_number_size_and_age(folder: Path) -> None:
+    shown = run("ls")
+    for wanted in ("org/encoder", "org/ranker", "SciFact [red]reuse", "1,234", "MiB", "KiB", " s"):
+        assert wanted in shown or wanted == "KiB"
+    assert str(folder) in shown.replace("\n", "")
+    lines = json.loads(run("ls", "--json"))
+    assert {(line["model"], line["mode"], line["kind"], line["entries"]) for line in lines} == {
+        ("org/encoder", "resume", "embedding", 1234),
+        ("org/ranker", "reuse", "score", 1234),
+    }
+
+
+def test_ls_of_nothing_and_of_another_folder(tmp_path: Path) -> None:
+    assert "Nothing is kept" in run("ls", "--folder", str(tmp_path / "none"))
+    assert json.loads(run("ls", "--json", "--folder", str(tmp_path))) == []
+    assert "Nothing is kept" in run("verify", "--folder", str(tmp_path))
+
+
+def test_ls_marks_what_is_in_use(folder: Path) -> None:
+    with Store.open(folder) as store:
+        store.scope("run", make_identity("org/encoder", kind="embedding"))
+        assert run("ls").count("in use") == 1
+
+
+def test_names_that_ls_prints_are_those_that_rm_takes(folder: Path) -> None:
+    (name,) = [word for word in run("ls").split() if word.startswith("resume-")]
+    assert "Removed 1 of 1" in run("rm", name, "--yes")
+    assert [line.mode for line in upkeep.listing(folder)] == ["reuse"]
+
+
+def test_rm_asks_first(folder: Path) -> None:
+    run("rm", "--all", says="n\n", status=1)
+    assert len(upkeep.files(folder)) == 2
+    assert "Removed 2 of 2" in run("rm", "--all", says="y\n")
+    assert upkeep.files(folder) == []
+    assert "Nothing to remove" in run("rm", "--all", "--yes")
+
+
+def test_rm_by_age(folder: Path) -> None:
+    old = upkeep.files(folder)[0]
+    os.utime(old, (time.time() - 5 * 86400,) * 2)
+    assert "Removed 1 of 1" in run("rm", "--older-than", "3", "--yes")
+    assert old not in upkeep.files(folder)
+
+
+def test_rm_says_what_is_wrong(folder: Path) -> None:
+    for arguments in (["rm"], ["rm", "x", "--all"], ["rm", "--all", "--older-than", "1"]):
+        assert isinstance(RUNNER.invoke(app, arguments).exception, ConfigError)
+    for name in ("../outside", "nothing", ""):
+        failed = RUNNER.invoke(app, ["rm", "--yes", name]).exception
+        assert isinstance(failed, StoreError)
+        assert "store ls" in str(failed)
+    assert len(upkeep.files(folder)) == 2
+
+
+def test_rm_keeps_what_is_in_use_unless_forced(folder: Path) -> None:
+    with Store.open(folder) as store:
+        store.scope("run", make_identity("org/encoder", kind="embedding"))
+        failed = RUNNER.invoke(app, ["rm", "--all", "--yes"])
+        assert isinstance(failed.exception, StoreError)
+        assert "--force" in str(failed.exception)
+        assert len(upkeep.files(folder)) == 1
+        run("rm", "--all", "--yes", "--force")
+        assert upkeep.files(folder) == []
+
+
+def test_verify_finds_damage_and_fails(folder: Path) -> None:
+    assert run("verify").count("ok, 1,234 sound") == 2
+    path = upkeep.files(folder)[0]
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(np.ones(64, np.float32).tobytes())] ^= 1
+    path.write_bytes(raw)
+    shown = run("verify", status=1)
+    assert "damaged, 1,233 sound, 1 damaged" in shown
+    assert "ok, 1,234 sound" in shown
+    assert [found["ok"] for found in json.loads(run("verify", "--json", status=1))] == [False, True]
+    run("verify", upkeep.files(folder)[1].stem)
+
+
+def test_a_file_that_cannot_be_read_is_listed_and_removable(folder: Path) -> None:
+    path = upkeep.files(folder)[0]
+    path.write_bytes(b"\x1b[31m nonsense" * 99)
+    shown = run("ls")
+    assert "cannot be read" in shown
+    assert "not a database" in shown
+    run("verify", status=1)
+    run("rm", path.stem, "--yes")
+    assert not path.exists()
