@@ -1,0 +1,180 @@
+"""What a run leaves behind so that anybody can see what was sent, to whom, and how it went.
+
+A folder with four small files: ``config.json`` (every value in force, without secrets), ``server.json`` (what the server
+said of itself), ``sent_samples.jsonl`` (the first exact strings per task, split and side) and ``usage.json`` (counts and
+seconds per task). Several models of one run share the folder; each entry names its model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SAMPLES = 3
+
+
+def home() -> Path:
+    """The folder of everything that outlives a run: ``$VACC_HOME``, else the user's cache."""
+    given = os.environ.get("VACC_HOME")
+    if given:
+        return Path(given)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("evalscope-vacc")
+
+
+def new_run_folder() -> Path:
+    """A folder for a run that no host gave one; never in the current folder."""
+    return home() / "runs" / f"{time.strftime('%Y%m%d_%H%M%S')}-{secrets.token_hex(3)}" / "vacc"
+
+
+@dataclass
+class TaskUsage:
+    """Counts of one task on one model.
+
+    Attributes:
+        texts: Texts, or pairs, that the task asked for.
+        unique: Different ones among them; the others were answered from those.
+        stored: How many of the different ones came from the store.
+        cut: How many of the different ones were longer than the limit.
+        tokens: Tokens that the server counted; None where it does not say.
+        requests: Requests answered.
+        retries: Requests that had to be sent again.
+        seconds: Wall-clock seconds inside the model.
+        busy: Share of the network time in which every slot was busy, 0 to 1.
+    """
+
+    model: str
+    task: str
+    split: str
+    subset: str
+    side: str
+    instruction: str = ""
+    texts: int = 0
+    unique: int = 0
+    stored: int = 0
+    cut: int | None = 0
+    tokens: int | None = None
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    busy: float | None = None
+
+    def line(self) -> str:
+        """One line for people."""
+        rate = f"{self.texts / self.seconds:,.0f}/s" if self.seconds > 0 else "-"
+        side = f" {self.side}" if self.side else ""
+        parts = [
+            f"{self.task} [{self.split}/{self.subset}]{side}: {self.texts:,} texts in {self.seconds:.1f} s ({rate})",
+            f"{self.requests:,} requests",
+        ]
+        if self.tokens is not None:
+            parts.append(f"{self.tokens:,} tokens")
+        if self.unique != self.texts:
+            parts.append(f"{self.texts - self.unique:,} repeated")
+        if self.stored:
+            parts.append(f"{self.stored:,} from the store")
+        if self.cut:
+            parts.append(f"{self.cut:,} cut to the limit")
+        if self.cut is None:
+            parts.append("cut texts not counted (no tokenizer)")
+        if self.retries:
+            parts.append(f"{self.retries:,} retries")
+        if self.busy is not None:
+            parts.append(f"all slots busy {self.busy:.0%} of the time")
+        return ", ".join(parts)
+
+
+@dataclass
+class Evidence:
+    """Writes the four files. Every method may be called from any thread, and any number of times."""
+
+    folder: Path
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _seen: dict[tuple[str, ...], int] = field(default_factory=dict, repr=False)
+    _usage: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    def config(self, model: str, values: Mapping[str, Any]) -> None:
+        """Records the values in force for one model."""
+        self._merge("config.json", model, values)
+
+    def server(self, model: str, facts: Mapping[str, Any]) -> None:
+        """Records what a model's server said of itself."""
+        self._merge("server.json", model, facts)
+
+    def samples(
+        self,
+        model: str,
+        task: str,
+        split: str,
+        subset: str,
+        side: str,
+        sent: Sequence[str | tuple[str, str]],
+        tokens: Sequence[int | None] = (),
+    ) -> None:
+        """Adds exact strings (or pairs) to the samples until there are three of this task, split, subset and side."""
+        key = (model, task, split, subset, side)
+        with self._lock:
+            have = self._seen.get(key, 0)
+            lines = []
+            for position, item in enumerate(sent[: SAMPLES - have]):
+                entry: dict[str, Any] = dict(zip(("model", "task", "split", "subset", "side"), key, strict=True))
+                if isinstance(item, str):
+                    entry["text"] = item
+                else:
+                    entry["text_1"], entry["text_2"] = item
+                entry["tokens"] = tokens[position] if position < len(tokens) else None
+                lines.append(json.dumps(entry, ensure_ascii=False))
+            if lines:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with (self.folder / "sent_samples.jsonl").open("a", encoding="utf-8") as file:
+                    file.write("\n".join(lines) + "\n")
+                self._seen[key] = have + len(lines)
+
+    def wants(self, model: str, task: str, split: str, subset: str, side: str) -> bool:
+        """Whether samples of this kind are still missing; making them costs a little."""
+        return self._seen.get((model, task, split, subset, side), 0) < SAMPLES
+
+    def usage(self, counts: TaskUsage) -> None:
+        """Adds counts; calls for the same task, split, subset and side add up."""
+        key = (counts.model, counts.task, counts.split, counts.subset, counts.side)
+        with self._lock:
+            before = self._usage.get(key)
+            now = asdict(counts)
+            if before is not None:
+                for name in ("texts", "unique", "stored", "requests", "retries", "seconds"):
+                    now[name] += before[name]
+                for name in ("tokens", "cut"):
+                    now[name] = None if now[name] is None or before[name] is None else now[name] + before[name]
+            self._usage[key] = now
+            own = {row["model"] for row in self._usage.values()}
+            try:
+                known = json.loads((self.folder / "usage.json").read_text(encoding="utf-8"))["tasks"]
+            except (OSError, ValueError, KeyError, TypeError):
+                known = []
+            others = [row for row in known if isinstance(row, dict) and row.get("model") not in own]
+            self._write("usage.json", {"tasks": [*others, *self._usage.values()]})
+
+    def _merge(self, name: str, model: str, values: Mapping[str, Any]) -> None:
+        with self._lock:
+            path = self.folder / name
+            try:
+                known = json.loads(path.read_text(encoding="utf-8"))["models"]
+            except (OSError, ValueError, KeyError, TypeError):
+                known = []
+            kept = [entry for entry in known if isinstance(entry, dict) and entry.get("name") != model]
+            self._write(name, {"models": [*kept, {"name": model, **values}]})
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / name
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n", encoding="utf-8")
+        part.replace(path)

@@ -1,0 +1,131 @@
+"""The name of a result: MTEB's ``ModelMeta`` of a served model.
+
+What changes a score and is known without the server is part of the name: the served name and the revision as the path,
+the rest in ``experiment_kwargs``, of which MTEB makes a folder name. Short keys, and only values that differ from the
+defaults, because MTEB hashes names of more than 200 characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from evalscope_vacc.config import ModelConfig
+
+ORGANISATION = "vacc"
+_SAFE = re.compile(r"[^A-Za-z0-9._+-]")
+
+# the short keys, also what `compare` reads back
+EXPERIMENT_KEYS = ("profile", "prompts", "template", "dim", "maxlen", "truncate", "first", "top_k", "limit")
+
+
+def result_name(model_name: str) -> str:
+    """Returns the name under which MTEB files the results: never the official one, whose scores may lie in a cache.
+
+    A leaderboard cache answers for official names without running anything; an organisation of our own cannot collide.
+    """
+    return f"{ORGANISATION}/{model_name}"
+
+
+def experiment_kwargs(
+    config: ModelConfig, *, first: str | None = None, top_k: int | None = None, limit: int | None = None
+) -> dict[str, Any]:
+    """Returns the settings that distinguish this run's scores from a run with the defaults.
+
+    Args:
+        config: The served model.
+        first: Identity of the first stage (8 hex digits), for a cross-encoder that reranks.
+        top_k: How many candidates it got.
+        limit: The run's ``eval.limits``.
+    """
+    settings: dict[str, Any] = {}
+
+    def put(key: str, value: Any, default: Any) -> None:
+        if value is not None and value != default:
+            settings[key] = value
+
+    put("profile", config.instruction_profile, config.defaults.get("instruction_profile", "none"))
+    rules = (config.prompt, sorted((config.prompts or {}).items()), config.instruction_template)
+    dictionary = config.instruction_dict_path
+    if any(rules) or dictionary:
+        settings["prompts"] = _digest(repr(rules), _file_digest(dictionary))
+    if config.is_cross_encoder:
+        put("template", config.rerank_template, config.defaults.get("rerank_template", "none"))
+    put("dim", config.dimensions, None)
+    put("maxlen", config.max_tokens, config.defaults.get("max_tokens"))
+    put("truncate", config.truncate, "cut")
+    put("first", first, None)
+    put("top_k", top_k, None)
+    put("limit", limit, None)
+    return settings
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def _file_digest(path: str | None) -> str:
+    """A dictionary's content decides the texts, not where it lies."""
+    if path is None or path == "metadata":
+        return path or ""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return path
+
+
+def first_stage_digest(*parts: str) -> str:
+    """Returns 8 hex digits that stand for a first stage: its name, revision and settings, or its prediction files."""
+    return _digest(*parts)
+
+
+def build_meta(
+    config: ModelConfig,
+    *,
+    loader: Callable[..., Any] | None = None,
+    embed_dim: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Any:
+    """Returns the ``ModelMeta``, for every MTEB from 1.38 to 2.x.
+
+    Where that class has no ``experiment_kwargs`` yet, the settings become part of the revision, so that two different
+    runs never share a cached score there either.
+    """
+    try:
+        from mteb.models.model_meta import ModelMeta
+    except ImportError:  # mteb 1.x
+        from mteb.model_meta import ModelMeta
+
+    settings = dict(experiment_kwargs(config) if settings is None else settings)
+    fields = ModelMeta.model_fields
+    revision = config.revision
+    values: dict[str, Any] = {
+        "loader": loader,
+        "name": result_name(config.model_name),
+        "languages": None,
+        "release_date": None,
+        "n_parameters": None,
+        "memory_usage_mb": None,
+        "max_tokens": config.max_tokens,
+        "embed_dim": embed_dim or config.dimensions,
+        "license": None,
+        "open_weights": None,
+        "public_training_code": None,
+        "public_training_data": None,
+        "framework": ["API"],
+        "similarity_fn_name": "cosine",
+        "use_instructions": config.instruction_profile != "none" or config.rerank_template != "none",
+        "training_datasets": None,
+    }
+    if "model_type" in fields:
+        values["model_type"] = ["cross-encoder" if config.is_cross_encoder else "dense"]
+    else:
+        values["is_cross_encoder"] = config.is_cross_encoder
+    if "experiment_kwargs" in fields:
+        values["experiment_kwargs"] = settings or None
+    elif settings:
+        revision += "__" + "__".join(f"{key}_{_SAFE.sub('-', str(value))}" for key, value in sorted(settings.items()))
+    return ModelMeta(revision=revision, **values)

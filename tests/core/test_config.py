@@ -1,0 +1,163 @@
+"""The keys of a served model: every one of them, both spellings, errors that name the key and never a secret."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalscope_vacc.config import KEYS, ModelKeys, configure, read_keys
+from evalscope_vacc.errors import ConfigError, VaccError
+
+BASE = {"model_name": "some-model", "api_base": "http://127.0.0.1:8000/v1"}
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    config = configure(BASE)
+    assert (config.max_concurrency, config.timeout_s, config.retries, config.wait_for_server_s) == (4, 300, 5, 600)
+    assert (config.instruction_profile, config.rerank_template, config.dialect) == ("none", "none", "auto")
+    assert (config.store, config.preflight, config.truncate, config.verify) == ("resume", True, "cut", True)
+    assert config.batch_size is None
+    assert config.bases == ("http://127.0.0.1:8000",)
+    assert config.revision.startswith("served-")
+    assert len(config.revision) == len("served-") + 8
+
+
+@pytest.mark.parametrize("name", ["Qwen3-Embedding-0.6B", "qwen/QWEN3-embedding-0.6b"])
+def test_a_name_that_the_catalog_knows_brings_its_values_and_says_so(name: str) -> None:
+    config = configure({**BASE, "model_name": name})
+    assert (config.instruction_profile, config.max_tokens) == ("qwen-official", 8192)
+    assert any(note.startswith("instruction_profile: qwen-official (catalog") for note in config.notes)
+
+
+def test_what_is_written_wins_over_the_catalog() -> None:
+    written = {"instruction_profile": "mteb", "max_tokens": 512, "max_concurrency": 9}
+    config = configure({**BASE, "model_name": "Qwen3-Embedding-0.6B", **written})
+    assert (config.instruction_profile, config.max_tokens, config.max_concurrency) == ("mteb", 512, 9)
+
+
+def test_a_dictionary_without_a_profile_means_qwens_rules() -> None:
+    config = configure({**BASE, "model_kwargs": {"instruction_dict_path": "tasks.json"}})
+    assert config.instruction_profile == "qwen-official"
+
+
+def test_the_catalogs_reranker_is_one_without_saying_so() -> None:
+    config = configure({**BASE, "model_name": "Qwen3-Reranker-0.6B"})
+    assert config.is_cross_encoder
+    assert config.rerank_template == "auto"
+
+
+def test_flat_keys_are_lifted_into_their_group() -> None:
+    config = configure({**BASE, "batch_size": 7, "instruction_template": "I: {}\nQ:"})
+    assert (config.batch_size, config.instruction_template) == (7, "I: {}\nQ:")
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("max_concurency", "max_concurrency"), ("apibase", "api_base"), ("Dialect", "dialect"), ("timeout", "timeout_s")],
+)
+def test_an_unknown_key_names_the_nearest(key: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"unknown key '{key}': did you mean '{near}'"):
+        configure({**BASE, key: 1})
+
+
+def test_an_unknown_key_of_a_group_names_the_nearest_there() -> None:
+    with pytest.raises(ConfigError, match=r"'model_kwargs.instruction_dict': did you mean 'instruction_dict_path'"):
+        configure({**BASE, "model_kwargs": {"instruction_dict": "x"}})
+
+
+@pytest.mark.parametrize("key", ["api_key", "headers", "max_tokens", "encode_kwargs", "verify"])
+def test_a_value_of_the_wrong_kind_names_the_key_and_not_the_value(key: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        configure({**BASE, "api_key": "sekret-1", key: ["sekret-2"]})
+    assert key in str(raised.value)
+    assert "sekret" not in str(raised.value)
+
+
+def test_references_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sekret")
+    monkeypatch.setenv("MY_HOST", "10.0.0.7")
+    config = configure(
+        {**BASE, "api_key": "${MY_KEY}", "api_base": "http://${MY_HOST}:1/v1", "headers": {"A": "${MY_KEY}"}}
+    )
+    assert config.api_key == "sekret"
+    assert config.headers == {"A": "sekret"}
+    assert config.bases == ("http://10.0.0.7:1",)
+
+
+def test_a_reference_to_nothing_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="NO_SUCH_VARIABLE_HERE is not set"):
+        configure({**BASE, "api_key": "${NO_SUCH_VARIABLE_HERE}"})
+
+
+@pytest.mark.parametrize("key", ["EMPTY", ""])
+def test_empty_means_no_key(key: str) -> None:
+    assert configure({**BASE, "api_key": key}).api_key is None
+
+
+def test_the_environment_gives_what_the_entry_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VACC_API_BASE", "http://a:1,http://b:2/v1")
+    monkeypatch.setenv("VACC_API_KEY", "from-env")
+    config = configure({"model_name": "m"})
+    assert config.bases == ("http://a:1", "http://b:2")
+    assert config.api_key == "from-env"
+
+
+def test_no_address_says_how_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VACC_API_BASE", raising=False)
+    with pytest.raises(ConfigError, match="VACC_API_BASE"):
+        configure({"model_name": "m"})
+
+
+def test_secrets_are_in_no_rendering() -> None:
+    config = configure(
+        {
+            **BASE,
+            "api_base": "http://user:passw0rd@h:1",
+            "api_key": "sekret",
+            "headers": {"X": "hidden"},
+        }
+    )
+    shown = repr(config).replace(repr(config.bases), "") + json.dumps(config.public())
+    assert not any(secret in shown for secret in ("sekret", "hidden", "passw0rd"))
+    assert {"sekret", "hidden", "passw0rd"} <= set(config.secrets)
+
+
+def test_max_seq_length_means_max_tokens() -> None:
+    assert configure({**BASE, "max_seq_length": 128}).max_tokens == 128
+    with pytest.raises(ConfigError, match="they mean the same"):
+        configure({**BASE, "max_seq_length": 128, "max_tokens": 64})
+
+
+def test_dimensions_above_the_models_are_refused() -> None:
+    with pytest.raises(ConfigError, match="has 1024"):
+        configure({**BASE, "model_name": "Qwen3-Embedding-0.6B", "dimensions": 2048})
+
+
+def test_stored_predictions_come_in_two_spellings() -> None:
+    lists = configure({**BASE, "model_kwargs": {"task_name": ["A", "B"], "embed_results": ["a.json", "b.json"]}})
+    mapping = configure({**BASE, "model_kwargs": {"embed_results": {"A": "a.json", "B": "b.json"}}})
+    assert lists.embed_results == mapping.embed_results == {"A": "a.json", "B": "b.json"}
+
+
+def test_a_task_list_of_another_length_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="2 tasks and embed_results 1 files"):
+        configure({**BASE, "model_kwargs": {"task_name": ["A", "B"], "embed_results": ["a.json"]}})
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*KEYS, "batch_size", "task_name", "nonsense"]) | st.text(max_size=10), values))
+def test_whatever_is_written_only_our_errors_come_out(entry: dict[str, object]) -> None:
+    try:
+        keys = read_keys(entry)
+    except VaccError:
+        return
+    assert isinstance(keys, ModelKeys)

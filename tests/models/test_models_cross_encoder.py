@@ -1,0 +1,187 @@
+"""VaccCrossEncoder against a real loopback server: grouping, order, templates on exactly one side."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from embedding_answers import score
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from served_model import ServedModel
+
+from evalscope_vacc import VaccCrossEncoder
+from evalscope_vacc.errors import ConfigError, TextError, TextTooLongError
+
+PREFIX = "<|im_start|>system\n"
+SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+@pytest.fixture
+def server() -> Iterator[ServedModel]:
+    with ServedModel(kind="cross-encoder") as served:
+        yield served
+
+
+def reranker(server: ServedModel, **options) -> VaccCrossEncoder:
+    return VaccCrossEncoder(server.name, api_base=server.base, **{"store": "off", "preflight": "off", **options})
+
+
+def real(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without the probes of the template."""
+    return [pair for pair in pairs if pair[0] != "a"]
+
+
+def test_scores_come_back_in_the_order_of_the_pairs_as_float32(server: ServedModel) -> None:
+    queries = [f"query {i // 7}" for i in range(50)]
+    documents = [f"document {i * 13 % 11}" for i in range(50)]
+    out = reranker(server, batch_size=3).predict(queries, documents)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, [score(q, d) for q, d in zip(queries, documents, strict=True)], rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pairs=st.lists(st.tuples(st.sampled_from(["q1", "q2", "q 3"]), st.text(max_size=12)), max_size=40),
+    batch=st.integers(1, 7),
+    slots=st.integers(1, 4),
+)
+def test_any_pairs_in_any_batches_give_each_its_own_score(
+    server: ServedModel, pairs: list[tuple[str, str]], batch: int, slots: int
+) -> None:
+    model = reranker(server, batch_size=batch, max_concurrency=slots)
+    try:
+        out = model.predict([q for q, _ in pairs], [d for _, d in pairs], show_progress_bar=False)
+    finally:
+        model.close()
+    np.testing.assert_allclose(out, [score(q, d) for q, d in pairs], rtol=1e-6)
+
+
+def test_a_request_carries_one_query_and_up_to_a_batch_of_its_documents(server: ServedModel) -> None:
+    queries = ["q1"] * 10 + ["q2"] * 4
+    reranker(server, batch_size=4).predict(queries, [f"d{i}" for i in range(14)])
+    bodies = [g.json() for g in server.requests if g.path == "/v1/score" and g.json()["text_1"].startswith("q")]
+    assert sorted((b["text_1"], len(b["text_2"])) for b in bodies) == [("q1", 2), ("q1", 4), ("q1", 4), ("q2", 4)]
+
+
+def test_equal_pairs_are_sent_once(server: ServedModel) -> None:
+    out = reranker(server).predict(["q"] * 6, ["d1", "d2"] * 3)
+    assert sorted(real(server.pairs())) == [("q", "d1"), ("q", "d2")]
+    np.testing.assert_allclose(out, [score("q", d) for d in ["d1", "d2"] * 3], rtol=1e-6)
+
+
+def test_the_instruction_column_goes_into_the_template_and_the_query_stays_clean(server: ServedModel) -> None:
+    batch = {"text": ["what? be brief"], "query": ["what?"], "instruction": ["be brief"]}
+    reranker(server, rerank_template="qwen3").predict([batch], ["a document"])
+    ((query, document),) = [p for p in server.pairs() if p[0] != "a"]
+    assert query.startswith(PREFIX)
+    assert query.endswith("<Instruct>: be brief\n<Query>: what?\n")
+    assert query.count("be brief") == 1
+    assert document == "<Document>: a document" + SUFFIX
+
+
+def test_auto_applies_the_template_here_when_the_server_has_none(server: ServedModel) -> None:
+    reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
+    assert all(query.startswith(PREFIX) and doc.endswith(SUFFIX) for query, doc in real(server.pairs()))
+
+
+def test_auto_sends_the_instruction_when_the_server_has_a_template_that_takes_it() -> None:
+    with ServedModel(kind="cross-encoder", template="instruction") as server:
+        reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
+        body = next(g.json() for g in server.requests if g.path == "/v1/score" and g.json()["text_1"] == "what?")
+    assert body["text_2"] == ["doc"]
+    assert body["instruction"] == "Given a web search query, retrieve relevant passages that answer the query"
+
+
+def test_auto_stops_when_the_servers_template_takes_no_instruction() -> None:
+    with ServedModel(kind="cross-encoder", template="fixed") as server:
+        with pytest.raises(ConfigError, match="ignores a request's instruction.*--chat-template"):
+            reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
+        assert not real(server.pairs())
+
+
+@pytest.mark.parametrize("template", ["fixed", "instruction"])
+def test_a_template_on_both_sides_stops_before_anything_is_scored(template: str) -> None:
+    with ServedModel(kind="cross-encoder", template=template) as server:
+        with pytest.raises(ConfigError, match="applied twice"):
+            reranker(server, rerank_template="qwen3").predict(["what?"], ["doc"])
+        assert not real(server.pairs())
+
+
+def test_none_sends_the_texts_as_they_are(server: ServedModel) -> None:
+    reranker(server, rerank_template="none").predict(["what?"], ["doc"])
+    assert real(server.pairs()) == [("what?", "doc")]
+
+
+def test_a_known_qwen_reranker_without_its_template_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    with ServedModel("Qwen3-Reranker-0.6B", kind="cross-encoder") as server, caplog.at_level(logging.WARNING):
+        reranker(server, rerank_template="none").predict(["what?"], ["doc"])
+    assert "close to random" in caplog.text
+
+
+def test_bge_rerankers_get_no_template_also_under_auto() -> None:
+    with ServedModel("bge-reranker-v2-m3", kind="cross-encoder") as server:
+        reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
+        assert real(server.pairs()) == [("what?", "doc")]
+
+
+def test_an_embedding_server_behind_the_name_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    with ServedModel() as server, caplog.at_level(logging.WARNING):
+        reranker(server).predict(["q"], ["d"])
+    assert "embedding server" in caplog.text
+
+
+def test_the_document_is_cut_inside_the_template_and_the_rest_survives() -> None:
+    with ServedModel(kind="cross-encoder", max_model_len=90) as server:
+        model = reranker(server, rerank_template="qwen3")
+        model.predict(["what is it?"], ["word " * 300])
+        ((query, document),) = real(server.pairs())
+        counted = server._tokens(query + document)
+        assert counted <= 90
+        assert query.endswith("<Query>: what is it?\n")
+        assert document.startswith("<Document>: word word")
+        assert document.endswith(SUFFIX)
+        assert counted > 80, "the longest document that fits is kept"
+        assert "truncate_prompt_tokens" not in next(
+            g.json() for g in server.requests if g.path == "/v1/score" and g.json()["text_1"] == query
+        )
+        usage = json.loads((model.served.evidence.folder / "usage.json").read_text())["tasks"][0]
+        assert usage["cut"] == 1
+
+
+def test_truncate_error_names_query_and_document() -> None:
+    with (
+        ServedModel(kind="cross-encoder", max_model_len=90) as server,
+        pytest.raises(TextTooLongError, match="what is it"),
+    ):
+        reranker(server, rerank_template="qwen3", truncate="error").predict(["what is it?"], ["word " * 300])
+
+
+def test_queries_and_documents_of_different_number_are_refused(server: ServedModel) -> None:
+    with pytest.raises(TextError, match="2 queries for 1 documents"):
+        reranker(server).predict(["a", "b"], ["c"])
+
+
+def test_a_server_without_score_is_asked_by_rerank(server: ServedModel) -> None:
+    from loopback_server import Reply
+
+    inner = server.answer
+
+    def without_score(got, sock):
+        return Reply.of({"detail": "Not Found"}, 404) if got.path == "/v1/score" else inner(got, sock)
+
+    server.answer = without_score
+    out = reranker(server).predict(["q", "q"], ["d1", "d2"])
+    np.testing.assert_allclose(out, [score("q", "d1"), score("q", "d2")], rtol=1e-6)
+
+
+def test_a_server_with_its_own_template_is_sent_a_document_that_fits_and_never_asked_to_truncate() -> None:
+    with ServedModel(kind="cross-encoder", template="instruction", max_model_len=260) as server:
+        reranker(server, rerank_template="auto").predict(["what is it?"], ["word " * 900])
+        ((_, document),) = server.pairs()
+        bodies = [g.json() for g in server.requests if g.path == "/v1/score"]
+    assert all("truncate_prompt_tokens" not in body for body in bodies)
+    assert 20 < len(document.split()) < 160

@@ -1,0 +1,215 @@
+"""VaccEncoder against a real loopback server: order, exact texts, limits, sizes, names."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from embedding_answers import vector, vectors
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from served_model import ServedModel
+
+from evalscope_vacc import VaccEncoder
+from evalscope_vacc.errors import AuthenticationError, ConfigError, ModelNotServedError, TextTooLongError, VaccError
+
+
+@pytest.fixture
+def server() -> Iterator[ServedModel]:
+    with ServedModel() as served:
+        yield served
+
+
+def encoder(server: ServedModel, **options) -> VaccEncoder:
+    name = options.pop("model_name", server.name)
+    return VaccEncoder(name, api_base=server.base, **{"store": "off", "preflight": "off", **options})
+
+
+def test_vectors_come_back_in_the_order_of_the_texts_as_float32(server: ServedModel) -> None:
+    texts = [f"text number {i} " + "word " * (i % 7) for i in range(101)]
+    out = encoder(server, batch_size=8).encode(texts)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out, vectors(texts))
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(st.text(max_size=30), max_size=40),
+    batch=st.integers(1, 9),
+    slots=st.integers(1, 5),
+)
+def test_any_texts_in_any_batches_give_each_its_own_vector(
+    server: ServedModel, texts: list[str], batch: int, slots: int
+) -> None:
+    with_server = encoder(server, batch_size=batch, max_concurrency=slots)
+    try:
+        out = with_server.encode(texts, show_progress_bar=False)
+    finally:
+        with_server.close()
+    assert len(out) == len(texts)
+    for text, row in zip(texts, out, strict=True):
+        np.testing.assert_array_equal(row, vector(text))
+
+
+def test_equal_texts_are_sent_once(server: ServedModel) -> None:
+    out = encoder(server, batch_size=4).encode(["a b", "c d", "a b"] * 20)
+    assert sorted(server.texts()) == ["a b", "c d"]
+    np.testing.assert_array_equal(out, vectors(["a b", "c d", "a b"] * 20))
+
+
+def test_the_longest_texts_leave_first(server: ServedModel) -> None:
+    texts = ["w " * n for n in (1, 9, 3, 7, 5)]
+    encoder(server, batch_size=1, max_concurrency=1).encode(texts)
+    assert [len(t) for t in server.texts()] == sorted((len(t) for t in texts), reverse=True)
+
+
+@pytest.mark.parametrize("given", [{"batch_size": 5}, {"encode_kwargs": {"batch_size": 5}}])
+def test_the_entrys_batch_size_wins_over_the_hosts(server: ServedModel, given: dict) -> None:
+    encoder(server, **given).encode([f"t {i}" for i in range(20)], batch_size=2)
+    sizes = [
+        len(g.json()["input"]) for g in server.requests if g.path == "/v1/embeddings" and len(g.json()["input"]) > 1
+    ]
+    assert set(sizes) == {5}
+
+
+def test_the_hosts_batch_size_holds_where_the_entry_has_none(server: ServedModel) -> None:
+    encoder(server).encode([f"t {i}" for i in range(20)], batch_size=2)
+    assert max(len(g.json()["input"]) for g in server.requests if g.path == "/v1/embeddings") == 2
+
+
+def test_requests_are_in_flight_together(server: ServedModel) -> None:
+    gate = threading.Barrier(3, timeout=20)
+    inner = server.answer
+
+    def slow(got, sock):
+        if got.path == "/v1/embeddings":
+            gate.wait()
+        return inner(got, sock)
+
+    server.answer = slow
+    encoder(server, batch_size=1, max_concurrency=3).encode([f"t {i}" for i in range(9)])
+    assert server.most_in_flight == 3
+
+
+def test_a_text_that_is_too_long_is_cut_by_the_server_and_counted() -> None:
+    with ServedModel(max_model_len=20) as server:
+        model = encoder(server)
+        model.encode(["short", "word " * 50, "word " * 18])
+        bodies = [g.json() for g in server.requests if g.path == "/v1/embeddings"]
+        assert all(body["truncate_prompt_tokens"] == 20 for body in bodies)
+        usage = json.loads((model.served.evidence.folder / "usage.json").read_text())["tasks"][0]
+        assert (usage["texts"], usage["cut"]) == (3, 1)
+
+
+def test_the_smaller_of_our_limit_and_the_servers_holds() -> None:
+    with ServedModel(max_model_len=20) as server:
+        encoder(server, max_tokens=64).encode(["x"])
+        encoder(server, max_tokens=7).encode(["y"])
+        assert [g.json()["truncate_prompt_tokens"] for g in server.requests if g.path == "/v1/embeddings"] == [20, 7]
+
+
+def test_truncate_error_names_the_text() -> None:
+    with (
+        ServedModel(max_model_len=20) as server,
+        pytest.raises(TextTooLongError, match="too-long.*52 tokens.*limit is 20"),
+    ):
+        encoder(server, truncate="error").encode(["fine", "too-long " * 50])
+
+
+def test_a_dialect_that_cannot_truncate_needs_a_tokenizer_and_says_so() -> None:
+    with ServedModel(max_model_len=20) as server:
+        inner = server.answer
+
+        def bare(got, sock):
+            from loopback_server import Reply
+
+            return Reply.of({"detail": "Not Found"}, 404) if got.path == "/tokenize" else inner(got, sock)
+
+        server.answer = bare
+        with pytest.raises(ConfigError, match="set `tokenizer:`"):
+            encoder(server, dialect="openai").encode(["word " * 50])
+
+
+def test_dimensions_are_cut_here_and_renormalised(server: ServedModel) -> None:
+    out = encoder(server, dimensions=8).encode(["some text"])
+    expected = vector("some text")[:8]
+    np.testing.assert_allclose(out[0], expected / np.linalg.norm(expected), rtol=1e-6)
+    assert all("dimensions" not in g.json() for g in server.requests if g.path == "/v1/embeddings")
+
+
+def test_dimensions_above_the_models_are_refused(server: ServedModel) -> None:
+    with pytest.raises(ConfigError, match="dimensions is 32.*16 numbers"):
+        encoder(server, dimensions=32).encode(["x"])
+
+
+def test_a_wrong_name_offers_the_nearest(server: ServedModel) -> None:
+    with pytest.raises(ModelNotServedError, match="serves 'some-model'"):
+        encoder(server, model_name="some-modle").encode(["x"])
+
+
+def test_a_wrong_key_is_an_error_without_the_key() -> None:
+    with ServedModel(key="right") as server, pytest.raises(AuthenticationError) as raised:
+        encoder(server, api_key="wr0ng-key", retries=0).encode(["x"])
+    assert "wr0ng-key" not in str(raised.value)
+
+
+def test_a_cross_encoders_configuration_is_refused(server: ServedModel) -> None:
+    with pytest.raises(ConfigError, match="VaccCrossEncoder"):
+        encoder(server, is_cross_encoder=True)
+
+
+def test_what_is_no_text_is_refused_by_position(server: ServedModel) -> None:
+    with pytest.raises(VaccError, match="item 1 is a int"):
+        encoder(server).encode([{"text": ["fine", 3]}])
+
+
+def test_no_texts_give_no_vectors(server: ServedModel) -> None:
+    assert encoder(server).encode([]).shape[0] == 0
+
+
+def test_langchains_interface_gives_lists_of_floats(server: ServedModel) -> None:
+    model = encoder(server, prompts={"query": "Q: ", "document": "D: "})
+    assert model.embed_query("x") == pytest.approx(vector("Q: x").tolist())
+    assert model.embed_documents(["x", "y"])[1] == pytest.approx(vector("D: y").tolist())
+
+
+def test_similarity_is_the_cosine(server: ServedModel) -> None:
+    model = encoder(server)
+    a, b = model.encode(["one", "two", "three"]), model.encode(["two", "one", "three"])
+    expected = a @ b.T / (np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)[None])
+    np.testing.assert_allclose(model.similarity(a, b).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(model.similarity_pairwise(a, b).numpy(), np.diag(expected), atol=1e-6)
+
+
+def test_the_evidence_holds_what_was_sent_and_no_secret(server: ServedModel) -> None:
+    model = encoder(server, api_key="sekret", headers={"X-Extra": "hidden"}, prompt="P: ")
+    model.encode(["one", "two", "three", "four", "five"])
+    folder = model.served.evidence.folder
+    samples = [json.loads(line) for line in (folder / "sent_samples.jsonl").read_text().splitlines()]
+    assert [s["text"] for s in samples] == ["P: one", "P: two", "P: three"]
+    assert samples[0]["tokens"] is not None
+    everything = "".join(path.read_text() for path in folder.iterdir())
+    assert "sekret" not in everything
+    assert "hidden" not in everything
+    assert json.loads((folder / "server.json").read_text())["models"][0]["servers"][0]["version"] == "0.32.0"
+
+
+def test_a_used_model_leaves_no_thread_behind(server: ServedModel) -> None:
+    before = {t for t in threading.enumerate() if not t.name.startswith("loopback")}
+    model = encoder(server)
+    model.encode([f"t {i}" for i in range(50)], batch_size=2)
+    model.close()
+    assert {t for t in threading.enumerate() if not t.name.startswith("loopback")} <= before
+
+
+def test_the_preflight_looks_at_the_server_once_before_the_first_text(server: ServedModel) -> None:
+    model = encoder(server, preflight="on")
+    model.encode(["one"])
+    first = server.paths().count("/v1/embeddings")
+    model.encode(["two"])
+    assert first > 1
+    assert server.paths().count("/v1/embeddings") == first + 1
+    assert server.texts() == ["one", "two"]

@@ -1,0 +1,159 @@
+"""A run that was stopped goes on where it was, and a changed model is never hidden."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from embedding_answers import vectors
+from loopback_server import Reply
+from served_model import ServedModel
+
+from evalscope_vacc import VaccCrossEncoder, VaccEncoder
+from evalscope_vacc.errors import VaccError
+
+TEXTS = [f"text {i} " + "word " * (i % 11) for i in range(200)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VACC_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def server() -> Iterator[ServedModel]:
+    with ServedModel() as served:
+        yield served
+
+
+def encoder(server: ServedModel, **options) -> VaccEncoder:
+    return VaccEncoder(
+        server.name, api_base=server.base, **{"batch_size": 4, "retries": 0, "preflight": "off", **options}
+    )
+
+
+def fail_after(server: ServedModel, requests: int) -> list[str]:
+    """From then on the server refuses: a run stops in the middle. Returns the list of what is answered until then."""
+    inner, count = server._answer, [0]
+    answered: list[str] = []
+
+    def answer(got, sock):
+        if got.path in ("/v1/embeddings", "/v1/score"):
+            count[0] += 1
+            if count[0] > requests:
+                return Reply.of({"error": {"message": "out of memory", "type": "X", "code": 400}}, 400)
+            answered.extend(got.json().get("input") or got.json().get("text_2"))
+        return inner(got, sock)
+
+    server.answer = answer
+    return answered
+
+
+def test_a_stopped_run_sends_again_only_what_had_not_come(server: ServedModel) -> None:
+    answered = fail_after(server, 30)
+    first = encoder(server)
+    with pytest.raises(VaccError):
+        first.encode(TEXTS)
+    first.close()
+    server.requests.clear()
+    server.answer = server._answer
+    second = encoder(server, batch_size=8, max_concurrency=2)  # what changes no answer may change
+    np.testing.assert_array_equal(second.encode(TEXTS), vectors(TEXTS))
+    again = set(server.texts()) & set(answered)
+    assert len(answered) > 100
+    assert len(again) <= 4 * 4, "at most what was in flight when the run stopped"
+    second.close()
+
+
+def test_a_finished_task_leaves_nothing_behind(server: ServedModel) -> None:
+    model = encoder(server)
+    model.encode(TEXTS)
+    model.finish()
+    model.close()
+    server.requests.clear()
+    again = encoder(server)
+    again.encode(TEXTS)
+    again.close()
+    assert len(server.texts()) == len(set(TEXTS))
+
+
+def test_reuse_keeps_vectors_for_other_runs_and_sizes(server: ServedModel) -> None:
+    first = encoder(server, store="reuse")
+    first.encode(TEXTS)
+    first.finish()
+    first.close()
+    server.requests.clear()
+    second = encoder(server, store="reuse", dimensions=8)
+    out = second.encode(TEXTS)
+    second.close()
+    assert server.texts() == []
+    cut = vectors(TEXTS)[:, :8]
+    np.testing.assert_allclose(out, cut / np.linalg.norm(cut, axis=1, keepdims=True), rtol=1e-6)
+
+
+def test_two_configurations_do_not_share_in_resume(server: ServedModel) -> None:
+    first = encoder(server)
+    first.encode(TEXTS[:10])
+    first.close()
+    server.requests.clear()
+    other = encoder(server, max_tokens=500)
+    other.encode(TEXTS[:10])
+    other.close()
+    assert len(server.texts()) == 10
+
+
+def test_another_model_behind_the_same_address_is_detected(
+    server: ServedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = encoder(server, store="reuse")
+    first.encode(TEXTS[:20])
+    first.close()
+    server.requests.clear()
+
+    inner = server._answer
+
+    def other_weights(got, sock):
+        if got.path != "/v1/embeddings":
+            return inner(got, sock)
+        from embedding_answers import embeddings
+
+        request = got.json()
+        answer = embeddings(request | {"input": [f"other weights {t}" for t in request["input"]]})
+        return Reply.of(answer)
+
+    server.answer = other_weights
+    second = encoder(server, store="reuse")
+    with caplog.at_level(logging.WARNING):
+        out = second.encode(TEXTS[:20])
+    second.close()
+    assert "not this model's" in caplog.text
+    np.testing.assert_array_equal(out, vectors([f"other weights {t}" for t in TEXTS[:20]]))
+
+
+def test_scores_are_kept_like_vectors() -> None:
+    with ServedModel(kind="cross-encoder") as server:
+        queries, documents = ["q1"] * 40 + ["q2"] * 40, [f"d{i}" for i in range(80)]
+        answered = fail_after(server, 22)  # 8 of the store's probe and 3 of the template's among them
+        options = {"batch_size": 4, "retries": 0, "max_concurrency": 1, "preflight": "off"}
+        first = VaccCrossEncoder(server.name, api_base=server.base, **options)
+        with pytest.raises(VaccError):
+            first.predict(queries, documents)
+        first.close()
+        server.requests.clear()
+        server.answer = server._answer
+        second = VaccCrossEncoder(server.name, api_base=server.base, **options)
+        out = second.predict(queries, documents)
+        second.close()
+        assert np.isfinite(out).all()
+        again = {document for _, document in server.pairs()} & set(answered)
+        assert len(answered) > 30
+        assert len(again) <= 4, "at most what was in flight when the run stopped"
+
+
+def test_off_keeps_nothing(server: ServedModel, tmp_path) -> None:
+    model = encoder(server, store="off")
+    model.encode(TEXTS[:5])
+    model.close()
+    assert not list((tmp_path / "home").rglob("*.sqlite"))
