@@ -1,0 +1,1 @@
+"""Hooks into EvalScope and MTEB, and nothing else."""

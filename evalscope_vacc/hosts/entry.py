@@ -1,0 +1,97 @@
+"""Our Python entry: runs EvalScope as it is, and returns what it scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalscope_vacc.errors import ConfigError, HostError
+from evalscope_vacc.hosts.autoload import activate
+from evalscope_vacc.hosts.versions import check
+
+if TYPE_CHECKING:
+    from evalscope_vacc.hosts.evalscope_run import RunResult
+
+MAX_BYTES = 16 << 20
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a YAML or JSON file: a whole task configuration, or EvalScope's RAGEval file (``tool``, ``models``, ``eval``).
+
+    Raises:
+        ConfigError: It is missing, too large, or no mapping.
+    """
+    import yaml
+
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MiB; this is no configuration")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys such as tool, models and eval, found {type(content).__name__}")
+    return content
+
+
+def task_config(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a whole task configuration from either of the two forms.
+
+    Raises:
+        ConfigError: It is for another backend.
+    """
+    given = dict(given)
+    if "eval_config" not in given and "eval" in given:
+        work_dir = given.pop("work_dir", None)
+        given = {"eval_backend": "RAGEval", "eval_config": given}
+        if work_dir:
+            given["work_dir"] = work_dir
+    backend = given.setdefault("eval_backend", "RAGEval")
+    if str(getattr(backend, "value", backend)).lower() != "rageval":
+        raise ConfigError(f"eval_backend is {backend}: served embedding and rerank models are evaluated by RAGEval")
+    if isinstance(given.get("eval_config"), (str, Path)):
+        given["eval_config"] = read_config(Path(given["eval_config"]))
+    return given
+
+
+def run(task_config_or_file: Any) -> RunResult:
+    """Runs an EvalScope RAGEval configuration and returns the results; ``run_task`` writes them where it always does.
+
+    Args:
+        task_config_or_file: EvalScope's ``TaskConfig``, a dictionary, or the path of a YAML or JSON file; a whole task
+            configuration, or the RAGEval file with ``tool``, ``models`` and ``eval``.
+
+    Returns:
+        The results by model and stage, with MTEB's ``TaskResult`` objects.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        HostError: EvalScope and MTEB are of versions that do not go together.
+        RunFailed: A task failed.
+        ServerError: The server could not be used.
+    """
+    activate()
+    problem = check()
+    if problem:
+        raise HostError(problem)
+    from evalscope.run import run_task
+
+    from evalscope_vacc.hosts.evalscope_run import last_result
+
+    given = task_config_or_file
+    if isinstance(given, (str, Path)):
+        given = read_config(Path(given))
+    if isinstance(given, Mapping):
+        given = task_config(given)
+    token = last_result.set(None)
+    try:
+        run_task(given)
+        result = last_result.get()
+    finally:
+        last_result.reset(token)
+    if result is None:
+        raise ConfigError(
+            "no model of this configuration is of model_type vacc_api: EvalScope ran it and keeps the results"
+        )
+    return result

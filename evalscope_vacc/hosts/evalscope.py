@@ -1,0 +1,252 @@
+"""EvalScope 1.8.1 and later: its configuration accepts our keys, its ``load_model`` builds our models.
+
+The classes are changed in place: a field that is added to the class and a rebuilt schema reach everybody who has
+imported the class, whenever that was, and the field survives the dump to YAML. Entries without ``model_type`` are
+EvalScope's, to the letter.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, List, Optional, Union  # noqa: UP035 -- evaluated by pydantic on every Python that we support
+
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
+
+from evalscope_vacc.config import KEYS, MODEL_TYPE, explain, masked, masked_address, read_keys
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.hosts.logs import show_logs
+from evalscope_vacc.hosts.spelling import newer_spelling
+from evalscope_vacc.plugins import plugins
+from evalscope_vacc.redact import MASK
+
+MARK = "__evalscope_vacc__"
+Handler = Callable[[Any], Any]
+
+
+def is_ours(entry: Any) -> bool:
+    """Whether an entry of ``models:`` names a model type of a plugin."""
+    return bool(entry.get("model_type") if isinstance(entry, Mapping) else getattr(entry, "model_type", None))
+
+
+def entry_of(config: Any) -> dict[str, Any]:
+    """Returns what the user wrote of an entry: EvalScope's own defaults are not the user's word."""
+    if isinstance(config, Mapping):
+        return dict(config)
+    return {name: getattr(config, name) for name in config.model_fields_set}
+
+
+# -- the classes of the configuration --------------------------------------------------------------------------------
+
+
+def _change(cls: Any, fields: Mapping[str, Any], validate: Any, serialize: Any = None) -> None:
+    """Adds optional fields to a pydantic class, and a validator and a serializer around it, in place."""
+    known = cls.__dict__.get("__pydantic_fields__") or cls.model_fields
+    for name, annotation in fields.items():
+        known[name] = FieldInfo(annotation=annotation, default=None)
+        cls.__annotations__[name] = annotation
+
+    def schema(_: Any, source: Any, handler: Any) -> Any:
+        shown = core_schema.wrap_serializer_function_ser_schema(serialize) if serialize else None
+        return core_schema.no_info_wrap_validator_function(validate, handler(source), serialization=shown)
+
+    cls.__get_pydantic_core_schema__ = classmethod(schema)
+    cls.model_rebuild(force=True)
+    setattr(cls, MARK, True)
+
+
+def _hook_entry(cls: Any) -> None:
+    """Makes a model entry's class accept our keys where ``model_type`` is given, and nothing new where it is not."""
+    own = [name for name in KEYS if name not in cls.model_fields]
+    fields: dict[str, Any] = dict.fromkeys(own, Any)
+    # widened: one address or a list of them; a literal key is kept where neither repr() nor a dump shows it
+    fields["api_base"] = Optional[Union[str, SecretStr, List[Union[str, SecretStr]]]]  # noqa: UP006, UP007, UP045
+    fields["api_key"] = Optional[Union[SecretStr, str]]  # noqa: UP007, UP045
+
+    def validate(data: Any, handler: Handler) -> Any:
+        if not isinstance(data, Mapping):
+            return handler(data)
+        kind = data.get("model_type")
+        stray = [name for name in data if name in own and data[name] is not None]
+        if not kind:
+            if stray:
+                raise ConfigError(
+                    f"the model entry {data.get('model_name') or data.get('model_name_or_path')!r} has {stray[0]!r} but "
+                    f"no model_type: write model_type: {MODEL_TYPE}, or remove the key"
+                )
+            return handler(data)
+        plugins().model_type(kind)
+        data = dict(data)
+        if kind == MODEL_TYPE:
+            read_keys(data, where=f"model {data.get('model_name') or data.get('model_name_or_path')!r}")
+        if isinstance(data.get("api_key"), str):
+            data["api_key"] = SecretStr(data["api_key"])
+        if data.get("api_base"):
+            data["api_base"] = _hidden(data["api_base"])
+        if isinstance(data.get("headers"), Mapping):
+            data["headers"] = {name: SecretStr(str(_plain(value))) for name, value in data["headers"].items()}
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise ConfigError(explain(error, "the model entry")) from None
+
+    def serialize(value: Any, default: Handler) -> Any:
+        dumped = default(value)
+        if not isinstance(dumped, dict):
+            return dumped
+        if not is_ours(value):
+            return {name: item for name, item in dumped.items() if name not in own}
+        # only what the user wrote: EvalScope's defaults (max_seq_length 512 …) do not hold for our models
+        return {name: _shown(name, item) for name, item in dumped.items() if name in value.model_fields_set}
+
+    _change(cls, fields, validate, serialize)
+
+
+def _hidden(address: Any) -> Any:
+    """An address with a password in it is a secret like a key."""
+    if isinstance(address, (list, tuple)):
+        return [_hidden(one) for one in address]
+    return SecretStr(address) if isinstance(address, str) and "@" in address else address
+
+
+def _plain(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A value as it may be written: secrets as their reference or masked."""
+    if name == "api_key" and value is not None:
+        return masked(str(_plain(value)))
+    if name == "headers" and isinstance(value, Mapping):
+        return {key: masked(str(_plain(item))) for key, item in value.items()}
+    if name == "api_base" and value is not None:
+        addresses = value if isinstance(value, (list, tuple)) else [value]
+        shown = [masked_address(str(_plain(address))) for address in addresses]
+        return shown if isinstance(value, (list, tuple)) else shown[0]
+    return MASK if isinstance(value, SecretStr) else value
+
+
+def hook_mteb_arguments(module: ModuleType) -> None:
+    """``evalscope.backend.rag_eval.mteb.arguments``: model entries, the older spelling, errors without secrets."""
+    if getattr(module.MTEBModelConfig, MARK, False):
+        return
+    _hook_entry(module.MTEBModelConfig)
+    _change(module.MTEBEvalConfig, {"verbosity": Any}, lambda data, handler: handler(data), _without_empty("verbosity"))
+
+    def validate(data: Any, handler: Handler) -> Any:
+        if not isinstance(data, Mapping):
+            return handler(data)
+        entries = data.get("models") or data.get("model") or []
+        if not isinstance(entries, list) or not any(is_ours(e) for e in entries if e is not None):
+            return handler(data)
+        show_logs("evalscope")
+        try:
+            return handler(newer_spelling(data))
+        except ValidationError as error:
+            raise ConfigError(explain(error, "eval_config")) from None
+
+    _change(module.MTEBToolConfig, {}, validate)
+
+
+def _without_empty(name: str) -> Any:
+    def serialize(value: Any, default: Handler) -> Any:
+        dumped = default(value)
+        if isinstance(dumped, dict) and dumped.get(name) is None:
+            dumped.pop(name, None)
+        return dumped
+
+    return serialize
+
+
+def hook_ragas_arguments(module: ModuleType) -> None:
+    """``evalscope.backend.rag_eval.ragas.arguments``: embeddings of the RAGAS tool may be ours."""
+    if getattr(module, "RAGASEmbeddingConfig", None) is None or getattr(module.RAGASEmbeddingConfig, MARK, False):
+        return
+    _hook_entry(module.RAGASEmbeddingConfig)
+    for name in ("RAGASEvalConfig", "RAGASTestsetGenerationConfig", "RAGASToolConfig"):
+        cls = getattr(module, name, None)
+        if cls is not None:
+            cls.model_rebuild(force=True)
+
+
+# -- the functions ---------------------------------------------------------------------------------------------------
+
+
+def _replace(module: ModuleType, name: str, make: Callable[[Any], Any], importers: tuple[str, ...] = ()) -> None:
+    """Replaces a function once, also where it has been imported by name already."""
+    original = getattr(module, name, None)
+    if original is None or getattr(original, MARK, False):
+        return
+    wrapped = functools.wraps(original)(make(original))
+    setattr(wrapped, MARK, True)
+    setattr(module, name, wrapped)
+    for importer in importers:
+        other = sys.modules.get(importer)
+        if other is not None and vars(other).get(name) is original:
+            setattr(other, name, wrapped)
+
+
+def hook_models(module: ModuleType) -> None:
+    """``evalscope.backend.rag_eval.models``: ``load_model`` builds our models, and leaves the others to EvalScope."""
+    if not hasattr(module, "load_model"):
+        return
+
+    def make(original: Any) -> Any:
+        def load_model(config: Any) -> Any:
+            if not is_ours(config):
+                return original(config)
+            from evalscope_vacc.models import load_model as load
+
+            return load(entry_of(config))
+
+        return load_model
+
+    _replace(
+        module,
+        "load_model",
+        make,
+        ("evalscope.backend.rag_eval", "evalscope.backend.rag_eval.mteb.task_template"),
+    )
+
+
+def hook_run(module: ModuleType) -> None:
+    """``evalscope.backend.rag_eval.mteb.task_template``: runs with one of our models are run by us."""
+
+    def make(original: Any) -> Any:
+        def run_mteb_eval(config: Any) -> Any:
+            if not any(is_ours(entry) for entry in config.models):
+                return original(config)
+            from evalscope_vacc.hosts.evalscope_run import run_tool
+
+            return run_tool(config, module)
+
+        return run_mteb_eval
+
+    _replace(module, "run_mteb_eval", make, ("evalscope.backend.rag_eval.mteb",))
+
+
+def _embeddings(original: Any) -> Any:
+    def build(embedding_config: Any) -> Any:
+        if not is_ours(embedding_config):
+            return original(embedding_config)
+        from ragas.embeddings.base import LangchainEmbeddingsWrapper
+
+        from evalscope_vacc.models import load_model as load
+
+        return LangchainEmbeddingsWrapper(load(entry_of(embedding_config)))
+
+    return build
+
+
+def hook_ragas_run(module: ModuleType) -> None:
+    """``evalscope.backend.rag_eval.ragas.task_template``: builds our embeddings where they are asked for."""
+    _replace(module, "_build_embeddings", _embeddings)
+
+
+def hook_ragas_testset(module: ModuleType) -> None:
+    """``evalscope.backend.rag_eval.ragas.tasks.testset_generation``: the same."""
+    _replace(module, "_build_ragas_embeddings", _embeddings)

@@ -1,0 +1,381 @@
+"""Runs RAGEval's MTEB tool where one of the models is ours: every mixture of encoders, cross-encoders and tasks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from evalscope_vacc.errors import (
+    AuthenticationError,
+    ConfigError,
+    ModelNotServedError,
+    RunFailed,
+    RunInterrupted,
+    ServerUnreachableError,
+    VaccError,
+)
+from evalscope_vacc.hosts.data import pairs_to_rerank, resolve_tasks
+from evalscope_vacc.hosts.evalscope import entry_of, is_ours
+from evalscope_vacc.hosts.first_stage import FirstStage, make_reranking, read_first_stage
+from evalscope_vacc.hosts.logs import show_logs
+
+logger = logging.getLogger(__name__)
+
+# a run cannot go on after these: every further task would meet them too
+_FATAL = (
+    AuthenticationError,
+    ModelNotServedError,
+    ServerUnreachableError,
+    RunInterrupted,
+    KeyboardInterrupt,
+    ConfigError,
+)
+
+
+@dataclass
+class StageResult:
+    """What one model scored in one stage.
+
+    Attributes:
+        model: Name of the model as its results are filed.
+        stage: "" for a run of one stage, else "stage1" or "stage2".
+        folder: Where MTEB wrote the results.
+        task_results: MTEB's ``TaskResult`` of each finished task.
+        failed: Task to reason, of those that did not finish.
+    """
+
+    model: str
+    stage: str
+    folder: Path
+    task_results: list[Any] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class RunResult:
+    """What a whole run gave.
+
+    Attributes:
+        output_folder: The run's folder.
+        stages: One entry per model and stage, in the order in which they ran.
+    """
+
+    output_folder: Path
+    stages: list[StageResult] = field(default_factory=list)
+
+    @property
+    def task_results(self) -> list[Any]:
+        """Every ``TaskResult``, in the order in which the tasks ran."""
+        return [result for stage in self.stages for result in stage.task_results]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Task to reason."""
+        return {task: why for stage in self.stages for task, why in stage.failed.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per model, task, split and subset, with the main score."""
+        rows = []
+        for stage in self.stages:
+            for result in stage.task_results:
+                for split, scores in result.scores.items():
+                    rows += [
+                        {
+                            "model": stage.model,
+                            "stage": stage.stage,
+                            "task": result.task_name,
+                            "split": split,
+                            "subset": score.get("hf_subset", "default"),
+                            "main_score": score.get("main_score"),
+                        }
+                        for score in scores
+                    ]
+        return rows
+
+
+# the results of the run in progress, for callers of run(): EvalScope itself returns nothing
+last_result: ContextVar[RunResult | None] = ContextVar("last_result", default=None)
+
+
+def run_tool(config: Any, template: ModuleType) -> RunResult:
+    """Runs the tool's configuration and returns the results.
+
+    Args:
+        config: The checked configuration.
+        template: EvalScope's ``task_template`` module.
+
+    Raises:
+        ConfigError: The models and tasks do not go together, before anything is sent.
+        RunFailed: One or more tasks failed; the finished ones are kept and named.
+    """
+    show_logs("evalscope")
+    _set_verbosity(getattr(config.eval, "verbosity", None))
+    return _Run(config, template).run()
+
+
+class _Run:
+    def __init__(self, config: Any, template: ModuleType) -> None:
+        self.evaluation = config.eval
+        self.template = template
+        self.out = Path(os.path.abspath(config.eval.output_folder))  # noqa: PTH100 -- resolve() would follow links
+        self.before = _server_facts(self.out / "vacc" / "server.json")
+        self.encoders = [self._load(e) for e in config.models if not e.is_cross_encoder]
+        self.rerankers = [self._load(e) for e in config.models if e.is_cross_encoder]
+        self.result = RunResult(self.out)
+        self.stop: BaseException | None = None
+        last_result.set(self.result)
+
+    def _load(self, entry: Any) -> Any:
+        if not is_ours(entry):
+            return self.template.load_model(entry)
+        from evalscope_vacc.config import MODEL_TYPE, configure
+        from evalscope_vacc.models import from_config, load_model
+
+        keys = entry_of(entry)
+        if keys.get("model_type") != MODEL_TYPE:
+            return load_model(keys)
+        return from_config(configure(keys), folder=self.out / "vacc")
+
+    # -- the plan ------------------------------------------------------------------------------------------------
+
+    def run(self) -> RunResult:
+        tasks = resolve_tasks(self.evaluation, self.template)
+        stored = self._stored(tasks)
+        retrieval, reranking, others = pairs_to_rerank(tasks)
+        if not self.encoders:
+            self._check_rerankers_alone(retrieval, others, stored)
+        two_stage = bool(self.encoders and self.rerankers and retrieval)
+        try:
+            if not self.rerankers:
+                for encoder in self.encoders:
+                    self._evaluate(encoder, tasks, self.out, "", self._predictions(self.out, encoder))
+            elif not two_stage and not retrieval:
+                for encoder in self.encoders:
+                    self._evaluate(encoder, others, self.out, "", None)
+                for reranker in self.rerankers:
+                    self._evaluate(reranker, reranking, self.out, "", self._predictions(self.out, reranker))
+            else:
+                self._stages(retrieval, reranking, others, stored)
+        finally:
+            for model in (*self.encoders, *self.rerankers):
+                with suppress(Exception):
+                    getattr(model, "close", lambda: None)()
+        self._report()
+        return self.result
+
+    def _check_rerankers_alone(self, retrieval: list[Any], others: list[Any], stored: dict[str, FirstStage]) -> None:
+        if others:
+            raise ConfigError(
+                f"{others[0].metadata.name} is a {others[0].metadata.type} task, which no cross-encoder can do: add an "
+                "encoder to models, or remove the task"
+            )
+        missing = [t.metadata.name for t in retrieval if t.metadata.name not in stored]
+        if missing:
+            raise ConfigError(
+                f"{missing[0]} is a Retrieval task and there is no encoder: a cross-encoder needs candidates. Add an encoder "
+                "to models, or name its stored predictions: model_kwargs.task_name and model_kwargs.embed_results"
+            )
+
+    def _stored(self, tasks: list[Any]) -> dict[str, FirstStage]:
+        """First-stage predictions that the rerankers name, each read and checked now."""
+        stored: dict[str, FirstStage] = {}
+        names = {task.metadata.name for task in tasks}
+        for reranker in self.rerankers:
+            served = getattr(reranker, "served", None)
+            for name, path in (served.config.embed_results if served else {}).items():
+                if name not in names:
+                    raise ConfigError(
+                        f"model_kwargs.task_name has {name}, which eval.task_names does not: add it there"
+                    )
+                stored[name] = read_first_stage(Path(path))
+        return stored
+
+    def _stages(
+        self, retrieval: list[Any], reranking: list[Any], others: list[Any], stored: dict[str, FirstStage]
+    ) -> None:
+        first_out, second_out = (self.out / "stage1", self.out / "stage2") if self.encoders else (self.out, self.out)
+        stages = ("stage1", "stage2") if self.encoders else ("", "")
+        open_retrieval = [t for t in retrieval if t.metadata.name not in stored]
+        for encoder in self.encoders:
+            logger.info("=== Stage 1: %s, first stage and everything that only an encoder can do ===", _name(encoder))
+            self._evaluate(
+                encoder,
+                [*open_retrieval, *others],
+                first_out,
+                stages[0],
+                self._predictions(first_out, encoder),
+                needs_predictions={t.metadata.name for t in open_retrieval},
+            )
+        for reranker in self.rerankers:
+            logger.info("=== %s: %s reranks ===", "Stage 2" if self.encoders else "Reranking", _name(reranker))
+            if reranking:
+                self._evaluate(reranker, reranking, second_out, stages[1], self._predictions(second_out, reranker))
+            for name, first in stored.items():
+                self._rerank(reranker, name, first, second_out, stages[1])
+            for encoder in self.encoders:
+                folder = self._predictions(first_out, encoder)
+                for task in open_retrieval:
+                    name = task.metadata.name
+                    if self.stop is not None or self._failed(_name(encoder), stages[0], name):
+                        self._stage(_name(reranker), stages[1], second_out).failed.setdefault(
+                            name, "its first stage failed"
+                        )
+                        continue
+                    self._rerank(
+                        reranker, name, read_first_stage(folder / f"{name}_predictions.json"), second_out, stages[1]
+                    )
+
+    def _rerank(self, reranker: Any, name: str, first: FirstStage, out: Path, stage: str) -> None:
+        task = next(t for t in resolve_tasks(self.evaluation, self.template) if t.metadata.name == name)
+        top_k = self.evaluation.top_k
+        logger.info("%s: reranking the first %d candidates of %s", name, top_k, first.model or first.path.name)
+        make_reranking(task, first, top_k, out / "candidates" / first.digest)
+        served = getattr(reranker, "served", None)
+        if served is not None:
+            served.settle(first=first.digest, top_k=top_k, limit=self.evaluation.limits)
+        self._evaluate(reranker, [task], out, stage, self._predictions(out, reranker), settled=True)
+
+    # -- one model on some tasks ---------------------------------------------------------------------------------
+
+    def _predictions(self, out: Path, model: Any) -> Path:
+        """Where a model's predictions go: MTEB names the files by task alone, so several models need folders."""
+        group = self.rerankers if model in self.rerankers else self.encoders
+        folder = out / "predictions"
+        return folder if len(group) == 1 else folder / f"{group.index(model) + 1}-{_name(model).replace('/', '__')}"
+
+    def _stage(self, model: str, stage: str, out: Path) -> StageResult:
+        for known in self.result.stages:
+            if (known.model, known.stage) == (model, stage):
+                return known
+        self.result.stages.append(StageResult(model, stage, out))
+        return self.result.stages[-1]
+
+    def _failed(self, model: str, stage: str, task: str) -> bool:
+        return any(s.model == model and s.stage == stage and task in s.failed for s in self.result.stages)
+
+    def _evaluate(
+        self,
+        model: Any,
+        tasks: Sequence[Any],
+        out: Path,
+        stage: str,
+        predictions: Path | None,
+        *,
+        needs_predictions: Collection[str] = (),
+        settled: bool = False,
+    ) -> None:
+        """Evaluates task by task, so that a failed one does not take the finished ones with it."""
+        served = getattr(model, "served", None)
+        if served is not None and not settled:
+            served.settle(limit=self.evaluation.limits)
+        record = self._stage(_name(model), stage, out)
+        for task in tasks:
+            name = task.metadata.name
+            if self.stop is not None:
+                record.failed[name] = "not run"
+                continue
+            missing = predictions is not None and not (predictions / f"{name}_predictions.json").exists()
+            always = (
+                self.evaluation.overwrite_results
+                or self._server_changed(served)
+                or (name in needs_predictions and missing)
+            )
+            try:
+                record.task_results += self._score(model, task, out, predictions, always)
+            except BaseException as error:
+                reason = str(error) or type(error).__name__
+                record.failed[name] = reason
+                logger.error("%s failed: %s", name, reason)  # noqa: TRY400 -- the traceback follows where it is a defect
+                if not isinstance(error, (VaccError, KeyboardInterrupt)):
+                    logger.debug("%s", name, exc_info=error)
+                if isinstance(error, _FATAL):
+                    self.stop = error
+                elif not isinstance(error, Exception):
+                    raise
+        if record.task_results:
+            self._show(out, model, record.task_results)
+
+    def _show(self, out: Path, model: Any, results: list[Any]) -> None:
+        """EvalScope's table."""
+        self.template.show_results(str(out), model, results)
+
+    def _score(self, model: Any, task: Any, out: Path, predictions: Path | None, always: bool) -> list[Any]:
+        """Evaluates one model on one task; the part of a run that differs between the generations of MTEB."""
+        import mteb
+        from mteb.cache import ResultCache
+
+        results: list[Any] = mteb.evaluate(
+            model,
+            [task],
+            cache=ResultCache(cache_path=out),
+            overwrite_strategy="always" if always else "only-missing",
+            encode_kwargs=dict(self.evaluation.encode_kwargs or {}) or None,
+            prediction_folder=predictions,
+            raise_error=True,
+        ).task_results
+        return results
+
+    def _server_changed(self, served: Any) -> bool:
+        """Whether the server is another one than the one that earned the scores that lie in this folder."""
+        before = self.before.get(served.name) if served is not None else None
+        if before is None or before == _told(served.server_record):
+            return False
+        logger.warning(
+            "%s: the server's version, model or length has changed since the scores in %s: they are not used again",
+            served.name,
+            self.out,
+        )
+        return True
+
+    def _report(self) -> None:
+        from evalscope_vacc.hosts.evalscope_report import write_reports
+
+        write_reports(self.result, self.evaluation)
+        failed = self.result.failed
+        if isinstance(self.stop, (RunInterrupted, KeyboardInterrupt)):
+            raise self.stop
+        if not failed:
+            return
+        done = [r.task_name for r in self.result.task_results]
+        lines = [f"{task}: {why}" for task, why in failed.items()]
+        message = (
+            f"{len(failed)} of {len(failed) + len(done)} tasks failed:\n  "
+            + "\n  ".join(lines)
+            + (f"\nfinished and kept under {self.out}: {', '.join(done)}" if done else "")
+        )
+        raise RunFailed(message) from self.stop
+
+
+def _told(record: Any) -> list[tuple[Any, ...]]:
+    """What decides about a server's answers, of what it said of itself."""
+    return [(s.get("version"), s.get("root"), s.get("max_model_len")) for s in record.get("servers", [])]
+
+
+def _server_facts(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """What an earlier run in the same folder wrote down of its servers, by model."""
+    try:
+        return {entry["name"]: _told(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["models"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _name(model: Any) -> str:
+    meta = getattr(model, "mteb_model_meta", None)
+    return str(getattr(meta, "name", None) or type(model).__name__)
+
+
+def _set_verbosity(verbosity: int | None) -> None:
+    """``eval.verbosity`` as EvalScope documents it: 0 silent, 1 warnings, 2 information, 3 debug."""
+    if verbosity is None:
+        return
+    level = (logging.CRITICAL, logging.WARNING, logging.INFO, logging.DEBUG)[verbosity]
+    for name in ("mteb", "evalscope_vacc"):
+        logging.getLogger(name).setLevel(level)

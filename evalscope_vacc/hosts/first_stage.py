@@ -1,0 +1,161 @@
+"""First-stage results: reads stored predictions of MTEB 1.x and 2.x, and turns a retrieval task into a reranking one.
+
+Everything is checked before anything is sent: a wrong file would otherwise rerank the wrong candidates and give a number
+that looks right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.hosts.data import to_v2
+
+MAX_BYTES = 4 << 30
+META = "mteb_model_meta"
+
+Ranking = Mapping[str, Mapping[str, float]]  # query id -> document id -> score
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """The stored predictions of one task.
+
+    Attributes:
+        path: The file.
+        model: Name of the model that made them, where the file says it.
+        digest: 8 hex digits of the file's content; part of the result's name.
+        content: subset -> split -> query -> document -> score; MTEB 1.x files have neither subset nor split, and are
+            kept under "".
+    """
+
+    path: Path
+    model: str
+    digest: str
+    content: Mapping[str, Mapping[str, Ranking]]
+
+    def ranking(self, subset: str, split: str, task: Any) -> Ranking:
+        """Returns the predictions of one subset and split.
+
+        Raises:
+            ConfigError: The file has none for them.
+        """
+        if "" in self.content:
+            if sum(len(splits) for splits in task.dataset.values()) != 1:
+                raise ConfigError(
+                    f"{self.path}: a file of MTEB 1.x holds one subset and split, but {task.metadata.name} is evaluated on "
+                    f"several ({', '.join(task.dataset)}): choose one by eval.splits or languages, or give a file of MTEB 2.x"
+                )
+            return self.content[""][""]
+        splits = self.content.get(subset)
+        if splits is None or split not in splits:
+            have = ", ".join(f"{a}/{b}" for a, inner in self.content.items() for b in inner)
+            raise ConfigError(
+                f"{self.path}: no predictions for {task.metadata.name} {subset}/{split}; it has {have or 'none'}"
+            )
+        return splits[split]
+
+
+def read_first_stage(path: Path) -> FirstStage:
+    """Reads a prediction file of MTEB 1.x or 2.x.
+
+    Raises:
+        ConfigError: It is missing, too large, no JSON, or of neither format; the place is named.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; this is no prediction file")
+        raw = path.read_bytes()
+        content = json.loads(raw)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such prediction file; an embedding run saves one per retrieval task"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a prediction file: {error}") from None
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f"{path}: not a prediction file: expected an object of queries or subsets")
+    digest = hashlib.sha256(raw).hexdigest()[:8]
+    meta = content.pop(META, None)
+    model = str(meta.get("model_name", "")) if isinstance(meta, dict) else ""
+    first = next(iter(content.values()), None)
+    inner = next(iter(first.values()), None) if isinstance(first, dict) else None
+    if meta is None and isinstance(first, dict) and (inner is None or isinstance(inner, (int, float))):
+        return FirstStage(path, model, digest, {"": {"": _checked(content, path, "")}})
+    subsets: dict[str, dict[str, Ranking]] = {}
+    for subset, splits in content.items():
+        if not isinstance(splits, dict):
+            raise ConfigError(f"{path}: {subset}: expected splits, found {type(splits).__name__}")
+        subsets[subset] = {split: _checked(ranking, path, f"{subset}/{split}") for split, ranking in splits.items()}
+    if not subsets:
+        raise ConfigError(f"{path}: holds no predictions")
+    return FirstStage(path, model, digest, subsets)
+
+
+def _checked(ranking: Any, path: Path, where: str) -> Ranking:
+    if not isinstance(ranking, dict):
+        raise ConfigError(f"{path}: {where}: expected queries, found {type(ranking).__name__}")
+    for query, documents in ranking.items():
+        if not isinstance(documents, dict):
+            raise ConfigError(f"{path}: {where}: query {query!r}: expected documents, found {type(documents).__name__}")
+        for document, score in documents.items():
+            if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
+                raise ConfigError(f"{path}: {where}: query {query!r}, document {document!r}: {score!r} is no score")
+    return ranking
+
+
+def check_against(first: FirstStage, task: Any) -> None:
+    """Checks that the predictions are of this task: every query has candidates, every candidate is in the corpus.
+
+    Raises:
+        ConfigError: They are not; the query or document is named.
+    """
+    name = task.metadata.name
+    for subset, splits in task.dataset.items():
+        for split, data in splits.items():
+            ranking = first.ranking(subset, split, task)
+            queries = [str(q) for q in data["queries"]["id"]]
+            missing = [q for q in queries if q not in ranking]
+            if missing:
+                raise ConfigError(
+                    f"{first.path}: {len(missing)} of {len(queries)} queries of {name} {subset}/{split} have no predictions, "
+                    f"the first is {missing[0]!r}: is this the file of another task, or of a run with limits?"
+                )
+            corpus = set(data["corpus"]["id"])
+            for query in queries:
+                stranger = next((d for d in ranking[query] if d not in corpus), None)
+                if stranger is not None:
+                    raise ConfigError(
+                        f"{first.path}: query {query!r}: document {stranger!r} is not in the corpus of {name} {subset}/{split}"
+                    )
+
+
+def make_reranking(task: Any, first: FirstStage, top_k: int, folder: Path) -> None:
+    """Turns a retrieval task, its data loaded, into a reranking of the first ``top_k`` predictions.
+
+    Args:
+        task: The task; it is changed.
+        first: Its predictions.
+        top_k: Candidates per query; ties are cut in the order of the file, as MTEB does.
+        folder: Where the predictions go in the form that MTEB reads.
+    """
+    if not task.data_loaded:
+        task.load_data()
+    to_v2(task)
+    check_against(first, task)
+    content: dict[str, Any] = {META: {"model_name": first.model, "revision": first.digest}}
+    for subset, splits in task.dataset.items():
+        wanted = content[subset] = {}
+        for split, data in splits.items():
+            ranking = first.ranking(subset, split, task)
+            wanted[split] = {str(q): ranking[str(q)] for q in data["queries"]["id"]}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{task.metadata.name}_predictions.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    task.convert_to_reranking(top_ranked_path=str(path), top_k=top_k)

@@ -1,0 +1,133 @@
+"""MTEB: ``vacc/NAME`` is a model that it knows, for every NAME.
+
+MTEB has a registry but no plugins, and a name that is known only from the command line cannot be in a registry. So its
+look-up by name is wrapped: ours are answered here, every other one goes on as before.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from types import ModuleType
+from typing import Any
+
+from evalscope_vacc import endpoints
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.hosts.logs import show_logs
+from evalscope_vacc.models.meta import EXPERIMENT_KEYS, build_meta, experiment_kwargs
+
+MARK = "__evalscope_vacc__"
+
+
+def load_served(model_name: str, revision: str | None = None, **kwargs: Any) -> Any:
+    """MTEB's loader of ``vacc/NAME``.
+
+    Args:
+        model_name: ``vacc/NAME``.
+        revision: The meta's revision.
+        **kwargs: Every key of a model's entry, and what MTEB adds: its device, its ``embed_dim`` (``dimensions``), and
+            the short keys of the result's name, which repeat what the configuration says.
+    """
+    from evalscope_vacc.models import from_config
+
+    show_logs()
+    return from_config(endpoints.endpoint_config(model_name, _options(revision, kwargs)))
+
+
+def _options(revision: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    options = {key: value for key, value in kwargs.items() if key not in {*EXPERIMENT_KEYS, "device", "embed_dim"}}
+    if kwargs.get("embed_dim") is not None:
+        options["dimensions"] = kwargs["embed_dim"]
+    if revision is not None and "__" not in revision:
+        options["revision"] = revision
+    return options
+
+
+def served_meta(model_name: str, revision: str | None = None) -> Any:
+    """Returns the ``ModelMeta`` of ``vacc/NAME``, named as its results will be."""
+    options = {} if revision is None else {"revision": revision}
+    try:
+        config = endpoints.endpoint_config(model_name, options)
+    except ConfigError as error:
+        if "no api_base" not in str(error):
+            raise
+        # the address may still come as a keyword of get_model(); without one, loading says what is missing
+        config = endpoints.endpoint_config(model_name, {**options, "api_base": "http://localhost"})
+        if revision is None:
+            return build_meta(config, loader=load_served).model_copy(update={"revision": None})
+    return build_meta(config, loader=load_served, settings=experiment_kwargs(config))
+
+
+def _wrap(original: Any) -> Any:
+    @functools.wraps(original)
+    def get_model_meta(model_name: str, revision: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        if not endpoints.is_ours(model_name):
+            return original(model_name, revision, *args, **kwargs)
+        meta = served_meta(model_name, revision)
+        extra = kwargs.get("experiment_kwargs")
+        if extra:
+            meta = meta.model_copy(update={"experiment_kwargs": {**(meta.experiment_kwargs or {}), **extra}})
+        return meta
+
+    setattr(get_model_meta, MARK, True)
+    return get_model_meta
+
+
+def _wrap_many(original: Any) -> Any:
+    @functools.wraps(original)
+    def get_model_metas(model_names: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if model_names is not None:
+            model_names = list(model_names)
+        found = list(original(model_names, *args, **kwargs))
+        known = {meta.name for meta in found}
+        # older releases look into the registry only
+        found += [served_meta(n) for n in model_names or () if endpoints.is_ours(n) and n not in known]
+        return found
+
+    setattr(get_model_metas, MARK, True)
+    return get_model_metas
+
+
+def hook_get_model_meta(module: ModuleType) -> None:
+    """Wraps the look-up of MTEB 2.x (``mteb.models.get_model_meta``), wherever it has been imported from already."""
+    _rebind(module, ("mteb.models", "mteb"))
+
+
+def hook_overview(module: ModuleType) -> None:
+    """The same for MTEB 1.x (``mteb.models.overview``)."""
+    _rebind(module, ("mteb.models", "mteb"))
+
+
+def hook_evaluate(module: ModuleType) -> None:
+    """``mteb.evaluate`` (2.x): when it returns, its tasks are done, and what was stored for resuming them is dropped."""
+    original = module.evaluate
+    if getattr(original, MARK, False):
+        return
+
+    @functools.wraps(original)
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        keeping = sys.modules.get("evalscope_vacc.models.keeping")
+        if keeping is not None and not getattr(result, "exceptions", None):
+            keeping.finish_all()
+        return result
+
+    setattr(evaluate, MARK, True)
+    module.evaluate = evaluate  # type: ignore[attr-defined]
+    importer = sys.modules.get("mteb")
+    if importer is not None and vars(importer).get("evaluate") is original:
+        importer.evaluate = evaluate  # type: ignore[attr-defined]
+
+
+def _rebind(module: ModuleType, importers: tuple[str, ...]) -> None:
+    for function, wrap in (("get_model_meta", _wrap), ("get_model_metas", _wrap_many)):
+        original = getattr(module, function, None)
+        if original is None or getattr(original, MARK, False):
+            continue
+        wrapped = wrap(original)
+        setattr(module, function, wrapped)
+        for name in importers:
+            importer = sys.modules.get(name)
+            # mteb.models.get_model_meta is the module as well as the function of that name in it
+            if importer is not None and vars(importer).get(function) is original:
+                setattr(importer, function, wrapped)

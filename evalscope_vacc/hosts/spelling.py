@@ -1,0 +1,79 @@
+"""The older spelling of EvalScope's RAGEval configuration (1.3 to 1.8.0), read as the newer one."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from evalscope_vacc.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+TOP_K = 100
+EVAL_KEYS = (
+    "task_names",
+    "task_types",
+    "languages",
+    "custom_tasks",
+    "output_folder",
+    "overwrite_results",
+    "limits",
+    "hub",
+    "top_k",
+    "splits",
+    "encode_kwargs",
+    "verbosity",
+)
+OLDER_EVAL_KEYS = ("tasks", "dataset_path")
+CUSTOM_TASK = "CustomRetrieval"
+
+
+def newer_spelling(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns ``{tool, models, eval}`` as EvalScope 1.14 spells it.
+
+    ``model:`` becomes ``models:``, ``eval.tasks`` becomes ``eval.task_names``, ``eval.dataset_path`` the data of the
+    custom task. ``eval.top_k`` is 100 where it is not given: Qwen's published reranking scores are of the top 100, and
+    EvalScope's own 10 (5 before 1.8.1) hides most of what a cross-encoder can do.
+
+    Raises:
+        ConfigError: An unknown key of ``eval``, with the nearest one, or both spellings at once.
+    """
+    data = dict(data)
+    if "model" in data:
+        if data.get("models"):
+            raise ConfigError("eval_config has both model and models: they mean the same; keep one")
+        data["models"] = data.pop("model")
+    evaluation = data.get("eval")
+    if not isinstance(evaluation, Mapping):
+        return data
+    data["eval"] = newer_eval(evaluation)
+    return data
+
+
+def newer_eval(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of :func:`newer_spelling` for ``eval:``."""
+    given = dict(evaluation)
+    for key in given:
+        if key not in EVAL_KEYS and key not in OLDER_EVAL_KEYS:
+            near = difflib.get_close_matches(str(key), [*EVAL_KEYS, *OLDER_EVAL_KEYS], n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(EVAL_KEYS)}"
+            raise ConfigError(f"eval: unknown key {key!r}: {hint}")
+    if "tasks" in given:
+        if given.get("task_names"):
+            raise ConfigError("eval has both tasks and task_names: they mean the same; keep one")
+        given["task_names"] = given.pop("tasks")
+    if isinstance(given.get("task_names"), str):
+        given["task_names"] = [given["task_names"]]
+    path = given.pop("dataset_path", None)
+    if path is not None:
+        names = [name for name in given.get("task_names") or [] if name != CUSTOM_TASK]
+        given["task_names"] = names or None
+        given.setdefault("custom_tasks", [{"name": CUSTOM_TASK, "data_path": path}])
+    if given.get("top_k") is None:
+        given["top_k"] = TOP_K
+    verbosity = given.get("verbosity")
+    if verbosity is not None and verbosity not in (0, 1, 2, 3):
+        raise ConfigError(f"eval.verbosity is {verbosity!r}: it goes from 0 (silent) to 3 (debug)")
+    return given

@@ -1,0 +1,28 @@
+"""What the hosts' tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path) -> Callable[..., Any]:
+    """Runs an unmodified EvalScope in this process: ``evaluate(models, tasks, **eval)``; returns our result."""
+    pytest.importorskip("evalscope")
+    from evalscope_vacc.demo.tasks import register
+
+    register()
+
+    def run(models: list[dict[str, Any]], tasks: list[str], **evaluation: Any) -> Any:
+        from evalscope_vacc import run as run_evalscope
+
+        work_dir = evaluation.pop("work_dir", str(tmp_path / "work"))
+        entries = [{"model_type": "vacc_api", "store": "off", "preflight": "off", **entry} for entry in models]
+        config = {"tool": "MTEB", "models": entries, "eval": {"task_names": tasks, "hub": "huggingface", **evaluation}}
+        return run_evalscope({"eval_backend": "RAGEval", "eval_config": config, "work_dir": work_dir})
+
+    return run

@@ -1,0 +1,315 @@
+"""Every kind of run in an unmodified EvalScope: which model does which task, where the files go, what stops a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback_server import Reply
+from served_model import ServedModel
+
+from evalscope_vacc.errors import ConfigError, RunFailed
+
+pytestmark = pytest.mark.host
+pytest.importorskip("mteb", minversion="2.7", reason="the newer line's tests; tests/legacy has the older one's")
+
+RETRIEVAL, STS, CLASSES = "VaccDemoRetrieval", "VaccDemoSTS", "VaccDemoClassification"
+
+
+@pytest.fixture
+def encoder() -> Iterator[ServedModel]:
+    with ServedModel("enc") as server:
+        yield server
+
+
+@pytest.fixture
+def reranker() -> Iterator[ServedModel]:
+    with ServedModel("rank", kind="cross-encoder") as server:
+        yield server
+
+
+def of(server: ServedModel, **keys: Any) -> dict[str, Any]:
+    cross = {"is_cross_encoder": True} if server.kind == "cross-encoder" else {}
+    return {"model_name": server.name, "api_base": server.base, **cross, **keys}
+
+
+def main_scores(result: Any, stage: str | None = None) -> dict[tuple[str, str], float]:
+    rows = [row for row in result.rows() if stage is None or row["stage"] == stage]
+    return {(row["task"], row["subset"]): row["main_score"] for row in rows}
+
+
+def test_one_encoder_runs_every_kind_of_task(evaluate: Callable, encoder: ServedModel) -> None:
+    result = evaluate([of(encoder)], [RETRIEVAL, STS, CLASSES])
+    assert {task for task, _ in main_scores(result)} == {RETRIEVAL, STS, CLASSES}
+    assert (result.output_folder / "results" / "vacc__enc").is_dir()
+    assert (result.output_folder / "predictions" / f"{RETRIEVAL}_predictions.json").is_file()
+    assert (result.output_folder / "vacc" / "usage.json").is_file()
+    assert (result.output_folder / "reports" / "vacc__enc" / f"{STS}.json").is_file(), "what EvalScope's pages list"
+
+
+def test_the_older_spelling_is_understood(encoder: ServedModel, tmp_path: Path, evaluate: Callable) -> None:
+    from evalscope_vacc import run
+
+    config = {
+        "tool": "MTEB",
+        "model": [{"model_type": "vacc_api", "store": "off", "preflight": "off", **of(encoder)}],
+        "eval": {
+            "tasks": [STS],
+            "verbosity": 2,
+            "output_folder": "ignored",
+            "overwrite_results": True,
+            "hub": "huggingface",
+        },
+    }
+    result = run({"eval_backend": "RAGEval", "eval_config": config, "work_dir": str(tmp_path)})
+    assert {task for task, _ in main_scores(result)} == {STS}
+    logging.getLogger("mteb").setLevel(logging.NOTSET)
+
+
+def test_a_mixture_of_tasks_runs_in_two_stages(evaluate: Callable, encoder: ServedModel, reranker: ServedModel) -> None:
+    result = evaluate([of(encoder), of(reranker)], [STS, RETRIEVAL, CLASSES], top_k=7)
+    assert {task for task, _ in main_scores(result, "stage1")} == {RETRIEVAL, STS, CLASSES}
+    assert {task for task, _ in main_scores(result, "stage2")} == {RETRIEVAL}
+    # both score by the same cosine, and the measure looks at no more than ten of the candidates
+    per_query = {}
+    for query, _ in reranker.pairs():
+        per_query[query] = per_query.get(query, 0) + 1
+    assert set(per_query.values()) == {7}
+
+
+def test_reranking_what_the_first_stage_found_by_the_same_score_changes_nothing(
+    evaluate: Callable, encoder: ServedModel, reranker: ServedModel
+) -> None:
+    result = evaluate([of(encoder), of(reranker)], [RETRIEVAL])
+    first, second = main_scores(result, "stage1"), main_scores(result, "stage2")
+    assert first.keys() == second.keys()
+    for where, score in first.items():
+        assert second[where] == pytest.approx(score, abs=1e-6), where
+
+
+def test_several_of_each_run_in_every_pairing(evaluate: Callable) -> None:
+    with ServedModel("e1") as e1, ServedModel("e2", dimensions=12) as e2, ServedModel("r1", kind="cross-encoder") as r1:
+        result = evaluate([of(e1), of(e2), of(r1)], [RETRIEVAL], top_k=5)
+    folders = sorted(p.parent for p in (result.output_folder / "stage2" / "results").rglob(f"{RETRIEVAL}.json"))
+    assert len(folders) == 2, "one result a first stage, none overwritten"
+    assert {s.model for s in result.stages} == {"vacc/e1", "vacc/e2", "vacc/r1"}
+
+
+@pytest.fixture
+def stored(evaluate: Callable, encoder: ServedModel, reranker: ServedModel, tmp_path: Path) -> dict[str, Any]:
+    """A two-stage run: its score, and its first stage's predictions in both formats."""
+    result = evaluate([of(encoder), of(reranker)], [RETRIEVAL], top_k=6, work_dir=str(tmp_path / "first"))
+    path = result.output_folder / "stage1" / "predictions" / f"{RETRIEVAL}_predictions.json"
+    content = json.loads(path.read_text())
+    reranker.requests.clear()
+    return {"path": path, "content": content, "scores": main_scores(result, "stage2")}
+
+
+def test_stored_predictions_rerank_to_the_score_of_the_two_stage_run(
+    evaluate: Callable, reranker: ServedModel, stored: dict[str, Any]
+) -> None:
+    kwargs = {"task_name": [RETRIEVAL], "embed_results": [str(stored["path"])]}
+    result = evaluate([of(reranker, model_kwargs=kwargs)], [RETRIEVAL], top_k=6)
+    assert main_scores(result) == pytest.approx(stored["scores"])
+
+
+def test_predictions_of_mteb_1_give_the_same_score(
+    evaluate: Callable, reranker: ServedModel, stored: dict[str, Any], tmp_path: Path
+) -> None:
+    for subset in ("en", "zh"):
+        path = tmp_path / f"{RETRIEVAL}_{subset}_predictions.json"
+        path.write_text(json.dumps(stored["content"][subset]["test"]))
+        entry = of(reranker, model_kwargs={"embed_results": {RETRIEVAL: str(path)}}, revision=subset)
+        language = {"en": "eng", "zh": "cmn"}[subset]
+        result = evaluate([entry], [RETRIEVAL], top_k=6, languages=[language], work_dir=str(tmp_path / subset))
+        assert main_scores(result) == pytest.approx({(RETRIEVAL, subset): stored["scores"][RETRIEVAL, subset]})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing file", "no such prediction file"),
+        ("not json", "not a prediction file"),
+        ("missing query", "have no predictions, the first is"),
+        ("strange document", "is not in the corpus"),
+        ("bad score", "is no score"),
+        ("no split", "no predictions for"),
+        ("another task", "which eval.task_names does not"),
+    ],
+)
+def test_a_wrong_prediction_file_stops_the_run_before_anything_is_sent(
+    change: str, message: str, evaluate: Callable, reranker: ServedModel, stored: dict[str, Any], tmp_path: Path
+) -> None:
+    path, content, task = tmp_path / "p.json", stored["content"], RETRIEVAL
+    queries = content["en"]["test"]
+    first = next(iter(queries))
+    if change == "missing query":
+        del queries[first]
+    elif change == "strange document":
+        queries[first]["no-such-document"] = 1.0
+    elif change == "bad score":
+        queries[first][next(iter(queries[first]))] = "high"
+    elif change == "no split":
+        content["en"] = {"validation": queries}
+    elif change == "another task":
+        task = "SciFact"
+    if change != "missing file":
+        path.write_text("{" if change == "not json" else json.dumps(content))
+    reranker.requests.clear()
+    kwargs = {"task_name": [task], "embed_results": [str(path)]}
+    with pytest.raises(ConfigError, match=message):
+        evaluate([of(reranker, model_kwargs=kwargs)], [RETRIEVAL])
+    assert reranker.requests == []
+
+
+def test_a_cross_encoder_alone_needs_candidates_and_says_so(evaluate: Callable, reranker: ServedModel) -> None:
+    with pytest.raises(ConfigError, match="needs candidates.*embed_results"):
+        evaluate([of(reranker)], [RETRIEVAL])
+    with pytest.raises(ConfigError, match="no cross-encoder can do"):
+        evaluate([of(reranker)], [STS])
+
+
+def test_a_cross_encoder_does_a_reranking_task(reranker: ServedModel) -> None:
+    from mteb.mocks import MOCK_TASK_TEST_GRID
+
+    from evalscope_vacc.models import from_mapping
+
+    task = next(t for t in MOCK_TASK_TEST_GRID if t.metadata.type == "Reranking" and not t.metadata.is_multilingual)
+    import mteb
+
+    model = from_mapping({"store": "off", "preflight": "off", **of(reranker)})
+    result = mteb.evaluate(model, [task], cache=None, show_progress_bar=False)
+    assert result.task_results[0].get_score() >= 0
+
+
+def test_a_failed_task_does_not_take_the_finished_ones_with_it(evaluate: Callable, encoder: ServedModel) -> None:
+    inner = encoder._answer
+
+    def fails_on_sts(got, sock):
+        if got.path == "/v1/embeddings" and any("[sts]" in t for t in got.json()["input"]):
+            return Reply.of({"error": {"message": "the card fell out", "type": "X", "code": 400}}, 400)
+        return inner(got, sock)
+
+    encoder.answer = fails_on_sts
+    with pytest.raises(
+        RunFailed, match=rf"1 of 3 tasks failed:\s+{STS}: .*the card fell out[\s\S]*finished and kept"
+    ) as raised:
+        evaluate([of(encoder, prompts={STS: "[sts] "})], [CLASSES, STS, RETRIEVAL])
+    assert CLASSES in str(raised.value)
+    assert RETRIEVAL in str(raised.value)
+
+
+def test_results_of_another_address_are_not_returned(evaluate: Callable, encoder: ServedModel, tmp_path: Path) -> None:
+    options = {"overwrite_results": False, "work_dir": str(tmp_path / "same")}
+    from evalscope_vacc import run
+
+    def once(server: ServedModel, **keys: Any) -> Any:
+        entry = {"model_type": "vacc_api", "store": "off", "preflight": "off", **of(server, **keys)}
+        config = {
+            "tool": "MTEB",
+            "models": [entry],
+            "eval": {"task_names": [STS], "hub": "huggingface", "overwrite_results": False},
+        }
+        return run(
+            {
+                "eval_backend": "RAGEval",
+                "eval_config": config,
+                "work_dir": options["work_dir"],
+                "no_timestamp": True,
+            }
+        )
+
+    first = main_scores(once(encoder))
+    encoder.requests.clear()
+    assert main_scores(once(encoder)) == pytest.approx(first, abs=1e-6)
+    assert encoder.texts() == [], "the cached score is used"
+    with ServedModel("enc", dimensions=5) as other:
+        assert main_scores(once(other)) != first
+        assert other.texts()
+    assert main_scores(once(encoder, dimensions=4)) != first, "other settings have other names"
+    encoder.requests.clear()
+    encoder.max_model_len -= 1
+    once(encoder)
+    assert encoder.texts(), "the server changed: what it scored before is refused"
+
+
+def test_limits_keep_the_corpus(evaluate: Callable, encoder: ServedModel) -> None:
+    full = evaluate([of(encoder)], [RETRIEVAL])
+    corpus = {text for text in encoder.texts()}
+    encoder.requests.clear()
+    limited = evaluate([of(encoder)], [RETRIEVAL], limits=3)
+    sent = set(encoder.texts())
+    documents = {t for t in corpus if t in sent}
+    assert len(corpus) - len(sent) > 20, "fewer queries"
+    assert len(documents) >= 100, "every document"
+    assert main_scores(full).keys() == main_scores(limited).keys()
+    assert "limit_3" in str(next(limited.output_folder.rglob(f"{RETRIEVAL}.json")))
+
+
+def test_top_k_is_100_when_unset_and_is_said(
+    evaluate: Callable, encoder: ServedModel, reranker: ServedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("evalscope_vacc").propagate = True
+    with caplog.at_level(logging.INFO, "evalscope_vacc"):
+        evaluate([of(encoder), of(reranker)], [RETRIEVAL])
+    assert "reranking the first 100 candidates" in caplog.text
+
+
+def test_splits_and_languages_do_what_their_names_say(evaluate: Callable, encoder: ServedModel) -> None:
+    result = evaluate([of(encoder)], [RETRIEVAL], languages=["eng"])
+    assert set(main_scores(result)) == {(RETRIEVAL, "en")}
+    with pytest.raises(ConfigError, match="has the splits test, not 'validation'"):
+        evaluate([of(encoder)], [STS], splits={STS: ["validation"]})
+
+
+def test_an_unknown_task_is_named(evaluate: Callable, encoder: ServedModel) -> None:
+    with pytest.raises(ConfigError, match="VaccDemoStS|STS"):
+        evaluate([of(encoder)], ["VaccDemoStS"])
+
+
+def test_the_models_batch_size_reaches_both_kinds(
+    evaluate: Callable, encoder: ServedModel, reranker: ServedModel
+) -> None:
+    keys = {"encode_kwargs": {"batch_size": 5}}
+    evaluate([of(encoder, **keys), of(reranker, **keys)], [RETRIEVAL], top_k=20)
+    assert max(len(g.json()["input"]) for g in encoder.requests if g.path == "/v1/embeddings") == 5
+    assert max(len(g.json()["text_2"]) for g in reranker.requests if g.path == "/v1/score") == 5
+
+
+def test_evals_encode_kwargs_reach_the_model(evaluate: Callable, encoder: ServedModel) -> None:
+    evaluate([of(encoder)], [STS], encode_kwargs={"batch_size": 6})
+    assert max(len(g.json()["input"]) for g in encoder.requests if g.path == "/v1/embeddings") == 6
+
+
+def test_load_model_builds_ours_and_leaves_the_others(encoder: ServedModel) -> None:
+    from evalscope.backend.rag_eval.models import load_model
+    from evalscope.backend.rag_eval.mteb.arguments import MTEBModelConfig
+
+    from evalscope_vacc import VaccEncoder
+
+    entry = {"model_type": "vacc_api", **of(encoder)}
+    assert isinstance(load_model(entry), VaccEncoder)
+    assert isinstance(load_model(MTEBModelConfig(**entry)), VaccEncoder)
+    with pytest.raises(Exception, match="no/such/folder|Error"):
+        load_model({"model_name_or_path": "no/such/folder", "hub": "huggingface"})
+
+
+def test_the_ragas_tool_embeds_through_a_served_model(encoder: ServedModel) -> None:
+    from evalscope.backend.rag_eval.models import load_model
+
+    model = load_model({"model_type": "vacc_api", "store": "off", "preflight": "off", **of(encoder)})
+    assert len(model.embed_query("a question")) == encoder.dimensions
+    assert len(model.embed_documents(["one", "two"])) == 2
+
+
+def test_the_configuration_of_ragas_accepts_a_served_model(encoder: ServedModel) -> None:
+    from evalscope.backend.rag_eval.ragas.arguments import RAGASEmbeddingConfig
+
+    config = RAGASEmbeddingConfig(
+        model_type="vacc_api", model_name="enc", model_name_or_path="enc", api_base=encoder.base, api_key="sekret"
+    )
+    assert "sekret" not in repr(config) + str(config.model_dump())
