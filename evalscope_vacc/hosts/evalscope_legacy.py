@@ -1,0 +1,128 @@
+"""EvalScope 1.3.0 to 1.8.0: one seam, ``RAGEvalBackendManager.run_mteb``, and a mask over the configuration it prints.
+
+On this line EvalScope hands plain dictionaries around. Those with ``model_type`` are taken before EvalScope's own
+dataclass, which knows no such key, sees them; the others are EvalScope's, to the letter. On EvalScope 1.8.1 and later
+both hooks return at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from evalscope_vacc.errors import HostError
+
+logger = logging.getLogger(__name__)
+
+MARK = "__evalscope_vacc__"
+FIRST_NEWER = (1, 8, 1)
+# module that RAGEval imports whatever it is asked to do, to what pip must be told
+NEEDED = {"langchain_openai": "'langchain-openai<0.4'", "oss2": "oss2"}
+
+
+def _is_ours(entries: Any) -> bool:
+    """Whether one of the entries of ``model:`` names a model type of a plugin."""
+    return isinstance(entries, list) and any(isinstance(e, Mapping) and e.get("model_type") for e in entries)
+
+
+def hook_backend_manager(module: ModuleType) -> None:
+    """``evalscope.backend.rag_eval.backend_manager``: runs with one of our models are run by us."""
+    manager = module.RAGEvalBackendManager
+    original = manager.run_mteb
+    if getattr(original, MARK, False) or len(original.__code__.co_varnames[: original.__code__.co_argcount]) != 2:
+        return
+    from evalscope_vacc.hosts.versions import check
+
+    problem = check() or _lacking()
+    if problem:
+        # EvalScope's next import is the one that fails, with a message about something else
+        logger.warning("%s", problem)
+
+    @functools.wraps(original)
+    def run_mteb(model_args: Any, eval_args: Any) -> Any:
+        if not _is_ours(model_args):
+            return original(model_args, eval_args)
+        problem = check()
+        if problem:
+            raise HostError(problem)
+        from evalscope_vacc.hosts.evalscope_legacy_run import run_tool
+
+        return run_tool(model_args, eval_args)
+
+    setattr(run_mteb, MARK, True)
+    manager.run_mteb = staticmethod(run_mteb)
+    run = manager.run
+
+    @functools.wraps(run)
+    def run_either_spelling(self: Any, *args: Any, **kwargs: Any) -> Any:
+        config = self.config_d
+        entries = config.get("models") or config.get("model") if isinstance(config, Mapping) else None
+        if _is_ours(entries):
+            # a copy: EvalScope takes `tool` out of the user's own dictionary, which then cannot be run again
+            self.config_d = {**{k: v for k, v in config.items() if k != "models"}, "model": entries}
+        return run(self, *args, **kwargs)
+
+    manager.run = run_either_spelling
+
+
+def hook_config(module: ModuleType) -> None:
+    """``evalscope.config``: what EvalScope writes and prints of a task's configuration holds no secrets of ours."""
+    if _version() >= FIRST_NEWER:
+        return
+    original = module.TaskConfig.to_dict
+    if getattr(original, MARK, False):
+        return
+
+    @functools.wraps(original)
+    def to_dict(self: Any) -> dict[str, Any]:
+        result: dict[str, Any] = original(self)
+        config = result.get("eval_config")
+        if isinstance(config, Mapping):
+            result["eval_config"] = {
+                key: [_shown(entry) for entry in value] if key in ("model", "models") and _is_ours(value) else value
+                for key, value in config.items()
+            }
+        return result
+
+    setattr(to_dict, MARK, True)
+    module.TaskConfig.to_dict = to_dict
+
+
+def _lacking() -> str | None:
+    """Says which packages EvalScope's RAGEval of this line imports without asking for them."""
+    from importlib.util import find_spec
+
+    lacking = [name for module, name in NEEDED.items() if find_spec(module) is None]
+    return (
+        f"RAGEval needs packages that EvalScope does not install: pip install {' '.join(lacking)}" if lacking else None
+    )
+
+
+def _version() -> tuple[int, ...]:
+    from evalscope.version import __version__
+
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", __version__)
+    return tuple(int(part) for part in found.groups()) if found else FIRST_NEWER
+
+
+def _shown(entry: Any) -> Any:
+    """An entry as it may be written: secrets as their reference or masked."""
+    from evalscope_vacc.config import masked, masked_address
+
+    if not isinstance(entry, Mapping) or not entry.get("model_type"):
+        return entry
+    shown = dict(entry)
+    if shown.get("api_key") is not None:
+        shown["api_key"] = masked(str(shown["api_key"]))
+    if isinstance(shown.get("headers"), Mapping):
+        shown["headers"] = {name: masked(str(value)) for name, value in shown["headers"].items()}
+    address = shown.get("api_base")
+    if isinstance(address, str):
+        shown["api_base"] = masked_address(address)
+    elif isinstance(address, (list, tuple)):
+        shown["api_base"] = [masked_address(str(one)) for one in address]
+    return shown

@@ -1,0 +1,201 @@
+"""Runs RAGEval's MTEB tool on mteb 1.x where one of the models is ours.
+
+The plan (who does which task, in which stage) is that of the newer line; only the calls of mteb differ.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from evalscope_vacc.hosts.evalscope_legacy_evaluate import Predictions, by_subset, candidate_file
+from evalscope_vacc.hosts.evalscope_legacy_models import Face, face_of
+from evalscope_vacc.hosts.evalscope_legacy_tasks import as_newer, groups, resolve_tasks
+from evalscope_vacc.hosts.evalscope_run import (
+    RunResult,
+    _Run,
+    _server_facts,
+    _set_verbosity,
+    last_result,
+)
+from evalscope_vacc.hosts.first_stage import FirstStage, check_against
+from evalscope_vacc.hosts.logs import show_logs
+from evalscope_vacc.hosts.spelling import EVAL_KEYS, newer_eval
+
+logger = logging.getLogger(__name__)
+
+BATCH = 32
+# mteb 1.x hands a cross-encoder one batch at a time and waits for its scores: all pairs of a task are one batch, and
+# the model makes its own requests of them, many in flight
+ALL_PAIRS = 1 << 40
+
+
+def run_tool(entries: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> RunResult:
+    """Runs the tool's configuration and returns the results.
+
+    Args:
+        entries: ``model:`` as the user wrote it.
+        evaluation: ``eval:`` as the user wrote it, with EvalScope's ``output_folder``.
+
+    Raises:
+        ConfigError: The models and tasks do not go together, before anything is sent.
+        RunFailed: One or more tasks failed; the finished ones are kept and named.
+    """
+    show_logs("evalscope")
+    given = newer_eval(evaluation)
+    defaults: dict[str, Any] = {
+        "output_folder": "outputs",
+        "overwrite_results": True,
+        "hub": "modelscope",
+        "verbosity": 2,
+    }
+    values: dict[str, Any] = {key: defaults.get(key) if given.get(key) is None else given[key] for key in EVAL_KEYS}
+    _set_verbosity(values["verbosity"])
+    logger.info("eval.top_k: %s candidates go to a cross-encoder", values["top_k"])
+    return LegacyRun(entries, SimpleNamespace(**values)).run()
+
+
+class LegacyRun(_Run):
+    """One run on mteb 1.x."""
+
+    def __init__(self, entries: Sequence[Mapping[str, Any]], evaluation: Any) -> None:
+        from evalscope.backend.rag_eval.cmteb import task_template
+
+        self.evaluation = evaluation
+        self.template = task_template
+        self.out = Path(os.path.abspath(evaluation.output_folder))  # noqa: PTH100 -- resolve() would follow links
+        self.before = _server_facts(self.out / "vacc" / "server.json")
+        models = [self._load(entry) for entry in entries]
+        self.rerankers = [model for model in models if hasattr(model, "predict")]
+        self.encoders = [model for model in models if model not in self.rerankers]
+        self.result = RunResult(self.out)
+        self.stop: BaseException | None = None
+        self.tasks: list[Any] = []
+        self._candidates: dict[str, Path] = {}
+        self._mteb: Any = None
+        last_result.set(self.result)
+
+    def _load(self, entry: Mapping[str, Any]) -> Any:
+        if entry.get("model_type"):
+            from evalscope_vacc.config import MODEL_TYPE, configure
+            from evalscope_vacc.models import from_config, load_model
+
+            if entry["model_type"] != MODEL_TYPE:
+                return face_of(load_model(entry))
+            return face_of(from_config(configure(entry), folder=self.out / "vacc"))
+        from evalscope.backend.rag_eval import EmbeddingModel
+        from evalscope.backend.rag_eval.cmteb import ModelArguments
+
+        return EmbeddingModel.load(**ModelArguments(**entry).to_dict())
+
+    # -- the plan ------------------------------------------------------------------------------------------------
+
+    def run(self) -> RunResult:
+        """Runs every stage."""
+        self.tasks = resolve_tasks(self.evaluation)
+        stored = self._stored(self.tasks)
+        retrieval, reranking, others = groups(self.tasks)
+        if not self.encoders:
+            self._check_rerankers_alone(retrieval, others, stored)
+        for name, first in stored.items():
+            # now, before anything is sent for another task
+            check_against(first, self._newer(name))
+        try:
+            if not self.rerankers:
+                for encoder in self.encoders:
+                    self._evaluate(encoder, self.tasks, self.out, "", self._predictions(self.out, encoder))
+            elif not retrieval:
+                for encoder in self.encoders:
+                    self._evaluate(encoder, others, self.out, "", None)
+                for reranker in self.rerankers:
+                    self._evaluate(reranker, reranking, self.out, "", None)
+            else:
+                self._stages(retrieval, reranking, others, stored)
+        finally:
+            for model in (*self.encoders, *self.rerankers):
+                with suppress(Exception):
+                    getattr(model, "close", lambda: None)()
+        self._report()
+        return self.result
+
+    def _task(self, name: str) -> Any:
+        return next(task for task in self.tasks if task.metadata.name == name)
+
+    def _newer(self, name: str) -> Any:
+        task = self._task(name)
+        if not task.data_loaded:
+            task.load_data()
+        return as_newer(task)
+
+    def _rerank(self, reranker: Any, name: str, first: FirstStage, out: Path, stage: str) -> None:
+        newer = self._newer(name)
+        check_against(first, newer)
+        top_k = self.evaluation.top_k
+        logger.info("%s: reranking the first %d candidates of %s", name, top_k, first.model or first.path.name)
+        folder = out / "candidates" / first.digest
+        folder.mkdir(parents=True, exist_ok=True)
+        for subset, splits in newer.dataset.items():
+            for split, data in splits.items():
+                ranking = first.ranking(subset, split, newer)
+                chosen = {query: ranking[query] for query in data["queries"]["id"]}
+                candidate_file(folder, name, split, subset).write_text(json.dumps(chosen), encoding="utf-8")
+        served = getattr(reranker, "served", None)
+        if served is not None:
+            served.settle(first=first.digest, top_k=top_k, limit=self.evaluation.limits)
+        self._candidates[name] = folder
+        self._evaluate(reranker, [self._task(name)], out, stage, self._predictions(out, reranker), settled=True)
+
+    # -- one model on some tasks ---------------------------------------------------------------------------------
+
+    def _show(self, out: Path, model: Any, results: list[Any]) -> None:
+        """EvalScope's table; it looks every task up in MTEB's registry, where EvalScope's own and custom ones are not."""
+        from mteb.overview import TASKS_REGISTRY
+
+        strangers = {task.metadata.name: type(task) for task in self.tasks if task.metadata.name not in TASKS_REGISTRY}
+        TASKS_REGISTRY.update(strangers)
+        try:
+            self.template.show_results(str(out), model, results)
+        finally:
+            for name in strangers:
+                TASKS_REGISTRY.pop(name, None)
+
+    def _score(self, model: Any, task: Any, out: Path, predictions: Path | None, always: bool) -> list[Any]:
+        """Evaluates one model on one task."""
+        import mteb
+
+        if self._mteb is None:
+            # one object for the whole run: making one builds every task that mteb has
+            self._mteb = mteb.MTEB(tasks=self.tasks)
+        self._mteb.tasks = [task]
+        reranks = model in self.rerankers
+        retrieval = task.metadata.type == "Retrieval"
+        store = None
+        if retrieval and predictions is not None:
+            meta = model.mteb_model_meta
+            file = predictions / f"{task.metadata.name}_predictions.json"
+            store = Predictions(file, {"model_name": meta.name, "revision": meta.revision})
+        extra: dict[str, Any] = {"save_predictions": True} if store is not None else {}
+        encode_kwargs = {"batch_size": BATCH, **(self.evaluation.encode_kwargs or {})}
+        if reranks and isinstance(model, Face):
+            encode_kwargs |= {"batch_size": ALL_PAIRS, "show_progress_bar": False}
+        if reranks and retrieval:
+            # not for an encoder: EvalScope passes it there too, and scores ndcg@10 on the first 5 documents
+            extra["top_k"] = self.evaluation.top_k
+        with by_subset(task, model, out, store, self._candidates.get(task.metadata.name) if reranks else None):
+            results: list[Any] = self._mteb.run(
+                model,
+                verbosity=self.evaluation.verbosity,
+                output_folder=str(out),
+                overwrite_results=always,
+                encode_kwargs=encode_kwargs,
+                **extra,
+            )
+        if store is not None:
+            store.write()
+        return results

@@ -1,0 +1,93 @@
+"""Runs on the older line, and what the same weights score in this process."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def evalscope_version() -> tuple[int, ...]:
+    """The installed version as numbers; () where there is none."""
+    try:
+        return tuple(int(part) for part in version("evalscope").split(".")[:3])
+    except (PackageNotFoundError, ValueError):
+        return ()
+
+
+class InProcess:
+    """The weights of the demo server in this process, as mteb 1.38 sees them. A text is encoded once.
+
+    Args:
+        dimensions: Size to which vectors are cut and renormalised.
+    """
+
+    _known: dict[str, np.ndarray] = {}  # noqa: RUF012 -- shared on purpose: both sizes are of the same vectors
+    _weights: Any = None
+
+    def __init__(self, dimensions: int | None = None) -> None:
+        self.dimensions = dimensions
+
+    def encode(self, sentences: Any, *, task_name: str = "", prompt_type: Any = None, **kwargs: Any) -> np.ndarray:
+        texts = list(sentences)
+        missing = list(dict.fromkeys(text for text in texts if text not in self._known))
+        if missing:
+            if InProcess._weights is None:
+                from sentence_transformers import SentenceTransformer
+
+                from evalscope_vacc.demo.engine import weights_folder
+
+                InProcess._weights = SentenceTransformer(str(weights_folder()), device="cpu")
+                InProcess._weights.max_seq_length = 256
+            vectors = InProcess._weights.encode(missing, batch_size=32, normalize_embeddings=True)
+            self._known.update(zip(missing, vectors, strict=True))
+        out = np.stack([self._known[text] for text in texts])
+        if self.dimensions:
+            out = out[:, : self.dimensions]
+            out = out / np.linalg.norm(out, axis=1, keepdims=True)
+        return out
+
+
+class CosineInProcess:
+    """A cross-encoder whose score is the cosine of the same vectors, as vLLM scores pairs on an embedding model."""
+
+    def __init__(self) -> None:
+        self.encoder = InProcess()
+
+    def predict(self, sentences: Any, **kwargs: Any) -> np.ndarray:
+        queries = self.encoder.encode([pair[0] for pair in sentences])
+        documents = self.encoder.encode([pair[1] for pair in sentences])
+        return (queries * documents).sum(axis=1)
+
+
+def reference(model: Any, task: Any, **kwargs: Any) -> dict[str, float]:
+    """Main score by split, of a model in this process under the installed mteb."""
+    import mteb
+
+    task.load_data()
+    results = mteb.MTEB(tasks=[task]).run(
+        model, output_folder=None, verbosity=0, encode_kwargs={"batch_size": 256}, **kwargs
+    )
+    return {split: scores[0]["main_score"] for split, scores in results[0].scores.items()}
+
+
+def rageval(models: list[dict[str, Any]], work_dir: Path, **evaluation: Any) -> dict[str, Any]:
+    """A task configuration in the guide's spelling."""
+    evaluation = {
+        "verbosity": 2,
+        "output_folder": "outputs",
+        "overwrite_results": True,
+        "hub": "huggingface",
+    } | evaluation
+    return {
+        "work_dir": str(work_dir),
+        "eval_backend": "RAGEval",
+        "eval_config": {"tool": "MTEB", "model": models, "eval": evaluation},
+    }
+
+
+def main_scores(result: Any) -> dict[tuple[str, str], float]:
+    """(task, split) to main score of a finished run."""
+    return {(row["task"], row["split"]): row["main_score"] for row in result.rows()}
