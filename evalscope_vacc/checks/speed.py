@@ -1,0 +1,112 @@
+"""How fast a server answers, and whether it works on several requests at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from evalscope_vacc.checks.findings import Finding
+from evalscope_vacc.checks.target import Target, connect
+from evalscope_vacc.checks.texts import numbered
+from evalscope_vacc.wire.address import public_base
+from evalscope_vacc.wire.transport import Request
+
+_SIZES = (1, 4, 16)
+_SLOW_S = 2.0
+# below this the time of a request is mostly that of the way there and back
+_TOO_QUICK_S = 0.02
+_GAIN = 1.2
+_BATCH = 32
+_ROUNDS = 3
+
+
+def check_speed(target: Target) -> Iterator[Finding]:
+    """The time of a request with 1, 4 and 16 texts."""
+    first = 0
+    seconds = []
+    for size in _SIZES:
+        texts = [numbered(first + number, "batch") for number in range(size)]
+        first += size
+        seconds.append(_ask(target, texts))
+    seen = ", ".join(f"{n} {'text' if n == 1 else 'texts'}: {_ms(s)}" for n, s in zip(_SIZES, seconds, strict=True))
+    batch = target.config.batch_size or _BATCH
+    expected = seconds[-1] * max(1.0, batch / _SIZES[-1])
+    if expected > target.config.timeout_s / 4:
+        yield target.finding(
+            "speed",
+            "warning",
+            seen,
+            f"a request of {batch} texts takes about {expected:.0f} s, one of long texts more; timeout_s is "
+            f"{target.config.timeout_s:g}",
+            "lower encode_kwargs.batch_size or raise timeout_s",
+        )
+    elif seconds[0] > _SLOW_S:
+        yield target.finding(
+            "speed", "warning", seen, "slow for one short text", "see whether something else uses the device"
+        )
+    else:
+        yield target.finding("speed", "ok", seen)
+
+
+def check_concurrency(target: Target) -> Iterator[Finding]:
+    """Whether ``max_concurrency`` requests at a time take less time than one after the other."""
+    slots = target.config.max_concurrency
+    if slots == 1:
+        yield target.finding("concurrency", "ok", "max_concurrency is 1: one request at a time")
+        return
+    wide = min(slots, 8)
+    one = _ask(target, [numbered(900, "single")])
+    if one < _TOO_QUICK_S:
+        yield target.finding("concurrency", "ok", f"not measured: a request takes only {_ms(one)}")
+        return
+    rounds = 1 if one > 1 else _ROUNDS
+    if one * wide * rounds * 1.5 > target.left_s:
+        yield target.finding("concurrency", "ok", "not measured: there is no time left for it")
+        return
+    base = next(base for base in target.config.bases if public_base(base) == target.server)
+    alone, beside = [], []
+    with connect(target.config, base, concurrency=wide) as side_by_side:
+        for turn in range(rounds):
+            numbers = range(turn * wide, (turn + 1) * wide)
+            start = time.perf_counter()
+            for number in numbers:
+                _ask(target, [numbered(1000 + number, "single")])
+            alone.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            side_by_side.run(
+                (_request(target, numbered(2000 + number, "single")) for number in numbers), lambda _r, _a: None
+            )
+            beside.append(time.perf_counter() - start)
+    # the best round of each: what else the machine did meanwhile only ever adds time
+    after_each_other, together = min(alone), min(beside)
+    gain = after_each_other / max(together, 1e-9)
+    seen = f"{wide} requests: {_ms(after_each_other)} one by one, {_ms(together)} with {wide} at a time"
+    if gain >= _GAIN:
+        yield target.finding("concurrency", "ok", f"{seen}, {gain:.1f} times as fast")
+    else:
+        yield target.finding(
+            "concurrency",
+            "warning",
+            seen,
+            "the server, or a proxy before it, works on one request after the other: max_concurrency gains nothing",
+            "see the server's limits (--max-num-seqs, workers), or give several servers in api_base",
+        )
+
+
+def _ask(target: Target, texts: list[str]) -> float:
+    if target.config.is_cross_encoder:
+        return target.score(numbered(0, "question"), texts).seconds
+    return target.embed(texts).seconds
+
+
+def _request(target: Target, text: str) -> Request:
+    model = target.config.model_name
+    if target.config.is_cross_encoder:
+        path, body = target.dialect.scores(model, numbered(0, "question"), [text])
+    else:
+        path, body = target.dialect.embeddings(model, [text])
+    return Request(path, body, 1, describe="a text of the check")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

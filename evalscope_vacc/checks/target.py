@@ -1,0 +1,221 @@
+"""One server under examination: how it is asked, and what is already known of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalscope_vacc.catalog import Entry, find
+from evalscope_vacc.checks.findings import Finding, State
+from evalscope_vacc.config import ModelConfig
+from evalscope_vacc.errors import BadAnswerError
+from evalscope_vacc.plugins import plugins
+from evalscope_vacc.redact import clean
+from evalscope_vacc.text.templates import RerankTemplate
+from evalscope_vacc.wire.dialects import Dialect
+from evalscope_vacc.wire.probe import RerankFacts, ServerFacts
+from evalscope_vacc.wire.transport import Answer, Connection, Transport
+
+# one request of a check; a server that needs longer for a few short texts is reported as slow
+REQUEST_S = 15.0
+
+
+class OutOfTimeError(Exception):
+    """The time of the check is used up."""
+
+
+class NothingMoreError(Exception):
+    """What was found makes further questions pointless."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors of some texts: float32, shape (texts, dimensions); tokens and seconds of their request."""
+
+    values: NDArray[np.float32]
+    tokens: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one query's documents: float64, shape (documents,); tokens and seconds of their request."""
+
+    values: NDArray[np.float64]
+    tokens: int | None
+    seconds: float
+
+
+@dataclass
+class Target:
+    """One server of a model.
+
+    Attributes:
+        server: Its address as it may be printed.
+        several: Whether the model has further servers; findings then name theirs.
+        until: Monotonic time at which the check has to be over; None = no limit.
+        facts: What it says of itself, once asked.
+        rerank: How it serves a reranker, once asked.
+        template: The template that is applied here.
+        instruction: What travels beside the texts, where the server's template takes an instruction.
+        second: Seconds that a text of :data:`~evalscope_vacc.checks.texts.LONG_1`'s length took.
+        noise: One minus the least cosine between two answers to one text.
+        memory: Answers to compare between servers.
+    """
+
+    config: ModelConfig
+    transport: Transport
+    server: str
+    dialect: Dialect
+    several: bool = False
+    until: float | None = None
+    facts: ServerFacts | None = None
+    rerank: RerankFacts | None = None
+    template: RerankTemplate | None = None
+    instruction: str | None = None
+    second: float = 0.0
+    noise: float = 0.0
+    memory: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> Entry | None:
+        """The catalog's entry of the served name."""
+        return find(self.config.model_name, plugins().catalog_entries().values())
+
+    @property
+    def limit(self) -> int | None:
+        """Tokens that a run lets a text (or a pair) have on this server; None where nobody says."""
+        known = [n for n in (self.config.max_tokens, self.facts.max_model_len if self.facts else None) if n]
+        return min(known) if known else None
+
+    @property
+    def counts(self) -> bool:
+        """Whether tokens can be counted, here or by the server."""
+        return bool(self.config.tokenizer) or (self.facts is not None and self.facts.tokenize)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left."""
+        return float("inf") if self.until is None else self.until - time.monotonic()
+
+    def finding(self, check: str, state: State, seen: str, meaning: str = "", action: str = "") -> Finding:
+        """A finding about this server, cleaned for printing."""
+        seen, meaning, action = (clean(text, self.transport.secrets, 700) for text in (seen, meaning, action))
+        return Finding(check, state, seen, meaning, action, self.server if self.several else "")
+
+    def call(self, method: str, path: str, payload: Mapping[str, Any] | None = None, *, describe: str = "") -> Answer:
+        """Asks once.
+
+        Raises:
+            OutOfTimeError: The time is used up.
+            ServerError: There is no 2xx answer.
+        """
+        if self.until is None:
+            return self.transport.call(method, path, payload, server=self.server, describe=describe)
+        left = self.left_s
+        if left <= 0:
+            raise OutOfTimeError
+        return self.transport.call(
+            method, path, payload, server=self.server, timeout_s=max(0.5, min(REQUEST_S, left)), describe=describe
+        )
+
+    def embed(self, texts: Sequence[str], *, truncate_to: int | None = None, plain: bool = False) -> Vectors:
+        """Vectors of texts as a run asks for them.
+
+        Args:
+            texts: The exact texts.
+            truncate_to: Tokens to keep of each.
+            plain: Ask for numbers instead of base64.
+
+        Raises:
+            ServerError: There are none.
+        """
+        model = self.config.model_name
+        path, body = self.dialect.embeddings(model, texts, truncate_to=truncate_to)
+        payload = json.loads(body)
+        if plain:
+            payload["encoding_format"] = "float"
+        answer = self.call("POST", path, payload, describe="a text of the check")
+        try:
+            got = self.dialect.read_embeddings(answer.body, len(texts))
+        except BadAnswerError as error:
+            raise placed(error, answer, path, self.transport.secrets) from None
+        return Vectors(got.values, got.tokens, answer.seconds)
+
+    def score(self, query: str, documents: Sequence[str], *, raw: bool = False, cut: bool = False) -> Scores:
+        """Scores of one query's documents as a run asks for them, template and instruction included.
+
+        Args:
+            query: The bare query.
+            documents: The bare documents.
+            raw: Without template and instruction.
+            cut: Let the server cut to the limit.
+
+        Raises:
+            ServerError: There are none.
+        """
+        template = None if raw else self.template
+        texts = documents if template is None else [template.document(document) for document in documents]
+        path, body = self.dialect.scores(
+            self.config.model_name,
+            query if template is None else template.query(query, None),
+            texts,
+            truncate_to=self.limit if cut and self.dialect.truncates else None,
+            instruction=None if raw else self.instruction,
+        )
+        answer = self.call("POST", path, json.loads(body), describe="a pair of the check")
+        try:
+            got = self.dialect.read_scores(answer.body, len(texts))
+        except BadAnswerError as error:
+            raise placed(error, answer, path, self.transport.secrets) from None
+        return Scores(got.values, got.tokens, answer.seconds)
+
+
+def connect(config: ModelConfig, base: str, *, concurrency: int | None = None) -> Transport:
+    """Connections to one server with the patience of a check: one repetition, no waiting."""
+    return Transport(
+        Connection(
+            bases=(base,),
+            api_key=config.api_key,
+            headers=dict(config.headers),
+            verify=config.verify,
+            trust_env=config.trust_env,
+            timeout_s=min(config.timeout_s, REQUEST_S),
+            retries=1,
+            wait_for_server_s=0,
+            max_concurrency=concurrency or config.max_concurrency,
+        ),
+        backoff_s=0.2,
+    )
+
+
+def placed(error: BadAnswerError, answer: Answer, path: str, secrets: Sequence[str]) -> BadAnswerError:
+    """The error with the server's name in it."""
+    return BadAnswerError(
+        clean(f"{answer.server}{path}: {error}", secrets),
+        server=answer.server,
+        status=answer.status,
+        server_message=clean(error.server_message, secrets),
+        path=path,
+        retryable=error.retryable,
+        item=error.item,
+    )
+
+
+def is_not_finite(error: BadAnswerError) -> bool:
+    """Whether an answer was refused because of NaN or infinity (the wording of wire/parsing.py)."""
+    return "not a finite number" in str(error)
+
+
+def cosines(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+    """Cosine of every pair, float64, shape (n1, n2), of float vectors of shapes (n1, d) and (n2, d)."""
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    b /= np.linalg.norm(b, axis=1, keepdims=True)
+    return np.asarray(a @ b.T, dtype=np.float64)

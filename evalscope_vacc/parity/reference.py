@@ -1,0 +1,319 @@
+"""What a server is compared with: weights in this process, another server, or stored answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalscope_vacc.catalog import find
+from evalscope_vacc.config import ModelConfig, configure
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.parity.stored import load, text_hash
+from evalscope_vacc.redact import clean
+from evalscope_vacc.text.task import TaskInfo
+from evalscope_vacc.text.templates import RerankTemplate
+from evalscope_vacc.wire.address import normalize_base, public_base
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 8
+_TASK = TaskInfo(name="", type="Reranking")
+
+
+class Side(Protocol):
+    """One side of the comparison.
+
+    Attributes:
+        about: What it is, in a few words and without secrets.
+    """
+
+    @property
+    def about(self) -> str:
+        """What it is."""
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of exact texts, shape (texts, dimensions)."""
+
+    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
+        """Scores of corresponding bare queries and documents, shape (pairs,)."""
+
+    def close(self) -> None:
+        """Frees what it holds."""
+
+
+class ServedSide:
+    """A served model, asked as a run asks it, but for instructions: those are text, and not what is compared."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = replace(
+            config,
+            dimensions=None,
+            instruction_profile="none",
+            instruction_template=None,
+            instruction_dict_path=None,
+            prompt=None,
+            prompts=None,
+            catalog_prompts={},
+            embed_results={},
+            store="off",
+            preflight=False,
+            show_progress_bar=False,
+            retries=min(config.retries, 2),
+            wait_for_server_s=min(config.wait_for_server_s, 5.0),
+        )
+        self._folder = tempfile.TemporaryDirectory(prefix="vacc-parity-")
+        self._model: Any = None
+
+    @property
+    def about(self) -> str:
+        """What it is."""
+        return f"{self._config.model_name} at {', '.join(self._config.servers)}"
+
+    @property
+    def template(self) -> RerankTemplate | None:
+        """The template that stands around the texts, on whichever side it is applied."""
+        from evalscope_vacc.text.templates import get_template
+
+        side = self._opened().side
+        found: RerankTemplate | None = side.template
+        return get_template("qwen3") if found is None and side.on_server else found
+
+    def facts(self) -> dict[str, Any]:
+        """What the server says of itself."""
+        facts = self._opened().served.facts
+        return {"version": facts.version, "max_model_len": facts.max_model_len}
+
+    def _opened(self) -> Any:
+        if self._model is None:
+            from evalscope_vacc.models.cross_encoder import VaccCrossEncoder
+            from evalscope_vacc.models.encoder import VaccEncoder
+
+            kind = VaccCrossEncoder if self._config.is_cross_encoder else VaccEncoder
+            self._model = kind.from_config(self._config, folder=Path(self._folder.name))
+        return self._model
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of exact texts, shape (texts, dimensions); see :class:`Side`."""
+        found: NDArray[np.float32] = self._opened().encode(list(texts), show_progress_bar=False)
+        return found
+
+    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
+        """Scores of corresponding queries and documents; see :class:`Side`."""
+        found = self._opened().score(queries, documents, task=_TASK, shown=False)
+        return np.asarray(found, dtype=np.float64)
+
+    def close(self) -> None:
+        """Frees what it holds."""
+        if self._model is not None:
+            self._model.close()
+        self._folder.cleanup()
+
+
+class StoredSide:
+    """Answers that ``--save`` wrote."""
+
+    def __init__(self, path: Path) -> None:
+        self._stored = load(path)
+        self._path = path
+
+    @property
+    def about(self) -> str:
+        """What it is."""
+        return clean(f"{self._path.name}, stored of {self._stored.about.get('served', 'a server')}", limit=300)
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of exact texts, shape (texts, dimensions); see :class:`Side`."""
+        self._need("vectors")
+        found: NDArray[np.float32] = self._stored.values[self._stored.rows([text_hash(text) for text in texts])]
+        return found
+
+    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
+        """Scores of corresponding queries and documents; see :class:`Side`."""
+        self._need("scores")
+        keys = [text_hash(query, document) for query, document in zip(queries, documents, strict=True)]
+        found: NDArray[np.float64] = self._stored.values[self._stored.rows(keys)]
+        return found
+
+    def _need(self, kind: str) -> None:
+        if self._stored.kind != kind:
+            raise ConfigError(f"{self._path} holds {self._stored.kind}; this model gives {kind}")
+
+    def close(self) -> None:
+        """Frees what it holds."""
+
+
+class LocalEncoder:
+    """sentence-transformers in this process, in float32 on the CPU."""
+
+    def __init__(self, source: str, limit: int | None) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self._source = source
+        self._model: Any = _loaded(source, lambda: SentenceTransformer(source, device="cpu"))
+        self._model.float()
+        # what the texts are is decided by us; a model's own default prompt would be put before them without a word
+        self._model.default_prompt_name = None
+        own = self._model.max_seq_length
+        if limit is not None and (own is None or limit < own):
+            self._model.max_seq_length = limit
+
+    @property
+    def about(self) -> str:
+        """What it is."""
+        return f"{self._source} in process (at most {self._model.max_seq_length} tokens)"
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of exact texts, shape (texts, dimensions); see :class:`Side`."""
+        found = self._model.encode(
+            list(texts), batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=False
+        )
+        return np.asarray(found, dtype=np.float32)
+
+    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:  # noqa: ARG002
+        """Refuses: it gives vectors."""
+        raise ConfigError(f"{self._source} is an embedding model; the served model scores pairs")
+
+    def close(self) -> None:
+        """Frees what it holds."""
+        self._model = None
+
+
+class LocalCrossEncoder:
+    """A reranker in this process, in float32 on the CPU: a classifier, or a language model that says yes or no."""
+
+    def __init__(self, source: str, limit: int | None, template: RerankTemplate | None) -> None:
+        self._source, self._limit, self._template = source, limit, template
+        self._causal = _is_causal(source)
+        self._model: Any
+        self._tokenizer: Any = None
+        if self._causal:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            self._tokenizer = _loaded(source, lambda: AutoTokenizer.from_pretrained(source, padding_side="left"))
+            self._model = _loaded(source, lambda: AutoModelForCausalLM.from_pretrained(source).float().eval())
+        else:
+            from sentence_transformers import CrossEncoder
+
+            self._model = _loaded(source, lambda: CrossEncoder(source, device="cpu", max_length=limit))
+
+    @property
+    def about(self) -> str:
+        """What it is."""
+        how = "language model, yes against no" if self._causal else "classifier"
+        template = f", template {self._template.name}" if self._template is not None else ""
+        return f"{self._source} in process ({how}{template})"
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:  # noqa: ARG002
+        """Refuses: it gives scores."""
+        raise ConfigError(f"{self._source} is loaded as a reranker; the served model gives vectors")
+
+    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
+        """Scores of corresponding queries and documents; see :class:`Side`."""
+        template = self._template
+        pairs = [
+            (query, document) if template is None else (template.query(query, None), template.document(document))
+            for query, document in zip(queries, documents, strict=True)
+        ]
+        if self._causal:
+            return np.array([self._yes(query + document) for query, document in pairs], dtype=np.float64)
+        found = self._model.predict(pairs, batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True)
+        return np.asarray(found, dtype=np.float64).reshape(-1)
+
+    def _yes(self, prompt: str) -> float:
+        """Softmax over the words yes and no at the prompt's end, as the model's card computes it."""
+        import torch
+
+        ids = self._tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if self._limit is not None and len(ids) > self._limit:
+            raise ConfigError("a pair is longer than the limit; the reference of a language model is not cut")
+        words = [self._tokenizer.convert_tokens_to_ids(word) for word in ("no", "yes")]
+        with torch.no_grad():
+            logits = self._model(input_ids=torch.tensor([ids])).logits[0, -1, words]
+        return float(torch.softmax(logits.double(), dim=-1)[1])
+
+    def close(self) -> None:
+        """Frees what it holds."""
+        self._model = None
+
+
+def open_reference(
+    given: str,
+    config: ModelConfig,
+    *,
+    model: str | None = None,
+    key: str | None = None,
+    template: RerankTemplate | None = None,
+) -> Side:
+    """Opens what the user named.
+
+    Args:
+        given: A folder with weights, a name on Hugging Face or of the catalog, a server's address, or a ``.npz`` file.
+        config: The served model's configuration; decides the kind and the limit.
+        model: Served name at a reference server; default the same.
+        key: API key of a reference server. The served model's own key is not sent to another server.
+        template: What a reranker's texts are wrapped in.
+
+    Raises:
+        ConfigError: It cannot be opened.
+    """
+    if "://" in given:
+        shown = public_base(normalize_base(given))
+        entry: dict[str, Any] = {
+            "model_name": model or config.model_name,
+            "api_base": given,
+            "is_cross_encoder": config.is_cross_encoder,
+            "max_tokens": config.max_tokens,
+            "rerank_template": config.rerank_template if config.is_cross_encoder else None,
+            "instruction_profile": "none",
+            "tokenizer": config.tokenizer,
+            "api_key": key or "EMPTY",
+        }
+        return ServedSide(configure({k: v for k, v in entry.items() if v is not None}, where=f"--reference {shown}"))
+    path = Path(given).expanduser()
+    if path.suffix == ".npz" or path.is_file():
+        return StoredSide(path)
+    source = str(path) if path.is_dir() else _hub_name(given)
+    if config.is_cross_encoder:
+        return LocalCrossEncoder(source, config.max_tokens, template)
+    return LocalEncoder(source, config.max_tokens)
+
+
+def _hub_name(given: str) -> str:
+    entry = find(given)
+    if entry is not None and "/" not in given:
+        return entry.huggingface
+    if given.count("/") == 1 and not given.startswith((".", "/", "~")):
+        return given
+    raise ConfigError(
+        f"--reference {clean(given, limit=200)!r} is no folder, no .npz file, no address (http://…), and no name of a hub "
+        "(org/name) or of the catalog"
+    )
+
+
+def _is_causal(source: str) -> bool:
+    folder = Path(source)
+    if folder.is_dir():
+        try:
+            names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or ()
+        except (OSError, ValueError, AttributeError):
+            raise ConfigError(f"{source}: has no readable config.json; give a folder with a model's files") from None
+    else:
+        from transformers import AutoConfig
+
+        names = _loaded(source, lambda: AutoConfig.from_pretrained(source)).architectures or ()
+    return any(str(name).endswith("ForCausalLM") for name in names)
+
+
+def _loaded(source: str, load_it: Any) -> Any:
+    try:
+        return load_it()
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ConfigError(f"--reference {source}: cannot be loaded: {clean(str(error), limit=300)}") from None

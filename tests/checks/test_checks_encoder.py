@@ -1,0 +1,192 @@
+"""The full check of an embedding server: one in order, and one with each fault."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sound_server import SoundServer
+
+from evalscope_vacc.checks.findings import Report
+from evalscope_vacc.checks.run import check_model
+from evalscope_vacc.config import configure
+
+
+def report_of(server: SoundServer, **keys: object) -> Report:
+    return check_model(configure({"model_name": server.name, "api_base": server.base, **keys}))
+
+
+def finding(server: SoundServer, check: str, **keys: object):
+    found = report_of(server, **keys).of(check)
+    assert found is not None, f"no finding {check}"
+    return found
+
+
+def test_a_server_in_order_has_nothing_but_ok() -> None:
+    with SoundServer() as server:
+        report = report_of(server)
+    assert {f.check: f.state for f in report.findings if f.state != "ok"} == {}
+    assert report.exit_status == 0
+    assert report.kind == "encoder"
+    wanted = {"reachable", "key", "model", "version", "max-length", "kind", "dimensions", "norm", "finite", "repeat"}
+    wanted |= {"batch", "order", "base64", "truncation", "end-token", "long-texts", "sanity", "speed", "concurrency"}
+    assert wanted <= {f.check for f in report.findings}
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "state", "says"),
+    [
+        ("wrong order", "order", "wrong", "gets the vector of the text at position"),
+        ("second differs", "repeat", "wrong", r"second answer .* cosine of 0\.|prefix cache"),
+        ("second rounded", "repeat", "wrong", "bfloat16"),
+        ("depends on neighbours", "batch", "wrong", "beside a text in a batch"),
+        ("nan", "finite", "wrong", "not a finite number"),
+        ("long vectors", "norm", "warning", "7, not 1"),
+        ("big end first", "base64", "wrong", "byte order"),
+        ("one too few", "answers", "wrong", r"\d vectors came for \d texts"),
+        ("all alike", "sanity", "wrong", "equally near"),
+        ("end lost", "end-token", "wrong", "end-of-sequence token"),
+        ("keeps the end", "end-token", "wrong", "another part of the text"),
+        ("ignores truncation", "truncation", "warning", "ignored"),
+        ("refuses truncation", "truncation", "warning", "not supported"),
+        ("cuts silently", "long-texts", "warning", "without a word"),
+        ("cuts short", "long-texts", "warning", "was cut to 256, not 512"),
+        ("no counts", "truncation", "warning", "no token counts"),
+        ("no list", "model", "warning", "not confirmed"),
+    ],
+)
+def test_each_fault_is_found_and_said(fault: str, check: str, state: str, says: str) -> None:
+    with SoundServer(faults=(fault,)) as server:
+        report = report_of(server)
+    found = report.of(check)
+    assert found is not None
+    assert found.state == state
+    assert re.search(says, f"{found.seen} {found.meaning}"), found
+    assert report.exit_status == int(report.state == "wrong")
+    assert state != "wrong" or report.exit_status == 1
+
+
+@pytest.mark.parametrize("fault", ["wrong order", "depends on neighbours", "second differs", "big end first"])
+def test_no_other_question_takes_the_blame(fault: str) -> None:
+    blamed = {"wrong order": {"order", "sanity"}, "depends on neighbours": {"batch", "sanity"}}
+    blamed |= {"second differs": {"repeat", "batch"}, "big end first": {"base64", "norm", "sanity", "finite"}}
+    with SoundServer(faults=(fault,)) as server:
+        report = report_of(server)
+    assert {f.check for f in report.findings if f.state == "wrong"} <= blamed[fault]
+
+
+def test_a_prefix_of_one_block_is_shared_by_the_texts_that_are_sent_twice() -> None:
+    from evalscope_vacc.checks.texts import LONG_1, LONG_2
+
+    shared = next(i for i, (a, b) in enumerate(zip(LONG_1, LONG_2, strict=False)) if a != b)
+    # a word is at least one token, and the smallest models take 256
+    assert len(LONG_1[:shared].split()) > 110
+    assert len(LONG_1) < 256 * 4
+
+
+def test_vectors_smaller_than_dimensions_are_wrong() -> None:
+    with SoundServer(size=64) as server:
+        found = finding(server, "dimensions", dimensions=128)
+    assert (found.state, found.action) == ("wrong", "set dimensions to 64 or less, or remove it")
+
+
+def test_a_matryoshka_size_is_cut_here() -> None:
+    with SoundServer(size=64) as server:
+        found = finding(server, "dimensions", dimensions=32)
+    assert (found.state, found.seen) == ("ok", "64, cut to 32 and renormalised here")
+
+
+def test_another_size_than_the_catalogs_is_wrong() -> None:
+    with SoundServer("Qwen3-Embedding-0.6B", size=64, max_model_len=8192) as server:
+        report = report_of(server)
+    assert report.of("dimensions").state == "wrong"
+    assert "Qwen3-Embedding-0.6B gives 1024" in report.of("dimensions").seen
+
+
+def test_the_catalogs_size_and_limit_are_ok() -> None:
+    with SoundServer("Qwen3-Embedding-0.6B", size=1024, max_model_len=8192) as server:
+        report = report_of(server)
+    assert report.of("dimensions").seen == "1024, as in the catalog"
+    assert report.of("max-length").state == "ok"
+
+
+def test_a_size_below_what_the_model_was_trained_for_is_a_warning() -> None:
+    with SoundServer("Qwen3-Embedding-0.6B", size=1024, max_model_len=8192) as server:
+        assert finding(server, "dimensions", dimensions=16).state == "warning"
+
+
+def test_a_server_that_takes_less_than_was_published_is_a_warning() -> None:
+    with SoundServer("Qwen3-Embedding-0.6B", size=1024, max_model_len=512) as server:
+        found = finding(server, "max-length")
+    assert found.state == "warning"
+    assert "--max-model-len 8192" in found.action
+
+
+def test_a_cross_encoder_configured_as_an_encoder_is_wrong() -> None:
+    with SoundServer(kind="cross-encoder") as server:
+        report = report_of(server)
+    assert report.of("kind").state == "wrong"
+    assert report.of("kind").action == "write is_cross_encoder: true"
+    assert report.of("repeat") is None
+
+
+def test_requests_that_wait_for_each_other_are_found() -> None:
+    with SoundServer(faults=("serial",), delay_s=0.1) as server:
+        found = finding(server, "concurrency")
+    assert found.state == "warning"
+    with SoundServer(delay_s=0.1) as server:
+        found = finding(server, "concurrency")
+        assert server.most_in_flight == 4
+    assert found.state == "ok"
+    assert float(re.search(r"([\d.]+) times as fast", found.seen).group(1)) > 1.5
+
+
+def test_a_request_that_takes_long_beside_the_timeout_is_a_warning() -> None:
+    with SoundServer(delay_s=0.05) as server:
+        found = finding(server, "speed", timeout_s=0.3)
+    assert found.state == "warning"
+    assert "timeout_s" in found.action
+
+
+def test_a_server_that_does_not_count_is_only_a_question_where_something_is_cut_here() -> None:
+    with SoundServer(faults=("no tokenize",)) as server:
+        assert finding(server, "token-counts").state == "ok"
+        assert finding(server, "token-counts", dialect="openai").state == "warning"
+        assert finding(server, "truncation", dialect="openai").state == "warning"
+
+
+def test_two_servers_with_other_weights_are_wrong_together() -> None:
+    with SoundServer() as one, SoundServer(seed="other") as two:
+        report = check_model(configure({"model_name": one.name, "api_base": [one.base, two.base]}))
+        same = [one.base, one.base.replace("127.0.0.1", "localhost")]
+        alike = check_model(configure({"model_name": one.name, "api_base": same}))
+    assert report.of("servers-agree").state == "wrong"
+    assert alike.of("servers-agree").state == "ok"
+    assert {f.server for f in report.findings} == {one.base, two.base}
+
+
+def test_a_check_ends_in_its_time() -> None:
+    with SoundServer(delay_s=0.4) as server:
+        report = check_model(configure({"model_name": server.name, "api_base": server.base}), budget_s=2)
+    assert report.seconds < 4
+    late = report.of("time")
+    assert late.state == "warning"
+    assert "sanity" in late.seen
+
+
+def test_the_instruction_in_force_is_shown() -> None:
+    with SoundServer() as server:
+        assert "nothing is put before" in finding(server, "instruction").seen
+        assert "'Q: '" in finding(server, "instruction", prompts={"query": "Q: "}).seen
+    with SoundServer("Qwen3-Embedding-0.6B", size=1024, max_model_len=8192) as server:
+        assert finding(server, "instruction", instruction_profile="none").state == "warning"
+        shown = finding(server, "instruction", instruction_profile="mteb")
+    assert shown.state == "ok"
+    assert "Instruct: " in shown.seen
+
+
+def test_a_dictionary_that_is_not_there_is_told_before_the_run() -> None:
+    with SoundServer("Qwen3-Embedding-0.6B", size=1024, max_model_len=8192) as server:
+        found = finding(server, "instruction", model_kwargs={"instruction_dict_path": "nowhere/prompts.json"})
+    assert found.state == "warning"
+    assert "nowhere" in found.seen
