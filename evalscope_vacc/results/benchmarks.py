@@ -1,0 +1,101 @@
+"""What the benchmarks consist of: tasks with type, main metric, splits and subsets, from MTEB's own definitions.
+
+Package data, so that no MTEB is needed to read results; ``benchmarks/published/build_benchmarks.py`` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from evalscope_vacc.results.data import read_packaged
+
+
+@dataclass(frozen=True)
+class BenchmarkTask:
+    """One task as a benchmark uses it.
+
+    Attributes:
+        subsets: Names; empty where ``subset_count`` alone is kept because there are thousands.
+    """
+
+    name: str
+    type: str
+    metric: str
+    splits: tuple[str, ...]
+    subsets: tuple[str, ...]
+    subset_count: int
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A named list of tasks.
+
+    Attributes:
+        measures: What is published of it: "Mean(Task)" and "Mean(Type)", or "Mean(Task)" alone.
+    """
+
+    name: str
+    tasks: tuple[BenchmarkTask, ...]
+    measures: tuple[str, ...]
+
+    def __contains__(self, task: object) -> bool:
+        return any(t.name == task for t in self.tasks)
+
+
+@lru_cache(maxsize=1)
+def _data() -> Mapping[str, Any]:
+    data: Mapping[str, Any] = read_packaged("_benchmarks")
+    return data
+
+
+@lru_cache(maxsize=1)
+def benchmarks() -> tuple[Benchmark, ...]:
+    """Returns eng v2, cmn v1, Multilingual v2, Code v1, and the six columns of Qwen's reranking table."""
+    return tuple(
+        Benchmark(
+            name,
+            tuple(
+                BenchmarkTask(task, kind, metric, tuple(splits), tuple(subsets), count)
+                for task, (kind, metric, splits, subsets, count) in entry["tasks"].items()
+            ),
+            tuple(entry["measures"]),
+        )
+        for name, entry in _data()["benchmarks"].items()
+    )
+
+
+def benchmark(name: str) -> Benchmark | None:
+    """Returns the benchmark of this name, or None."""
+    return next((b for b in benchmarks() if b.name == name), None)
+
+
+def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) -> tuple[str, str]:
+    """Tells type and main metric of a task; result files carry the main score without its name.
+
+    Args:
+        task: The task's name.
+        score: The file's main score.
+        metrics: Its other scores.
+
+    Returns:
+        Type ("" when unknown) and metric. The table of MTEB is believed where the file agrees with it; a task of
+        another version or of one's own is named after the scores that equal its main score, "main_score" if none does.
+    """
+    kind, metric = _data()["tasks"].get(task, ("", ""))
+    if metric and (score is None or metrics.get(metric) == score):
+        return kind, metric
+    same = sorted(name for name, value in metrics.items() if value == score)
+    for name in _USUAL:
+        if name in same:
+            return kind, name
+    return kind, same[0] if same else metric or "main_score"
+
+
+# the main metrics of MTEB's tasks, the commonest first: which one is meant where several have the same value
+_USUAL = (
+    "ndcg_at_10", "cosine_spearman", "accuracy", "v_measure", "max_ap", "f1", "map_at_1000", "map", "p-MRR",
+    "max_accuracy", "ndcg_at_5", "ndcg_at_20", "recall_at_5", "lrap", "similarity_ap", "cosine_ap", "cos_sim_spearman",
+)  # fmt: skip

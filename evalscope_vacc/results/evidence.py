@@ -1,0 +1,143 @@
+"""What a run was configured with, as far as it left word of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from evalscope_vacc.errors import ResultError
+from evalscope_vacc.redact import clean
+from evalscope_vacc.results.files import read_json
+from evalscope_vacc.results.rows import Conditions, Run
+
+MAX_BYTES = 4 * 2**20
+LEVELS = 8
+
+# field of Conditions -> the keys that may hold it, ours first; the others are what plain MTEB runs call it
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "profile": ("profile", "instruction_profile"),
+    "max_tokens": ("maxlen", "max_tokens", "max_length", "max_seq_length"),
+    "template": ("template", "rerank_template"),
+    "top_k": ("top_k",),
+    "first_stage": ("first", "first_stage"),
+    "dimensions": ("dim", "dimensions", "truncate_dim"),
+    "dtype": ("dtype", "torch_dtype"),
+    "limit": ("limit", "limits"),
+    "prompts": ("prompts",),
+}
+_INTEGERS = {"max_tokens", "top_k", "dimensions", "limit"}
+_SHORT = re.compile(r"(profile|prompts|template|dim|maxlen|first|top_k|limit)_(.+)")
+
+
+def read_conditions(mapping: Mapping[str, Any]) -> Conditions:
+    """Picks the known keys out of ``experiment_kwargs`` or of one model's entry in the evidence."""
+    return Conditions(**experiment_conditions(mapping))
+
+
+def experiment_conditions(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """As :func:`read_conditions`, as a dictionary with what was found."""
+    found: dict[str, Any] = {}
+    for name, keys in _KEYS.items():
+        for key in keys:
+            value = mapping.get(key)
+            if name in _INTEGERS:
+                if isinstance(value, bool) or not isinstance(value, (int, str)):
+                    continue
+                text = str(value)[:20]
+                if text.isascii() and text.isdigit():
+                    found[name] = int(text)
+                    break
+            elif isinstance(value, str) and value and value != "auto":
+                found[name] = clean(value, limit=200)
+                break
+    return found
+
+
+def revision_conditions(revision: str) -> dict[str, Any]:
+    """Reads the settings that a run under mteb 1.x carries in its revision: ``served-1a2b3c4d__dim_64__maxlen_16``."""
+    parts = (_SHORT.fullmatch(part) for part in revision.split("__")[1:])
+    return experiment_conditions({match[1]: match[2] for match in parts if match})
+
+
+class Folders:
+    """Reads the descriptions that lie beside results, each file once.
+
+    Attributes:
+        problems: Descriptions that could not be read; what they say counts as not recorded.
+    """
+
+    def __init__(self) -> None:
+        self.problems: set[str] = set()
+        self._read: dict[Path, Mapping[str, Any]] = {}
+
+    def meta(self, folder: Path) -> Mapping[str, Any]:
+        """Returns ``model_meta.json`` of ``folder``, or nothing."""
+        return self._json(folder / "model_meta.json")
+
+    def evidence(self, folder: Path, run: Run) -> Conditions:
+        """Reads the entry for ``run`` in the nearest ``vacc/config.json`` at or above ``folder``."""
+        here = folder.absolute()
+        for level in (here, *here.parents)[:LEVELS]:
+            models = self._json(level / "vacc" / "config.json").get("models")
+            if isinstance(models, list) and models:
+                return _entry([m for m in models if isinstance(m, dict)], run)
+        return Conditions()
+
+    def _json(self, path: Path) -> Mapping[str, Any]:
+        if path not in self._read:
+            self._read[path] = {}
+            if path.is_file():
+                try:
+                    data = read_json(path, MAX_BYTES)
+                except ResultError as error:
+                    self.problems.add(str(error))
+                else:
+                    self._read[path] = data if isinstance(data, dict) else {}
+        return self._read[path]
+
+
+def conditions_of(kwargs: Mapping[str, Any], evidence: Conditions, run: Run) -> Conditions:
+    """Joins what a run's name carries, what its evidence says, and the catalog's defaults, in this order.
+
+    The name of a result carries only what differs from the defaults, so for our own model names a key that is absent
+    means the default. That default is marked as assumed: another release may have had another.
+    """
+    recorded = Conditions(**kwargs).merged(evidence)
+    if not run.model.casefold().startswith("vacc/"):
+        return recorded
+    return recorded.merged(_defaults(run.served_name))
+
+
+@lru_cache(maxsize=256)
+def _defaults(served_name: str) -> Conditions:
+    from evalscope_vacc.catalog import find
+
+    entry = find(served_name)
+    if entry is None:
+        return Conditions()
+    known: dict[str, Any] = {
+        "profile": None if entry.kind == "cross-encoder" else entry.profile,
+        "template": entry.template if entry.kind == "cross-encoder" else None,
+        "max_tokens": entry.max_tokens,
+    }
+    known = {name: value for name, value in known.items() if value}
+    return Conditions(**known, assumed=tuple(sorted(known)))
+
+
+def _entry(models: Sequence[Mapping[str, Any]], run: Run) -> Conditions:
+    """Matches by name, with or without the organisation; where the run has no name, a lone model is it."""
+    wanted = _names(run.model)
+    for model in models:
+        name = model.get("name") or model.get("model_name") or model.get("model_name_or_path")
+        if isinstance(name, str) and ((not run.model and len(models) == 1) or wanted & _names(name)):
+            return read_conditions(model)
+    return Conditions()
+
+
+def _names(model: str) -> set[str]:
+    folded = model.casefold().replace("__", "/")
+    tail = folded.rsplit("/", 1)[-1]
+    return {folded, tail}

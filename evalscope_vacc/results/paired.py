@@ -1,0 +1,276 @@
+"""The difference by query: is it more than the queries' own noise?
+
+Both sides must have kept their predictions, and the judgements (qrels) must be at hand. Scores by query come from
+pytrec_eval, which MTEB itself uses; their mean must equal the recorded score, else nothing is said. The test is
+scipy's paired randomisation test, the interval its bootstrap over queries.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalscope_vacc.errors import ResultError
+from evalscope_vacc.results.compare import Interval
+from evalscope_vacc.results.files import finite, read_json, shown
+from evalscope_vacc.results.rows import Predictions, Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Qrels = Mapping[str, Mapping[str, int]]
+QrelsSource = Callable[[str, str, str], "Qrels | None"]
+"""task, split, subset -> judgements by query and document, or None where there are none."""
+
+MAX_PREDICTIONS_BYTES = 2**30
+MAX_QRELS_BYTES = 512 * 2**20
+FEWEST = 20
+RESAMPLES = 9999
+FEWEST_RESAMPLES = 1999
+_ELEMENTS = 1_000_000  # numbers per batch of resamples, so that ten thousand queries do not need a gigabyte
+_DRAWN = 20_000_000  # numbers drawn in all: with many queries fewer resamples give as steady an interval
+# MTEB rounds to five decimals (1.x: of the mean, 2.x: of the mean too)
+_RECORDED = 2e-5
+
+_MEASURES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P"}
+
+
+class QueryTest:
+    """Tests rows of two runs by query; to be given to :func:`evalscope_vacc.results.compare.compare`.
+
+    Args:
+        ours: Prediction files of the run.
+        theirs: Prediction files of the reference run.
+        qrels: Where the judgements come from.
+        seed: Of the resampling; the same seed gives the same interval.
+    """
+
+    def __init__(
+        self, ours: Sequence[Predictions], theirs: Sequence[Predictions], qrels: QrelsSource, *, seed: int = 20250607
+    ) -> None:
+        self._ours = tuple(ours)
+        self._theirs = tuple(theirs)
+        self._qrels = qrels
+        self._seed = seed
+
+    def __call__(self, row: Row, theirs: Row, metric: str) -> Interval | str | None:
+        """Returns the interval, a note why there is none, or None where there is nothing to test."""
+        measure = trec_measure(metric)
+        if measure is None:
+            return None
+        mine, other = _file_for(self._ours, row), _file_for(self._theirs, theirs)
+        if mine is None or other is None:
+            return None
+        try:
+            qrels = self._qrels(row.task, row.split, row.subset)
+            if not qrels:
+                return "predictions of both runs are there, but no judgements: no test by query"
+            scored = [
+                _by_query(read_predictions(file, run), qrels, measure, run.value(metric))
+                for file, run in ((mine, row), (other, theirs))
+            ]
+        except ResultError as error:
+            return f"no test by query: {error}"
+        if isinstance(scored[0], str) or isinstance(scored[1], str):
+            return f"no test by query: {next(s for s in scored if isinstance(s, str))}"
+        common = sorted(scored[0].keys() & scored[1].keys())
+        if len(common) < FEWEST:
+            return f"no test by query: {len(common)} queries in common, {FEWEST} are the fewest that say anything"
+        import numpy as np
+
+        return interval(np.array([scored[0][q] - scored[1][q] for q in common]), seed=self._seed)
+
+
+def interval(differences: NDArray[np.float64], *, seed: int = 20250607, resamples: int | None = None) -> Interval:
+    """Returns the 95 % interval of the mean difference and the two-sided p-value.
+
+    Args:
+        differences: Ours less the reference, one number a query, shape (n,).
+        seed: Of the resampling.
+        resamples: 9999 when not given, fewer where there are thousands of queries.
+    """
+    import numpy as np
+    from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+
+    d = np.asarray(differences, dtype=np.float64)
+    mean = float(d.mean())
+    if not np.any(d != d[0]):
+        # every query moved alike: nothing varies, so nothing can be resampled
+        return Interval(mean, mean, 1.0 if mean == 0 else 0.0, len(d))
+    batch = max(1, _ELEMENTS // len(d))
+    resamples = resamples or min(RESAMPLES, max(FEWEST_RESAMPLES, _DRAWN // len(d)))
+    permuted = stats.permutation_test(
+        (d,), np.mean, permutation_type="samples", n_resamples=resamples, batch=batch, vectorized=True,
+        alternative="two-sided", random_state=np.random.default_rng(seed),
+    )  # fmt: skip
+    booted = stats.bootstrap(
+        (d,), np.mean, n_resamples=resamples, batch=batch, vectorized=True, confidence_level=0.95,
+        method="percentile", random_state=np.random.default_rng(seed),
+    )  # fmt: skip
+    ends = booted.confidence_interval
+    return Interval(float(ends.low), float(ends.high), float(permuted.pvalue), len(d))
+
+
+def trec_measure(metric: str) -> str | None:
+    """Translates MTEB's name of a metric to trec_eval's, or returns None where that has none."""
+    match = re.fullmatch(r"(ndcg|map|recall|precision)_at_(\d{1,5})", metric)
+    return f"{_MEASURES[match[1]]}.{match[2]}" if match else None
+
+
+def read_predictions(file: Predictions, row: Row) -> dict[str, dict[str, float]]:
+    """Reads the scores of every document of every query for the row's split and subset.
+
+    Raises:
+        ResultError: The file cannot be read, lacks the split or subset, or holds something else.
+    """
+    data = read_json(file.path, MAX_PREDICTIONS_BYTES)
+    if file.subset is None and isinstance(data, dict):
+        # mteb 2.x: subset, split, query, document
+        part = data.get(row.subset)
+        data = part.get(row.split) if isinstance(part, dict) else None
+    if not isinstance(data, dict) or not data:
+        msg = f"{shown(file.path)} has no predictions for split {row.split}, subset {row.subset}"
+        raise ResultError(msg)
+    read: dict[str, dict[str, float]] = {}
+    for query, documents in data.items():
+        if not isinstance(documents, dict):
+            msg = f"{shown(file.path)}: query {query[:60]!r} has no mapping of documents to scores"
+            raise ResultError(msg)
+        scores = {doc: number for doc, raw in documents.items() if (number := finite(raw)) is not None}
+        if len(scores) != len(documents):
+            msg = f"{shown(file.path)}: query {query[:60]!r} has a score that is not a finite number"
+            raise ResultError(msg)
+        read[query] = scores
+    return read
+
+
+def qrels_from_files(path: Path) -> QrelsSource:
+    """Reads judgements from a folder with a file a task, or from one file.
+
+    Understood are ``<Task>.json`` ({query: {document: relevance}}, or the same below subset and split), and
+    ``<Task>.tsv``/``.qrels``/``.txt`` in TREC's four or BEIR's three columns.
+
+    Raises:
+        ResultError: There is no such path.
+    """
+    if not path.exists():
+        msg = f"there is no file or folder {shown(path)} with judgements"
+        raise ResultError(msg)
+
+    def look(task: str, split: str, subset: str) -> Qrels | None:
+        if path.is_file():
+            return _read_qrels(path, split, subset)
+        for name in (task, f"{task}.{split}", f"{task}_{subset}", f"{task}.{split}.{subset}"):
+            for suffix in (".json", ".tsv", ".qrels", ".txt"):
+                file = path / f"{name}{suffix}"
+                # a task's name comes from a file that anybody may have written
+                if file.parent == path and file.is_file():
+                    return _read_qrels(file, split, subset)
+        return None
+
+    return look
+
+
+def qrels_from_mteb(task: str, split: str, subset: str) -> Qrels | None:
+    """Loads the task's data with MTEB, over the network where they are not in the cache, and returns its judgements."""
+    if task not in _LOADED:
+        try:
+            import mteb
+
+            loaded = mteb.get_task(task)
+            loaded.load_data()
+        except Exception as error:  # MTEB and the hub raise whatever they like
+            msg = f"MTEB cannot load {task}: {type(error).__name__}; give the judgements with --qrels"
+            raise ResultError(msg) from error
+        _LOADED.clear()  # a corpus may have gigabytes: one at a time
+        _LOADED[task] = loaded
+    loaded = _LOADED[task]
+    dataset = getattr(loaded, "dataset", None)
+    found: Any = None
+    if isinstance(dataset, dict) and isinstance(dataset.get(subset), dict):
+        found = dict(dataset[subset].get(split) or {}).get("relevant_docs")
+    if found is None:
+        relevant = getattr(loaded, "relevant_docs", None) or {}
+        found = relevant.get(split) or (relevant.get(subset) or {}).get(split)
+    return {str(q): {str(d): int(r) for d, r in docs.items()} for q, docs in found.items()} if found else None
+
+
+_LOADED: dict[str, Any] = {}
+
+
+def _read_qrels(file: Path, split: str, subset: str) -> Qrels:
+    if file.suffix == ".json":
+        data = read_json(file, MAX_QRELS_BYTES)
+        if isinstance(data, dict):
+            for key in (subset, split):
+                if isinstance(data.get(key), dict) and all(isinstance(v, dict) for v in data[key].values()):
+                    inner = data[key]
+                    # a query may be called "test": what lies below a split has one level more
+                    if any(isinstance(v, dict) for part in inner.values() for v in part.values()) or key == split:
+                        data = inner
+        rows = (
+            [(q, d, r) for q, docs in data.items() if isinstance(docs, dict) for d, r in docs.items()]
+            if isinstance(data, dict)
+            else []
+        )
+    else:
+        if file.stat().st_size > MAX_QRELS_BYTES:
+            msg = f"{shown(file)} has more than {MAX_QRELS_BYTES >> 20} MiB; it is not read"
+            raise ResultError(msg)
+        text = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        cells = [
+            line.split() if "\t" not in line else next(csv.reader([line], delimiter="\t"))
+            for line in text
+            if line.strip()
+        ]
+        rows = [(c[0], c[-2], c[-1]) for c in cells if len(c) in {3, 4}]
+    qrels: dict[str, dict[str, int]] = {}
+    for query, document, relevance in rows:
+        number = finite(relevance) if not isinstance(relevance, str) else _integer(relevance)
+        if number is not None:
+            qrels.setdefault(str(query), {})[str(document)] = int(number)
+    if not qrels:
+        msg = f"{shown(file)} holds no judgements"
+        raise ResultError(msg)
+    return qrels
+
+
+def _integer(text: str) -> float | None:
+    text = text.strip()
+    return float(text) if re.fullmatch(r"-?\d{1,9}", text) else None
+
+
+def _by_query(
+    predictions: Mapping[str, Mapping[str, float]], qrels: Qrels, measure: str, recorded: float | None
+) -> dict[str, float] | str:
+    import pytrec_eval
+
+    name = measure.replace(".", "_")
+    # MTEB drops a query's own text from its candidates in some tasks and not in others: the recorded score tells
+    without_self = {q: {d: s for d, s in docs.items() if d != q} for q, docs in predictions.items()}
+    mean = 0.0
+    for run in (predictions, without_self):
+        result = pytrec_eval.RelevanceEvaluator(dict(qrels), {measure}).evaluate(dict(run))
+        scores = {q: float(values[name]) for q, values in result.items()}
+        if not scores:
+            return "the predictions and the judgements have no query in common"
+        mean = sum(scores.values()) / len(scores)
+        if recorded is not None and abs(mean - recorded) <= _RECORDED:
+            return scores
+    return f"the predictions give {mean:.5f} where {recorded} is recorded"
+
+
+def _file_for(files: Sequence[Predictions], row: Row) -> Predictions | None:
+    """Picks the file that lies nearest to the row's result; None where two lie equally near."""
+    fits = [p for p in files if p.task == row.task and p.subset in {None, row.subset}]
+    if not fits or not row.source:
+        return None
+    source = os.path.abspath(row.source)  # noqa: PTH100 - links must stay as they were walked
+    near = {p: len(os.path.commonpath([source, os.path.abspath(p.path)])) for p in fits}  # noqa: PTH100
+    best = [p for p in fits if near[p] == max(near.values())]
+    return best[0] if len(best) == 1 else None

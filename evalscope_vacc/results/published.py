@@ -1,0 +1,166 @@
+"""Published scores: what the package brings, what the user collected, and how either is found by a model's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.redact import clean
+from evalscope_vacc.results.data import SUFFIX, own_folder, packaged_folder, read_compressed
+from evalscope_vacc.results.evidence import read_conditions
+from evalscope_vacc.results.rows import Aggregate, Reference, Row, Run
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Published:
+    """One model's published scores as they are stored.
+
+    Attributes:
+        name: ``org/name`` on Hugging Face.
+        data: The stored facts; :meth:`reference` makes rows of them.
+        path: File that they come from.
+    """
+
+    name: str
+    data: Mapping[str, Any]
+    path: Path
+
+    @property
+    def source(self) -> str:
+        """Repository, commit and folder of most of the facts."""
+        return str(self.data.get("source", ""))
+
+    def reference(self) -> Reference:
+        """Returns the facts as rows to hold a run against."""
+        data = self.data
+        kind = data.get("kind")
+        run = Run(self.name, str(data.get("revision") or ""), "", kind)
+        common = read_conditions(data.get("conditions") or {})
+        rows = [
+            Row(
+                run, task, split, subset, metric, score,
+                type=type_, mteb_version=version, dataset_revision=revision, conditions=common,
+                source=self.source, suspect=_suspect(self.name, task, subset, score),
+            )
+            for task, (type_, metric, version, revision, splits) in data.get("tasks", {}).items()
+            for split, subsets in splits.items()
+            for subset, score in subsets.items()
+        ]  # fmt: skip
+        rows += [
+            Row(
+                run, row["task"], row["split"], row["subset"], row["metric"], row["score"],
+                type=row.get("type", ""), mteb_version=row.get("mteb_version"),
+                conditions=read_conditions(row["conditions"]), source=row["source"], rounding=row.get("rounding", 0.0),
+            )
+            for row in data.get("rows", ())
+        ]  # fmt: skip
+        aggregates = tuple(
+            Aggregate(
+                entry["benchmark"], entry["measure"], entry["value"], entry["rounding"],
+                entry.get("protocol", ""), entry["source"], entry.get("judged", True),
+            )
+            for entry in data.get("aggregates", ())
+        )  # fmt: skip
+        return Reference(
+            name=self.name,
+            rows=tuple(rows),
+            kind=kind,
+            revision=run.revision,
+            source=self.source,
+            conditions=common,
+            aggregates=aggregates,
+        )
+
+
+def _suspect(model: str, task: str, subset: str, score: float) -> str:
+    """Knows values of the source that cannot be right; a corrected one is taken again."""
+    below, why = _SUSPECT.get((model, task, subset), (0.0, ""))
+    return why if score < below else ""
+
+
+_SUSPECT = {
+    # mteb 2.10.0, at the head of the repository only: its neighbours are above 0.8
+    ("Qwen/Qwen3-Embedding-8B", "XQuADRetrieval", "th"): (
+        0.1,
+        "the published value is an outlier of the source itself",
+    ),
+}
+
+
+def model_names() -> tuple[str, ...]:
+    """Returns every model with published scores, ``org/name``, in alphabetical order."""
+    return tuple(sorted(_stored(), key=str.casefold))
+
+
+def find(name: str) -> Published | None:
+    """Finds a model by ``org/name`` or by its name alone, whatever the case.
+
+    A name that the catalog knows under another spelling (a folder of weights, a hub's cache) is found, too.
+    """
+    wanted = name.strip().strip("/").casefold()
+    stored = _stored()
+    for known, path in stored.items():
+        if known.casefold() == wanted:
+            return _load(known, path)
+    tail = wanted.rsplit("/", 1)[-1]
+    same = [known for known in stored if known.rsplit("/", 1)[-1].casefold() == tail]
+    if len(same) == 1:
+        return _load(same[0], stored[same[0]])
+    from evalscope_vacc import catalog
+
+    entry = catalog.find(name) if name else None
+    if entry is not None and entry.huggingface in stored:
+        return _load(entry.huggingface, stored[entry.huggingface])
+    return None
+
+
+def get(name: str) -> Published:
+    """As :func:`find`.
+
+    Raises:
+        ConfigError: No scores of this model are known; the message names the nearest.
+    """
+    found = find(name)
+    if found is not None:
+        return found
+    import difflib
+
+    tails = {known.rsplit("/", 1)[-1].casefold(): known for known in model_names()}
+    near = difflib.get_close_matches(name.rsplit("/", 1)[-1].casefold(), tails, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(tails[n] for n in near)}?" if near else "`evalscope-vacc published` lists them."
+    msg = (
+        f"no published scores are known for {clean(name, limit=200)!r}: {hint} Others can be collected with "
+        "`evalscope-vacc published MODEL --update CHECKOUT` from a checkout of embeddings-benchmark/results."
+    )
+    raise ConfigError(msg)
+
+
+def _stored() -> dict[str, Path]:
+    """Maps names to files; what the user collected hides what the package brings."""
+    found: dict[str, Path] = {}
+    for folder in (packaged_folder(), own_folder()):
+        if folder.is_dir():
+            for path in sorted(folder.glob(f"*{SUFFIX}")):
+                if not path.name.startswith(("_", ".")):
+                    found[path.name.removesuffix(SUFFIX).replace("__", "/", 1)] = path
+    return found
+
+
+def _load(name: str, path: Path) -> Published:
+    stat = path.stat()
+    return _read(name, path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(name: str, path: Path, _changed: int, _size: int) -> Published:
+    data = read_compressed(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        msg = f"{path} is of another format than this release reads; collect it again with --update"
+        raise ConfigError(msg)
+    return Published(name, data, path)

@@ -1,0 +1,160 @@
+"""The commands, through the program that users call."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from evalscope_vacc.cli import compare, estimate, published
+from evalscope_vacc.errors import ConfigError
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+app = typer.Typer()
+app.command("compare")(compare.compare)
+app.command("published")(published.published)
+app.command("estimate")(estimate.estimate)
+
+
+def call(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "120"})
+
+
+@pytest.fixture
+def minilm(shared: Path, write_run: Any) -> Any:
+    """A run with the scores that the weights have in process, or with each of them changed."""
+    tasks = json.loads((shared / "data" / "reference_minilm.json").read_text(encoding="utf-8"))["tasks"]
+
+    def write(change: float = 0.0, **options: Any) -> Path:
+        folder = Path()
+        for task, entries in tasks.items():
+            splits: dict[str, dict[str, float]] = {}
+            for entry in entries:
+                splits.setdefault(entry["split"], {})[entry["subset"]] = entry["in_process_score"] + change
+            folder = write_run({task: splits}, metric=entries[0]["metric"], **options)
+        return folder
+
+    return write
+
+
+def test_the_served_weights_pass_against_what_others_published(minilm: Any) -> None:
+    done = call("compare", minilm(), "--against", MINILM)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("PASS: 7 of 7 scores")
+
+
+def test_a_run_that_lost_its_texts_fails_and_says_where_and_by_how_much(minilm: Any) -> None:
+    done = call("compare", minilm(-0.05, kwargs={"maxlen": 16}), "--against", MINILM)
+    assert done.exit_code == 1
+    assert "SciFact (test) -5.000 points" in done.output
+    assert "max_tokens 16 here, not recorded in the reference" in done.output
+
+
+def test_a_reference_of_other_tasks_has_nothing_comparable(minilm: Any) -> None:
+    done = call("compare", minilm(), "--against", "Qwen/Qwen3-Reranker-8B")
+    assert done.exit_code == 2
+    assert done.output.startswith("NOTHING COMPARABLE with Qwen/Qwen3-Reranker-8B")
+
+
+def test_the_served_models_own_name_is_looked_up(minilm: Any) -> None:
+    done = call("compare", minilm(model="vacc/all-minilm-l6-v2"), "--json")
+    assert done.exit_code == 0
+    document = json.loads(done.output)
+    assert document["verdict"] == "pass"
+    assert document["comparisons"][0]["reference"] == MINILM
+
+
+def test_a_name_without_published_scores_asks_for_against(minilm: Any) -> None:
+    done = call("compare", minilm())
+    assert isinstance(done.exception, ConfigError)
+    assert "--against" in str(done.exception)
+
+
+@pytest.mark.parametrize("flag", ["--json", "--markdown", "--csv"])
+def test_other_formats_keep_the_exit_status_and_print_nothing_else(minilm: Any, flag: str) -> None:
+    done = call("compare", minilm(-0.05), "--against", MINILM, flag)
+    assert done.exit_code == 1
+    assert done.output[0] in {"--json": "{", "--markdown": "#", "--csv": "v"}[flag]
+
+
+def test_formats_exclude_one_another(minilm: Any) -> None:
+    assert isinstance(call("compare", minilm(), "--against", MINILM, "--json", "--csv").exception, ConfigError)
+
+
+def test_another_run_is_a_reference(minilm: Any) -> None:
+    ours, other = minilm(-0.001, folder="ours"), minilm(folder="other", model="vacc/other")
+    assert call("compare", ours, "--against", other).exit_code == 0
+    assert call("compare", ours, "--against", other, "--dtype", "float32").exit_code == 1
+    assert call("compare", ours, "--against", other, "--tolerance", "0.01").exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["nowhere", "--against", MINILM]])
+def test_a_folder_that_is_not_there_is_nothing_to_compare(tmp_path: Path, arguments: list[str]) -> None:
+    done = call("compare", tmp_path / arguments[0], *arguments[1:])
+    assert isinstance(done.exception, ConfigError)  # exit status 2
+
+
+def test_each_stage_of_two_is_held_against_its_own_reference(write_run: Any) -> None:
+    write_run({"STS12": {"test": {"default": 0.5}}}, model="vacc/Qwen3-Embedding-0.6B")
+    folder = write_run(
+        {"CosQA": {"test": {"default": 0.3683}}},
+        model="vacc/Qwen3-Reranker-0.6B",
+        cross_encoder=True,
+        metric="ndcg_at_10",
+    )
+    document = json.loads(call("compare", folder, "--json").output)
+    assert [c["reference"] for c in document["comparisons"]] == [
+        "Qwen/Qwen3-Embedding-0.6B",
+        "Qwen/Qwen3-Reranker-0.6B",
+    ]
+    assert document["exit_status"] == 1
+
+
+def test_published_lists_models_and_scores_with_their_sources() -> None:
+    assert "Qwen/Qwen3-Embedding-0.6B" in call("published").output
+    shown = call("published", "all-minilm-l6-v2").output
+    for word in (MINILM, "f4cc6c8b365a3c779dbc708d6affe0b0355b2ddf", "STSBenchmark", "82.03", "1.12.75", "b0fddb56"):
+        assert word in shown
+    document = json.loads(call("published", "Qwen3-Reranker-4B", "--json").output)
+    assert {m["benchmark"]: m["value"] for m in document["means"]}["MTEB-R"] == 0.6976
+    assert {"task", "split", "subset", "metric", "score", "mteb_version", "dataset_revision", "source"} <= set(
+        document["rows"][0]
+    )
+    assert isinstance(call("published", "nothing-like-it").exception, ConfigError)
+
+
+def test_published_update_needs_the_folders_name(tmp_path: Path) -> None:
+    assert isinstance(call("published", "minilm", "--update", tmp_path).exception, ConfigError)
+    assert isinstance(call("published", MINILM, "--revision", "x").exception, ConfigError)
+
+
+def test_estimate_prints_a_table_and_json() -> None:
+    config = Path(__file__).resolve().parents[2] / "benchmarks" / "reproduce" / "cmn-v1" / "Qwen3-Embedding-0.6B.yaml"
+    shown = call("estimate", config, "--texts-per-second", "800").output
+    assert "31 tasks" in shown
+    assert "MTEB(cmn, v1) Mean(Task) 66.33" in shown
+    document = json.loads(call("estimate", config, "--texts-per-second", "800", "--json").output)
+    assert document["seconds"] == pytest.approx(document["texts"] / 800)
+
+
+def test_comparing_loads_neither_torch_nor_mteb_nor_evalscope(minilm: Any) -> None:
+    code = (
+        "import sys\nfrom evalscope_vacc.cli.compare import comparisons_of\nfrom evalscope_vacc.results.noise import Noise\n"
+        f"comparisons_of([{str(minilm())!r}], {MINILM!r}, Noise())\n"
+        "print([m for m in ('torch', 'mteb', 'evalscope', 'transformers', 'datasets', 'scipy', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"EVALSCOPE_VACC_DISABLE": "1"},
+    )
+    assert done.stdout.strip().splitlines()[-1] == "[]", done.stdout + done.stderr

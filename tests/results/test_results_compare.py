@@ -1,0 +1,219 @@
+"""The verdict's rules, one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from evalscope_vacc.errors import ResultError
+from evalscope_vacc.results.compare import Comparison, Interval, compare, reference_from
+from evalscope_vacc.results.load import load_results
+from evalscope_vacc.results.noise import Noise
+from evalscope_vacc.results.rows import Conditions, Reference, Results, Row, Run
+
+RUN = Run("vacc/minilm", "served-1", "", "encoder")
+THEIRS = Run("org/minilm", "main", "", "encoder")
+
+
+def row(score: float | None = 0.8, **changes: Any) -> Row:
+    base = Row(RUN, "STS12", "test", "default", "cosine_spearman", score, "STS")
+    return replace(base, **changes)
+
+
+def reference(*rows: Row, **changes: Any) -> Reference:
+    return Reference("org/minilm", tuple(replace(r, run=THEIRS) for r in rows), kind="encoder", **changes)
+
+
+def judge(ours: Row, *theirs: Row, **options: Any) -> Comparison:
+    return compare(Results((ours,)), reference(*theirs), **options)
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict", "outcome"),
+    [
+        (0.8, "pass", "pass"),
+        (0.7985, "pass", "pass"),
+        (0.7975, "fail", "fail"),
+        (0.8015, "pass", "pass"),
+        (0.9, "above", "pass"),
+    ],
+)
+def test_a_row_fails_only_below_the_tolerance(ours: float, verdict: str, outcome: str) -> None:
+    comparison = judge(row(ours), row(0.8))
+    assert comparison.rows[0].verdict == verdict
+    assert comparison.outcome == outcome
+    assert comparison.exit_status == {"pass": 0, "fail": 1}[outcome]
+
+
+def test_difference_share_and_mark_are_given() -> None:
+    (compared,) = judge(row(0.796), row(0.8)).rows
+    assert compared.difference == pytest.approx(-0.004)
+    assert compared.share == pytest.approx(0.995)
+    assert compared.mark == "99 %"
+    assert compared.tolerance == 2e-3
+
+
+@pytest.mark.parametrize(
+    "change", [{"task": "STS13"}, {"split": "validation"}, {"subset": "en"}, {"metric": "accuracy"}]
+)
+def test_unlike_rows_are_never_compared(change: dict[str, str]) -> None:
+    comparison = judge(row(), row(**change))
+    assert comparison.rows[0].verdict == "no reference"
+    assert comparison.rows[0].difference is None
+    assert comparison.exit_status == 2
+
+
+def test_the_references_metric_is_looked_up_among_ours() -> None:
+    ours = row(0.7, metric="similarity_ap", metrics={"max_ap": 0.75, "similarity_ap": 0.7})
+    (compared,) = judge(ours, row(0.75, metric="max_ap")).rows
+    assert (compared.metric, compared.ours, compared.verdict) == ("max_ap", 0.75, "pass")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        ({"profile": "qwen-official"}, {"profile": "mteb"}, "profile mteb, this one with qwen-official"),
+        ({"max_tokens": 16}, {"max_tokens": 8192}, "max_tokens 8192, this one with 16"),
+        ({"template": "none"}, {"template": "qwen3"}, "rerank template qwen3"),
+        ({"top_k": 10}, {"top_k": 100}, "top_k 100"),
+        ({"first_stage": "aaaaaaaa"}, {"first_stage": "bbbbbbbb"}, "first stage bbbbbbbb"),
+        ({"limit": 100}, {}, "whole tasks, this one on 100 samples"),
+    ],
+)
+def test_other_recorded_conditions_are_said_instead_of_judged(
+    ours: dict[str, Any], theirs: dict[str, Any], words: str
+) -> None:
+    comparison = judge(row(0.1, conditions=Conditions(**ours)), row(0.8, conditions=Conditions(**theirs)))
+    assert comparison.rows[0].verdict == "not judged"
+    assert words in comparison.rows[0].reason
+    assert comparison.rows[0].difference is None
+    assert comparison.exit_status == 2
+
+
+def test_unrecorded_conditions_are_notes() -> None:
+    theirs = row(0.8, conditions=Conditions(profile="qwen-official", max_tokens=8192))
+    (compared,) = judge(row(0.8), theirs).rows
+    assert compared.verdict == "pass"
+    assert any("profile not recorded here (the reference: qwen-official)" in note for note in compared.notes)
+    (compared,) = judge(row(0.8, conditions=Conditions(max_tokens=16)), row(0.8)).rows
+    assert compared.notes == ("max_tokens 16 here, not recorded in the reference",)
+
+
+def test_other_versions_and_revisions_are_notes() -> None:
+    ours = row(0.8, mteb_version="2.26.24", dataset_revision="a" * 40)
+    (compared,) = judge(ours, row(0.8, mteb_version="1.38.9", dataset_revision="b" * 40)).rows
+    assert compared.verdict == "pass"
+    assert compared.notes == (
+        "mteb 2.26.24 here, 1.38.9 in the reference",
+        "dataset revision aaaaaaaa here, bbbbbbbb in the reference",
+    )
+
+
+def test_a_digest_of_candidates_cannot_contradict_a_models_name() -> None:
+    ours = row(0.8, conditions=Conditions(first_stage="1a2b3c4d"))
+    (compared,) = judge(ours, row(0.8, conditions=Conditions(first_stage="Qwen/Qwen3-Embedding-0.6B"))).rows
+    assert compared.verdict == "pass"
+    assert any("1a2b3c4d" in note for note in compared.notes)
+
+
+def test_cut_vectors_are_judged_with_a_note() -> None:
+    (compared,) = judge(row(0.7, conditions=Conditions(dimensions=64)), row(0.8)).rows
+    assert compared.verdict == "fail"
+    assert "vectors cut to 64 dimensions" in compared.notes
+
+
+def test_a_missing_score_fails() -> None:
+    comparison = judge(row(None), row(0.8))
+    assert comparison.rows[0].verdict == "fail"
+    assert comparison.exit_status == 1
+
+
+def test_a_suspect_reference_is_listed_and_not_judged() -> None:
+    comparison = judge(row(0.1), row(0.0166, suspect="an outlier of the source"))
+    assert comparison.rows[0].verdict == "not judged"
+    assert comparison.rows[0].reason == "an outlier of the source"
+
+
+def test_an_encoder_is_not_held_against_a_cross_encoder() -> None:
+    comparison = judge(row(0.8, run=replace(RUN, kind="cross-encoder")), row(0.8))
+    assert comparison.rows[0].verdict == "not judged"
+    assert "a cross-encoder, the reference is an encoder" in comparison.rows[0].reason
+
+
+def test_of_several_published_values_the_one_under_the_same_conditions_is_taken() -> None:
+    official = row(0.85, conditions=Conditions(profile="qwen-official", max_tokens=8192))
+    plain = row(0.77, conditions=Conditions(profile="none"))
+    (compared,) = judge(row(0.77, conditions=Conditions(profile="none")), official, plain).rows
+    assert (compared.reference, compared.verdict) == (0.77, "pass")
+    (compared,) = judge(
+        row(0.85, conditions=Conditions(profile="qwen-official", max_tokens=8192)), official, plain
+    ).rows
+    assert (compared.reference, compared.verdict) == (0.85, "pass")
+
+
+def test_two_values_that_nothing_tells_apart_are_not_judged() -> None:
+    comparison = judge(row(0.8), row(0.8), row(0.7))
+    assert comparison.rows[0].verdict == "not judged"
+    assert "several values" in comparison.rows[0].reason
+
+
+def test_copies_of_a_result_count_once_and_different_results_of_one_row_are_both_judged() -> None:
+    copies = Results((row(0.8, source="a"), row(0.8, source="b")))
+    assert len(compare(copies, reference(row(0.8))).rows) == 1
+    different = Results((row(0.8, source="a"), row(0.7, source="b")))
+    comparison = compare(different, reference(row(0.8)))
+    assert [r.verdict for r in comparison.rows] == ["pass", "fail"]
+
+
+def test_one_failure_fails_the_whole_and_nothing_judged_is_neither() -> None:
+    ours = Results((row(0.8), row(0.1, task="STS13")))
+    assert compare(ours, reference(row(0.8), row(0.8, task="STS13"))).exit_status == 1
+    assert compare(Results(()), reference(row(0.8))).exit_status == 2
+
+
+def test_a_difference_within_the_noise_of_the_queries_does_not_fail() -> None:
+    noisy = Interval(low=-0.02, high=0.004, p_value=0.3, queries=50)
+    (compared,) = judge(row(0.79), row(0.8), paired=lambda *_: noisy).rows
+    assert compared.verdict == "pass"
+    assert "within the noise of 50 queries" in compared.reason
+    clear = Interval(low=-0.02, high=-0.004, p_value=0.001, queries=50)
+    (compared,) = judge(row(0.79), row(0.8), paired=lambda *_: clear).rows
+    assert compared.verdict == "fail"
+    assert compared.interval == clear
+
+
+def test_the_tolerance_can_be_given() -> None:
+    assert judge(row(0.79), row(0.8), noise=Noise(tolerance=0.02)).exit_status == 0
+    assert judge(row(0.7992), row(0.8), noise=Noise(dtype="float32")).exit_status == 1
+
+
+def test_a_reference_run_recorded_under_another_profile_is_not_a_reference(write_run: Any) -> None:
+    scores = {"STS12": {"test": {"default": 0.8}}}
+    ours = load_results([write_run(scores, kwargs={"profile": "qwen-official"}, folder="ours")])
+    other = load_results([write_run(scores, kwargs={"profile": "mteb"}, folder="other")])
+    comparison = compare(ours, reference_from(other, like=ours.runs))
+    assert comparison.exit_status == 2
+    assert "the reference was run with profile mteb, this one with qwen-official" in comparison.rows[0].reason
+
+
+def test_the_run_of_the_same_kind_is_taken_from_a_two_stage_folder(write_run: Any) -> None:
+    scores = {"SciFact": {"test": {"default": 0.6}}}
+    write_run(scores, model="vacc/encoder", folder="other", metric="ndcg_at_10")
+    folder = write_run(scores, model="vacc/reranker", cross_encoder=True, folder="other", metric="ndcg_at_10")
+    ours = load_results([write_run(scores, model="vacc/r2", cross_encoder=True, folder="ours", metric="ndcg_at_10")])
+    assert reference_from(load_results([folder]), like=ours.runs).name.startswith("vacc/reranker")
+
+
+def test_several_possible_reference_runs_are_an_error_that_names_them(write_run: Any) -> None:
+    scores = {"STS12": {"test": {"default": 0.8}}}
+    write_run(scores, model="vacc/a", folder="other")
+    folder = write_run(scores, model="vacc/b", folder="other")
+    with pytest.raises(ResultError, match=r"vacc/a .*vacc/b"):
+        reference_from(load_results([folder]))
+
+
+def test_an_empty_reference_folder_is_an_error(tmp_path: Any) -> None:
+    with pytest.raises(ResultError, match="no result"):
+        reference_from(load_results([tmp_path]))

@@ -1,0 +1,117 @@
+"""Estimates: sizes from MTEB's statistics, time from the user's rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.results.estimate import Estimate, estimate
+
+
+def config(tmp_path: Path, evaluation: dict[str, Any], *models: dict[str, Any], wrap: bool = False) -> Path:
+    content: dict[str, Any] = {
+        "tool": "mteb",
+        "models": list(models) or [{"model_name": "Qwen3-Embedding-0.6B"}],
+        "eval": evaluation,
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"eval_backend": "RAGEval", "eval_config": content} if wrap else content))
+    return path
+
+
+def run(path: Path, rate: float = 10.0, pairs: float | None = None) -> Estimate:
+    return estimate(path, texts_per_second=rate, pairs_per_second=pairs)
+
+
+def test_retrieval_counts_queries_and_documents(tmp_path: Path) -> None:
+    (task,) = run(config(tmp_path, {"task_names": ["SciFact"]})).tasks
+    assert (task.unit, task.count) == ("texts", 5183 + 300)
+    assert task.seconds == pytest.approx(548.3)
+    # 7.8 million characters of English
+    assert 1.5e6 < task.tokens < 2.2e6
+
+
+def test_a_repeated_text_counts_once(tmp_path: Path) -> None:
+    (task,) = run(config(tmp_path, {"task_names": ["STSBenchmark"]})).tasks
+    assert task.count == 1256 + 1337
+
+
+def test_a_classifiers_training_texts_count(tmp_path: Path) -> None:
+    (task,) = run(config(tmp_path, {"task_names": ["Banking77Classification"]})).tasks
+    assert task.count == 3080 + 10 * 8 * 77
+
+
+def test_languages_and_splits_are_followed(tmp_path: Path) -> None:
+    names = ["MassiveIntentClassification"]
+    whole = run(config(tmp_path, {"task_names": names})).tasks[0].count
+    english = run(config(tmp_path, {"task_names": names, "languages": ["eng"]})).tasks[0].count
+    test = run(config(tmp_path, {"task_names": names, "languages": ["eng"], "splits": {"*": "test"}})).tasks[0].count
+    assert whole > 40 * english > 40 * test > 0
+
+
+def test_two_stages_count_texts_and_pairs_at_their_own_rates(tmp_path: Path) -> None:
+    models = [{"model_name": "Qwen3-Embedding-0.6B"}, {"model_name": "Qwen3-Reranker-0.6B"}]
+    found = run(config(tmp_path, {"task_names": ["SciFact"], "top_k": 50}, *models), pairs=5.0)
+    first, second = found.tasks
+    assert (first.unit, first.model) == ("texts", "Qwen3-Embedding-0.6B")
+    assert (second.unit, second.count, second.seconds) == ("pairs", 300 * 50, 3000.0)
+    assert found.seconds == pytest.approx(548.3 + 3000)
+
+
+def test_a_reranking_task_brings_its_own_candidates(tmp_path: Path) -> None:
+    (task,) = run(
+        config(tmp_path, {"task_names": ["AskUbuntuDupQuestions"]}, {"model_name": "bge-reranker-v2-m3"})
+    ).tasks
+    assert (task.unit, task.count) == ("pairs", 7220)
+
+
+def test_the_published_score_is_expected(tmp_path: Path) -> None:
+    (task,) = run(config(tmp_path, {"task_names": ["STS12"]})).tasks
+    assert (task.expected, task.metric) == (pytest.approx(0.823, abs=0.01), "cosine_spearman")
+
+
+def test_a_task_without_sizes_is_named_and_not_counted(tmp_path: Path) -> None:
+    found = run(config(tmp_path, {"task_names": ["SciFact", "MyOwnTask"]}))
+    assert found.unknown == ("MyOwnTask",)
+    assert len(found.tasks) == 1
+
+
+def test_a_whole_task_file_and_the_older_spelling_are_understood(tmp_path: Path) -> None:
+    wrapped = run(config(tmp_path, {"task_names": ["SciFact"]}, wrap=True))
+    path = tmp_path / "old.yaml"
+    path.write_text("tool: mteb\nmodel: [{model_name: Qwen3-Embedding-0.6B}]\neval: {tasks: [SciFact], limits: 5}\n")
+    old = run(path)
+    assert old.tasks == wrapped.tasks
+    assert any("limits" in note for note in old.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot be read as YAML"),
+        ("[1, 2]", "not a mapping"),
+        ("models: []", "models .* and eval"),
+        ("models: [1]\neval: {task_names: [SciFact]}", "models .* and eval"),
+        ("models: [{model_name: x}]\neval: {}", "lists no task"),
+        ("models: [{model_name: x}]\neval: {task_names: [[1]]}", "lists no task"),
+        ("models: [{model_name: x}]\neval: {task_names: [SciFact], top_k: many}", "top_k"),
+        ("a: !!python/object/apply:os.system ['true']", "cannot be read as YAML"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        run(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        run(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+def test_a_rate_must_be_a_rate(tmp_path: Path, rate: float) -> None:
+    with pytest.raises(ConfigError, match="texts-per-second"):
+        run(config(tmp_path, {"task_names": ["SciFact"]}), rate=rate)
