@@ -1,0 +1,340 @@
+"""Gathers what a run left behind: scores, the verdict, counts, server, samples, configuration.
+
+Every file may be anybody's: sizes are bounded, a wrong shape becomes a line among the problems, nothing is believed to
+be free of secrets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evalscope_vacc.errors import ResultError
+from evalscope_vacc.report.origin import LEVELS, finished, repeat, task_config, versions
+from evalscope_vacc.report.secrets import Cleaner
+from evalscope_vacc.results.compare import Comparison, Outcome
+from evalscope_vacc.results.files import finite, read_json, shown
+from evalscope_vacc.results.load import load_results
+from evalscope_vacc.results.render import outcome_of
+from evalscope_vacc.results.rows import Results, Row
+
+MAX_BYTES = 64 << 20
+SAMPLE_CHARACTERS = 1500
+SHORTEST = 1e-6  # seconds; below, a rate says nothing
+
+
+@dataclass(frozen=True)
+class TaskSpeed:
+    """Counts of one task and side on one model, over its splits and subsets.
+
+    Attributes:
+        busy: Share of the network time in which every slot was busy, 0 to 1; None where unknown.
+        cut: Texts longer than the limit; None where they were not counted.
+    """
+
+    model: str
+    task: str
+    side: str
+    texts: int
+    unique: int
+    stored: int
+    cut: int | None
+    tokens: int | None
+    requests: int
+    retries: int
+    seconds: float
+    busy: float | None
+
+    @property
+    def rate(self) -> float | None:
+        """Texts, or pairs, per second inside the model."""
+        return self.texts / self.seconds if self.seconds > SHORTEST else None
+
+    @property
+    def token_rate(self) -> float | None:
+        """Tokens per second."""
+        return self.tokens / self.seconds if self.tokens is not None and self.seconds > SHORTEST else None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One exact string, or pair of strings, that went to a server.
+
+    Attributes:
+        texts: One string, or text_1 and text_2.
+        lengths: Characters of each before it was shortened for the page.
+        instruction: What stands before the text, where it is known to; else "".
+    """
+
+    model: str
+    task: str
+    where: str
+    side: str
+    texts: tuple[str, ...]
+    lengths: tuple[int, ...]
+    tokens: int | None
+    instruction: str = ""
+
+
+@dataclass(frozen=True)
+class InstructionUse:
+    """An instruction, and the tasks and sides before whose texts it stood."""
+
+    model: str
+    text: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything that the page shows, clean of secrets.
+
+    Attributes:
+        published: Whether the reference is published scores; otherwise it is another run.
+        no_reference: Why there is no comparison, or "".
+        servers: Model to what its servers said.
+        configs: Model to every value in force.
+        repeat: EvalScope's RAGEval file that would run this again, or None.
+        versions: Package to version.
+        unfinished: Tasks whose texts were sent and which have no result.
+    """
+
+    title: tuple[str, ...]
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    published: bool = True
+    no_reference: str = ""
+    speed: tuple[TaskSpeed, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    instructions: tuple[InstructionUse, ...] = ()
+    servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    repeat: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    finished: float | None = None
+    unfinished: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    folder: str = ""
+    cleaner: Cleaner = field(default_factory=Cleaner, repr=False)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The joint answer of all comparisons."""
+        return outcome_of(self.comparisons)
+
+
+def gather(
+    run: Path,
+    comparisons: Sequence[Comparison] = (),
+    *,
+    published: bool = True,
+    no_reference: str = "",
+    evidence: Path | None = None,
+) -> RunData:
+    """Reads a run.
+
+    Args:
+        run: A folder of results, at any level, or one task's file.
+        comparisons: The verdicts on it.
+        published: Whether those are against published scores.
+        no_reference: Why there are none.
+        evidence: The folder with ``config.json`` and its siblings; default the nearest ``vacc`` folder.
+
+    Raises:
+        ResultError: The path does not exist or holds no result.
+    """
+    results = load_results([run])
+    if not results.rows:
+        hint = f": {'; '.join(results.problems[:3])}" if results.problems else ""
+        msg = f"no result was found under {shown(run)}{hint}; give the folder that `results` lies in"
+        raise ResultError(msg)
+    reader = _Reader(evidence or evidence_folder(run))
+    config, server, usage = reader.models("config.json"), reader.models("server.json"), reader.usage()
+    given = task_config(reader.folder.parent if reader.folder else run)
+    cleaner = Cleaner([config, server, given])
+    prefixes = {
+        (u["model"], u["task"], u["side"]): u["instruction"] for u in usage if isinstance(u.get("instruction"), str)
+    }
+    names = sorted({row.run.served_name or row.run.model or "(unnamed)" for row in results.rows}, key=str.casefold)
+    return RunData(
+        title=tuple(cleaner.text(name, 200) for name in names),
+        rows=results.rows,
+        comparisons=tuple(comparisons),
+        published=published,
+        no_reference=cleaner.text(no_reference),
+        speed=_speed(usage, cleaner),
+        samples=tuple(reader.samples(cleaner, prefixes)),
+        instructions=_instructions(usage, cleaner),
+        servers={cleaner.text(name, 200): cleaner.value(facts) for name, facts in server.items()},
+        configs={cleaner.text(name, 200): cleaner.value(values) for name, values in config.items()},
+        repeat=repeat(given, cleaner),
+        versions=versions(results, given, cleaner),
+        finished=finished(results.rows),
+        unfinished=_unfinished(usage, results, cleaner),
+        problems=tuple(cleaner.text(p, 600) for p in (*results.problems, *reader.problems)),
+        folder=cleaner.text(run.name or "run", 200),
+        cleaner=cleaner,
+    )
+
+
+def evidence_folder(run: Path) -> Path | None:
+    """Returns the ``vacc`` folder that lies nearest at or above ``run``, or None."""
+    here = run.absolute()
+    for level in (here, *here.parents)[:LEVELS]:
+        for folder in (level, level / "vacc"):
+            if folder.name == "vacc" and (folder / "config.json").is_file():
+                return folder
+    return None
+
+
+class _Reader:
+    """Reads the evidence; what is not as it should be becomes a problem."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.problems: list[str] = []
+        if folder is None:
+            self.problems.append("no evidence (a folder `vacc` with config.json) was found beside these results")
+
+    def models(self, name: str) -> dict[str, dict[str, Any]]:
+        entries = self._json(name).get("models")
+        found: dict[str, dict[str, Any]] = {}
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                found[entry["name"]] = {key: value for key, value in entry.items() if key != "name"}
+        return found
+
+    def usage(self) -> list[dict[str, Any]]:
+        entries = self._json("usage.json").get("tasks")
+        names = ("model", "task", "side")
+        return [
+            entry
+            for entry in (entries if isinstance(entries, list) else ())
+            if isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in names)
+        ]
+
+    def samples(self, cleaner: Cleaner, prefixes: Mapping[tuple[str, str, str], str]) -> Iterable[Sample]:
+        path = self.folder / "sent_samples.jsonl" if self.folder else None
+        if path is None or not path.is_file():
+            return
+        bad = 0
+        with path.open("rb") as file:
+            for line in file.read(MAX_BYTES).splitlines():
+                try:
+                    entry = json.loads(line)
+                except (ValueError, RecursionError):
+                    bad += 1
+                    continue
+                sample = _sample(entry, cleaner, prefixes)
+                if sample is None:
+                    bad += 1
+                else:
+                    yield sample
+        if bad:
+            self.problems.append(f"{bad} lines of {path.name} are not samples")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name if self.folder else None
+        if path is None or not path.is_file():
+            return {}
+        try:
+            data = read_json(path, MAX_BYTES)
+        except ResultError as error:
+            self.problems.append(str(error))
+            return {}
+        return data if isinstance(data, dict) else {}
+
+
+def _sample(entry: Any, cleaner: Cleaner, prefixes: Mapping[tuple[str, str, str], str]) -> Sample | None:
+    if not isinstance(entry, dict):
+        return None
+    names = [entry.get(name) for name in ("model", "task", "split", "subset", "side")]
+    if not all(isinstance(name, str) for name in names):
+        return None
+    texts = [entry["text"]] if "text" in entry else [entry.get("text_1"), entry.get("text_2")]
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    model, task, split, subset, side = (cleaner.text(name, 200) for name in names)
+    prefix = prefixes.get((str(names[0]), str(names[1]), str(names[4])), "")
+    shown_texts = tuple(cleaner.text(text, SAMPLE_CHARACTERS) for text in texts)
+    prefix = cleaner.text(prefix, SAMPLE_CHARACTERS) if prefix else ""
+    return Sample(
+        model=model,
+        task=task,
+        where=f"{split} · {subset}" if subset != "default" else split,
+        side=side,
+        texts=shown_texts,
+        lengths=tuple(len(str(text)) for text in texts),
+        tokens=_count(entry.get("tokens")),
+        instruction=prefix if prefix and shown_texts[0].startswith(prefix) else "",
+    )
+
+
+def _speed(usage: Iterable[Mapping[str, Any]], cleaner: Cleaner) -> tuple[TaskSpeed, ...]:
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for entry in usage:
+        groups[entry["model"], entry["task"], entry["side"]].append(entry)
+    return tuple(
+        TaskSpeed(
+            model=cleaner.text(model, 200),
+            task=cleaner.text(task, 200),
+            side=cleaner.text(side, 200),
+            texts=_sum(entries, "texts") or 0,
+            unique=_sum(entries, "unique") or 0,
+            stored=_sum(entries, "stored") or 0,
+            cut=_sum(entries, "cut"),
+            tokens=_sum(entries, "tokens"),
+            requests=_sum(entries, "requests") or 0,
+            retries=_sum(entries, "retries") or 0,
+            seconds=sum(_seconds(entry) for entry in entries),
+            busy=_weighted_busy(entries),
+        )
+        for (model, task, side), entries in groups.items()
+    )
+
+
+def _sum(entries: Iterable[Mapping[str, Any]], name: str) -> int | None:
+    """Adds counts up; one that is not known makes the sum unknown."""
+    counts = [_count(entry.get(name)) for entry in entries]
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60 else None
+
+
+def _seconds(entry: Mapping[str, Any]) -> float:
+    return min(1e9, max(0.0, finite(entry.get("seconds")) or 0.0))
+
+
+def _weighted_busy(entries: Iterable[Mapping[str, Any]]) -> float | None:
+    pairs = [(finite(e.get("busy")), _seconds(e)) for e in entries]
+    known = [(min(1.0, max(0.0, busy)), seconds) for busy, seconds in pairs if busy is not None and seconds > 0]
+    whole = sum(seconds for _, seconds in known)
+    return sum(busy * seconds for busy, seconds in known) / whole if whole else None
+
+
+def _instructions(usage: Iterable[Mapping[str, Any]], cleaner: Cleaner) -> tuple[InstructionUse, ...]:
+    tasks: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry in usage:
+        text = entry.get("instruction")
+        name = f"{entry['task']} · {entry['side']}" if entry["side"] else str(entry["task"])
+        where = tasks[entry["model"], text if isinstance(text, str) else ""]
+        if name not in where:
+            where.append(name)
+    return tuple(
+        InstructionUse(
+            cleaner.text(model, 200), cleaner.text(text), tuple(cleaner.text(name, 200) for name in sorted(names))
+        )
+        # what was put before texts first, the tasks without anything last
+        for (model, text), names in sorted(tasks.items(), key=lambda item: not item[0][1])
+    )
+
+
+def _unfinished(usage: Iterable[Mapping[str, Any]], results: Results, cleaner: Cleaner) -> tuple[str, ...]:
+    scored = {row.task for row in results.rows}
+    return tuple(dict.fromkeys(cleaner.text(e["task"], 200) for e in usage if e["task"] not in scored))
