@@ -1,0 +1,1 @@
+"""The command `evalscope-vacc`: one small module a command."""

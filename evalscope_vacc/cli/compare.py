@@ -1,0 +1,154 @@
+"""``evalscope-vacc compare``: are the served weights as accurate as the reference says?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import typer
+
+from evalscope_vacc.errors import ConfigError, ResultError
+
+if TYPE_CHECKING:
+    from evalscope_vacc.results.compare import Comparison, PairedTest
+    from evalscope_vacc.results.noise import Noise
+    from evalscope_vacc.results.rows import Reference, Results
+
+
+def compare(
+    results: list[Path] = typer.Argument(
+        ..., metavar="RESULTS...", help="Result folders of EvalScope or MTEB, at any level, or single task files."
+    ),
+    against: Optional[str] = typer.Option(  # noqa: UP045 - an older typer on Python 3.10 knows no `X | None`
+        None,
+        "--against",
+        metavar="MODEL|RESULTS",
+        help="A model with published scores, or another result folder. Default: the served model's own name.",
+    ),
+    dtype: Optional[str] = typer.Option(  # noqa: UP045
+        None,
+        "--dtype",
+        help="Number format of the served weights; sets the tolerance: float32, float16, bfloat16, int8, fp8, int4.",
+    ),
+    tolerance: Optional[float] = typer.Option(  # noqa: UP045
+        None, "--tolerance", help="One absolute tolerance for every score, as a fraction: 0.002 is 0.2 points."
+    ),
+    qrels: Optional[Path] = typer.Option(  # noqa: UP045
+        None,
+        "--qrels",
+        help="Judgements (a folder with a file a task), for the test by query where both runs kept predictions.",
+    ),
+    paired: bool = typer.Option(
+        False, "--paired", help="Test by query with judgements that MTEB loads (it may download the task's data)."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON, for machines."),
+    as_markdown: bool = typer.Option(False, "--markdown", help="Print Markdown, for an issue."),
+    as_csv: bool = typer.Option(False, "--csv", help="Print CSV, for a spreadsheet."),
+) -> None:
+    """Compare scores with published ones, or with another run, and say whether they are the same.
+
+    Exit status: 0 when every comparable score is as accurate as the reference, 1 when one is below it by more than the
+    tolerance, 2 when nothing can be compared.
+    """
+    from evalscope_vacc.results import render
+    from evalscope_vacc.results.compare import EXIT_STATUS
+    from evalscope_vacc.results.noise import Noise
+
+    if as_json + as_markdown + as_csv > 1:
+        msg = "--json, --markdown and --csv exclude one another"
+        raise ConfigError(msg)
+    try:
+        comparisons = comparisons_of(
+            results, against, Noise(dtype=dtype, tolerance=tolerance), qrels=qrels, load_qrels=paired
+        )
+    except ResultError as error:
+        # a folder that cannot be read is nothing to compare, not a task that fails
+        raise ConfigError(str(error)) from error
+    if as_json:
+        typer.echo(render.to_json(comparisons))
+    elif as_markdown:
+        typer.echo(render.to_markdown(comparisons), nl=False)
+    elif as_csv:
+        typer.echo(render.to_csv(comparisons), nl=False)
+    else:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for part in render.to_rich(comparisons, console.width):
+            console.print(part)
+    raise typer.Exit(EXIT_STATUS[render.outcome_of(comparisons)])
+
+
+def comparisons_of(
+    paths: Sequence[Path], against: str | None, noise: Noise, *, qrels: Path | None = None, load_qrels: bool = False
+) -> list[Comparison]:
+    """Returns one comparison a reference.
+
+    Args:
+        paths: Result folders or files.
+        against: A path, or a model with published scores; without it each served model is looked up by its own name.
+        noise: How far scores may lie apart.
+        qrels: Judgements for the test by query.
+        load_qrels: Let MTEB load the judgements.
+
+    Raises:
+        ResultError: A path cannot be read, or holds no result.
+        ConfigError: No scores are published under the name that is given or served.
+    """
+    from evalscope_vacc.results.compare import compare as hold_against
+    from evalscope_vacc.results.load import load_results
+
+    ours = load_results(paths)
+    if not ours.rows:
+        detail = f": {'; '.join(ours.problems[:3])}" if ours.problems else "; give the folder that `results` lies in"
+        msg = f"no result was found under {', '.join(ours.paths)}{detail}"
+        raise ResultError(msg)
+    found = []
+    for part, reference in _references(ours, against):
+        test = _test(part, reference, qrels, load=load_qrels)
+        found.append(hold_against(part, reference, noise=noise, paired=test))
+    return found
+
+
+def _references(ours: Results, against: str | None) -> list[tuple[Results, Reference]]:
+    from evalscope_vacc.results import published
+    from evalscope_vacc.results.compare import reference_from
+    from evalscope_vacc.results.load import load_results
+
+    if against is not None and Path(against).exists():
+        return [(ours, reference_from(load_results([against]), like=ours.runs))]
+    if against is not None:
+        return [(ours, published.get(against).reference())]
+    names: dict[str, set[object]] = defaultdict(set)
+    for run in ours.runs:
+        names[run.served_name].add(run)
+    known = {name: published.find(name) for name in sorted(names) if name}
+    chosen = [(name, entry) for name, entry in known.items() if entry is not None]
+    if not chosen:
+        served = ", ".join(sorted(name or "(unnamed)" for name in names))
+        msg = (
+            f"no scores are published under the name {served}: say with --against whose weights these are "
+            "(`evalscope-vacc published` lists the models), or give another result folder"
+        )
+        raise ConfigError(msg)
+    unknown = sorted(name or "(unnamed)" for name in names if known.get(name) is None)
+    problems = ours.problems + tuple(f"{name}: no scores are published under this name" for name in unknown)
+    return [
+        (replace(ours, rows=tuple(r for r in ours.rows if r.run in names[name]), problems=problems), entry.reference())
+        for name, entry in chosen
+    ]
+
+
+def _test(ours: Results, reference: Reference, qrels: Path | None, *, load: bool) -> PairedTest | None:
+    if not ours.predictions or not reference.predictions:
+        return None
+    from evalscope_vacc.results.paired import QueryTest, qrels_from_files, qrels_from_mteb
+
+    if qrels is not None:
+        return QueryTest(ours.predictions, reference.predictions, qrels_from_files(qrels))
+    if load:
+        return QueryTest(ours.predictions, reference.predictions, qrels_from_mteb)
+    return None

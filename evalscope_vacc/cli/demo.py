@@ -1,0 +1,95 @@
+"""``evalscope-vacc demo``: a server with real weights and an EvalScope run against it, on this machine alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from evalscope_vacc.demo.run import DemoReport
+
+
+def demo(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, for machines.")] = False,
+    work_dir: Annotated[
+        Optional[Path],  # noqa: UP045 - read at run time, by a typer that may know no `X | None`
+        typer.Option(metavar="DIR", help="Where the files go. [default: ./outputs/vacc-demo/TIME]"),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running afterwards, until Ctrl-C.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what EvalScope says as it runs.")] = False,
+) -> None:
+    """Try it without a server or network: about a minute, nothing is left running.
+
+    Starts a small server with the real weights of all-MiniLM-L6-v2 and runs EvalScope against it, first the encoder
+    alone, then encoder and cross-encoder. Beside each score stands what the same weights get in process.
+    """
+    from rich.console import Console
+
+    from evalscope_vacc.demo.run import run_demo
+
+    # a copy of the real standard error: EvalScope's own output goes to a file meanwhile
+    with os.fdopen(os.dup(2), "w", encoding="utf-8") as terminal:
+        told = Console(file=terminal, highlight=False, soft_wrap=True)
+
+        def show(report: DemoReport, url: str) -> None:
+            _print(report, as_json=as_json)
+            if keep:
+                told.print(f"The server stays at {url} until Ctrl-C; its models: see {url}/v1/models.", markup=False)
+                try:
+                    threading.Event().wait()
+                except KeyboardInterrupt:
+                    told.print("Stopped.")
+
+        report = run_demo(
+            work_dir,
+            tell=lambda line: told.print(line, style="dim", markup=False),
+            verbose=verbose,
+            before_stop=show,
+        )
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _print(report: DemoReport, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    console.print(results_table(report))
+    if report.passed:
+        console.print("[green]Every score is that of the same weights in process, and both stages agree.[/]")
+    else:
+        console.print(
+            f"[bold red]A score differs from the same weights in process by {report.largest_difference:.2g}, "
+            f"the stages by {report.two_stage_difference:.2g}.[/]"
+        )
+    console.print(
+        f"{report.requests} requests in a run of {report.seconds:.0f} s; {report.texts_encoded} texts were encoded, "
+        f"{report.texts_remembered} more were still known to the server."
+    )
+    console.print(f"Files: {report.work_dir}", soft_wrap=True, markup=False)
+
+
+def results_table(report: DemoReport) -> Table:
+    """The scores as a table, each beside what it has to be."""
+    from rich.table import Table
+
+    table = Table(title="EvalScope, served models")
+    for name in ("stage", "model", "task", "subset", "measure"):
+        table.add_column(name)
+    for name in ("served", "in process"):
+        table.add_column(name, justify="right")
+    for row in report.rows:
+        expected = "" if row.in_process is None else f"{row.in_process:.5f}"
+        table.add_row(row.stage, row.model, row.task, row.subset, row.metric, f"{row.score:.5f}", expected)
+    return table

@@ -1,0 +1,76 @@
+"""``evalscope-vacc prompts``: the published dictionary of instructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.text.dictionary import PUBLISHED_URL
+
+app = typer.Typer(
+    help="Fetch and show Qwen's task prompts, which the profile qwen-official needs.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command("fetch")
+def fetch(
+    url: str = typer.Option(
+        PUBLISHED_URL, "--url", help="Another place that has the same file, such as a mirror; its sha256 is checked."
+    ),
+    timeout: float = typer.Option(30.0, "--timeout", min=1.0, help="Seconds without a byte before giving up."),
+) -> None:
+    """Download the published dictionary into the user's cache, where every run finds it.
+
+    Only the published file is accepted: its sha256 is checked. A copy made by other means needs no fetching: name it
+    with `model_kwargs.instruction_dict_path`.
+    """
+    from evalscope_vacc.text import dictionary
+
+    path = dictionary.fetch(url, timeout_s=timeout)
+    tasks = len(dictionary.load_dictionary(path))
+    typer.echo(f"{tasks} tasks, sha256 as published: {path}")
+
+
+@app.command("path")
+def path() -> None:
+    """Print where the fetched dictionary is kept; exit status 1 if it is not there."""
+    from evalscope_vacc.text.dictionary import default_dictionary_path
+
+    kept = default_dictionary_path()
+    typer.echo(kept)
+    if not kept.is_file():
+        typer.echo("not fetched yet: evalscope-vacc prompts fetch", err=True)
+        raise typer.Exit(1)
+
+
+@app.command("show")
+def show(
+    tasks: list[str] | None = typer.Argument(None, metavar="[TASK]...", help="Task names; default all of them."),
+    dictionary: Path | None = typer.Option(
+        None, "--dictionary", metavar="FILE", help="Another dictionary than the fetched one."
+    ),
+) -> None:
+    """Print the dictionary's instructions, tab-separated: task, side (or -), instruction.
+
+    What a task is sent in the end also depends on the profile's rules and the task's type: see `show-text`.
+    """
+    import difflib
+
+    from evalscope_vacc.text.dictionary import find_dictionary
+
+    known = find_dictionary(None if dictionary is None else str(dictionary)) or {}
+    for task in tasks or known:
+        if task not in known:
+            near = difflib.get_close_matches(task, known, n=3)
+            hint = f"; near it: {', '.join(near)}" if near else ""
+            raise ConfigError(
+                f"the dictionary has no task {task!r}{hint}. There, qwen-official takes the task's own metadata"
+            )
+    for task in tasks or known:
+        entry = known[task]
+        for side, instruction in [("-", entry)] if isinstance(entry, str) else list(entry.items()):
+            typer.echo(f"{task}\t{side}\t{instruction}")

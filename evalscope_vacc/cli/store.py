@@ -1,0 +1,162 @@
+"""``evalscope-vacc store``: what is kept on disk of unfinished runs and kept models, and its removal."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Vectors and scores kept on disk: of unfinished tasks (resume), and of models whose answers are kept (reuse).",
+)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--folder", help="The store's folder; by default $VACC_HOME/store, else the one in the user's cache."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _folder(folder: Path | None) -> Path:
+    from evalscope_vacc.store import default_folder
+
+    return (folder or default_folder()).expanduser().absolute()
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _age(seconds: float) -> str:
+    for limit, unit in ((60.0, "s"), (60.0, "min"), (24.0, "h")):
+        if seconds < limit:
+            return f"{seconds:.0f} {unit}"
+        seconds /= limit
+    return f"{seconds:.0f} days"
+
+
+@app.command("ls")
+def list_entries(folder: Folder = None, as_json: AsJson = False) -> None:
+    """Lists what is kept: model, task, number of answers, size, time since the last use."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from evalscope_vacc.store.upkeep import listing
+
+    place = _folder(folder)
+    lines = listing(place)
+    if as_json:
+        typer.echo(json.dumps([line.as_json() for line in lines], ensure_ascii=False, indent=2))
+        return
+    names = [line.name for line in lines]
+    console = Console()
+    if not lines:
+        console.print(f"Nothing is kept in {escape(str(place))}.", soft_wrap=True)
+        return
+    table = Table(title=f"{escape(str(place))}: {_size(sum(line.bytes for line in lines))}", title_justify="left")
+    for name in ("name", "model", "kind", "task"):
+        table.add_column(name, overflow="fold")
+    for name in ("answers", "size", "last used"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state")
+    for line in lines:
+        state = "[red]cannot be read[/red]" if line.problem else "in use" if line.users else ""
+        shown = (_short(line.name, names), escape(line.model), line.kind, escape(line.label))
+        table.add_row(*shown, f"{line.entries:,}", _size(line.bytes), _age(line.age_s), state)
+    console.print(table)
+    for line in lines:
+        if line.problem:
+            console.print(f"[red]{_short(line.name, names)}[/red]: {escape(line.problem)}", soft_wrap=True)
+
+
+def _short(name: str, names: list[str]) -> str:
+    """Returns the beginning of a name that fits no other."""
+    others = [other for other in names if other != name]
+    for length in range(len("resume-") + 8, len(name)):
+        if not any(other.startswith(name[:length]) for other in others):
+            return name[:length]
+    return name
+
+
+@app.command("rm")
+def remove_entries(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names, or their beginnings, as `store ls` prints them.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all of it.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option("--older-than", metavar="DAYS", min=0, help="Remove what was not used for this long."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what a running process uses; that one asks its server again.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    folder: Folder = None,
+) -> None:
+    """Removes kept answers; they are asked of the server again when they are needed."""
+    from evalscope_vacc.errors import ConfigError, StoreError
+    from evalscope_vacc.store.upkeep import files, matching, remove_path
+
+    place = _folder(folder)
+    if sum((bool(names), everything, older_than is not None)) != 1:
+        raise ConfigError("store rm takes names, or --all, or --older-than DAYS; `evalscope-vacc store ls` lists them")
+    paths = matching(place, names) if names else files(place)
+    if older_than is not None:
+        border = time.time() - older_than * 86400
+        paths = [path for path in paths if path.stat().st_mtime < border]
+    if not paths:
+        typer.echo("Nothing to remove.")
+        return
+    total = _size(sum(path.stat().st_size for path in paths))
+    if not yes:
+        typer.confirm(f"Remove {len(paths)} of the entries in {place}, {total}?", abort=True)
+    kept = [path.stem for path in paths if not remove_path(path, force=force)]
+    typer.echo(f"Removed {len(paths) - len(kept)} of {len(paths)} entries.")
+    if kept:
+        raise StoreError(f"in use by a running process and kept: {', '.join(kept)}; stop it, or give --force")
+
+
+@app.command("verify")
+def verify_entries(
+    names: Annotated[list[str] | None, typer.Argument(help="Names, or their beginnings; all without any.")] = None,
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reads everything that is kept and checks it; the exit status is 1 when something is damaged."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from evalscope_vacc.store.upkeep import files, matching, verify
+
+    place = _folder(folder)
+    verdicts = [verify(path) for path in (matching(place, names) if names else files(place))]
+    if as_json:
+        found = [{**vars(verdict), "ok": verdict.ok} for verdict in verdicts]
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        console = Console()
+        for verdict in verdicts:
+            state = "[green]ok[/green]" if verdict.ok else "[red]damaged[/red]"
+            counts = f"{verdict.sound:,} sound" + (f", {verdict.damaged:,} damaged" if verdict.damaged else "")
+            problem = f"; {escape(verdict.problem)}" if verdict.problem else ""
+            console.print(f"{verdict.name}: {state}, {counts}{problem}", soft_wrap=True)
+        if not verdicts:
+            console.print(f"Nothing is kept in {escape(str(place))}.", soft_wrap=True)
+        elif any(not verdict.ok for verdict in verdicts):
+            console.print(
+                "Damaged answers are never used: they are asked of the server again. `evalscope-vacc store rm NAME` "
+                "removes the whole entry.",
+                soft_wrap=True,
+            )
+    if any(not verdict.ok for verdict in verdicts):
+        raise typer.Exit(1)
