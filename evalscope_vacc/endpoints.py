@@ -6,7 +6,6 @@ of a model's entry; without one, ``VACC_API_BASE`` and ``VACC_API_KEY`` and the 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from evalscope_vacc.config import MODEL_TYPE, ModelConfig, configure
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.models.meta import ORGANISATION
+from evalscope_vacc.paths import given_home, settings_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,12 +32,10 @@ def is_ours(name: str) -> bool:
 
 def endpoints_file() -> Path:
     """``endpoints.toml`` in ``$VACC_HOME``, where that is set and has one, else in the user's configuration folder."""
-    given = os.environ.get("VACC_HOME")
-    if given and (Path(given) / "endpoints.toml").is_file():
-        return Path(given) / "endpoints.toml"
-    from platformdirs import user_config_path
-
-    return user_config_path("evalscope-vacc") / "endpoints.toml"
+    home = given_home()
+    if home and (home / "endpoints.toml").is_file():
+        return home / "endpoints.toml"
+    return settings_folder() / "endpoints.toml"
 
 
 def read_endpoints(path: Path | None = None) -> dict[str, dict[str, Any]]:

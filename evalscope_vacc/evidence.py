@@ -17,22 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evalscope_vacc.paths import cache_folder
+
 SAMPLES = 3
-
-
-def home() -> Path:
-    """The folder of everything that outlives a run: ``$VACC_HOME``, else the user's cache."""
-    given = os.environ.get("VACC_HOME")
-    if given:
-        return Path(given)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("evalscope-vacc")
 
 
 def new_run_folder() -> Path:
     """A folder for a run that no host gave one; never in the current folder."""
-    return home() / "runs" / f"{time.strftime('%Y%m%d_%H%M%S')}-{secrets.token_hex(3)}" / "vacc"
+    return cache_folder() / "runs" / f"{time.strftime('%Y%m%d_%H%M%S')}-{secrets.token_hex(3)}" / "vacc"
 
 
 @dataclass

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.paths import data_folder
 
 SUFFIX = ".json.gz"
 MAX_BYTES = 64 * 2**20
@@ -22,12 +22,7 @@ def packaged_folder() -> Path:
 
 def own_folder() -> Path:
     """Returns the folder with scores that the user collected: ``$VACC_HOME/published``, else the user's data folder."""
-    home = os.environ.get("VACC_HOME")
-    if home:
-        return Path(home) / "published"
-    from platformdirs import user_data_path
-
-    return user_data_path("evalscope-vacc", appauthor=False) / "published"
+    return data_folder() / "published"
 
 
 def read_packaged(name: str) -> Any:

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import shutil
 import threading
 import time
 import weakref
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evalscope_vacc.errors import ConfigError, StoreError
+from evalscope_vacc.paths import cache_folder
 from evalscope_vacc.redact import clean
 
 from . import upkeep
@@ -33,7 +35,7 @@ _log = logging.getLogger(__name__)
 Mode = Literal["resume", "reuse"]
 
 DEFAULT_LIMIT = 20 * 2**30
-"""Bytes that a store's folder may hold: five million vectors of 1024 dimensions."""
+"""Bytes that a store's folder may hold: five million vectors of 1024 dimensions. Less where its disk has less room."""
 DEFAULT_MAX_AGE_S = 30 * 86400.0
 """An unfinished task's entries that were not touched for this long are removed."""
 
@@ -47,11 +49,13 @@ _EVICT_EVERY = 64 * 2**20
 
 def default_folder() -> Path:
     """Returns ``$VACC_HOME/store``, else ``store`` in the user's cache folder."""
-    if home := os.environ.get("VACC_HOME"):
-        return Path(home).expanduser() / "store"
-    import platformdirs
+    return cache_folder() / "store"
 
-    return Path(platformdirs.user_cache_dir("evalscope-vacc")) / "store"
+
+def _default_limit(folder: Path) -> int:
+    """A store that fills the disk would stop the run that it is there to save."""
+    held = sum(size for size, _ in map(upkeep.last_seen, upkeep.files(folder)))
+    return max(2**28, min(DEFAULT_LIMIT, held + shutil.disk_usage(folder).free // 2))
 
 
 class Store:
@@ -93,16 +97,17 @@ class Store:
         folder: Path | None = None,
         *,
         mode: Mode = "resume",
-        limit_bytes: int = DEFAULT_LIMIT,
+        limit_bytes: int | None = None,
         max_age_s: float = DEFAULT_MAX_AGE_S,
     ) -> Store:
         """Opens a folder, makes it where it is missing, and removes what is too old or too much.
 
         Args:
             folder: None for :func:`default_folder`.
-            mode: "resume" keeps entries for one unfinished task of one configuration, until :meth:`Scope.drop`;
-                "reuse" keeps them for every run that asks the same model for the same text.
-            limit_bytes: Bytes that the folder may hold; the oldest go first.
+            mode: "resume" keeps entries for one task of one unfinished run, until :meth:`Scope.drop`; "reuse" keeps them
+                for every run that asks the same model for the same text.
+            limit_bytes: Bytes that the folder may hold; the oldest go first. Default: ``DEFAULT_LIMIT``, at most what
+                it holds and half of what its disk has free.
             max_age_s: Seconds after which the entries of an unfinished task that nobody went on with are removed.
 
         Raises:
@@ -111,7 +116,7 @@ class Store:
         """
         if mode not in ("resume", "reuse"):
             raise ConfigError(f"store: {mode!r} is no mode; use resume, reuse, off, or a folder")
-        if limit_bytes < 2**20:
+        if limit_bytes is not None and limit_bytes < 2**20:
             raise ConfigError(f"the store's size limit is {limit_bytes} bytes; it takes at least one MiB")
         folder = (folder or default_folder()).expanduser().absolute()
         try:
@@ -120,8 +125,9 @@ class Store:
             raise StoreError(
                 f"the store's folder {folder} cannot be made: {error.strerror}; name another with `store:` or VACC_HOME"
             ) from error
-        store = cls(folder, mode, limit_bytes, max_age_s)
-        store.stats.evicted += upkeep.evict(folder, limit_bytes, max_age_s, keep=())
+        limit = _default_limit(folder) if limit_bytes is None else limit_bytes
+        store = cls(folder, mode, limit, max_age_s)
+        store.stats.evicted += upkeep.evict(folder, limit, max_age_s, keep=())
         return store
 
     def scope(self, scope_id: str, identity: str, *, label: str = "") -> Scope:
@@ -161,6 +167,19 @@ class Store:
         if self.mode == "resume":
             for path in sorted(self.folder.glob(f"resume-{short_hash(scope_id)}-*.sqlite")):
                 self.drop_path(path)
+
+    def release(self, path: Path) -> None:
+        """Ends the use of one file; its entries stay.
+
+        Raises:
+            StoreError: Something that was put before could not be written.
+        """
+        self.flush()
+        with self._cond:
+            file = self._files.pop(path, None)
+        if file is not None:
+            # not forced to the disk: that may take seconds, and after the machine went down the file is checked anyway
+            file.close(sync=False)
 
     def drop_path(self, path: Path) -> None:
         """Removes one file and what is on its way into it, unless another process uses it."""

@@ -23,6 +23,7 @@ from evalscope_vacc.errors import (
     ServerFaultError,
     ServerUnreachableError,
 )
+from evalscope_vacc.paths import cache_folder
 from evalscope_vacc.redact import clean, public_url
 
 logger = logging.getLogger(__name__)
@@ -51,15 +52,7 @@ def default_dictionary_path(cache_dir: Path | None = None) -> Path:
     Args:
         cache_dir: The package's folder; default ``$VACC_HOME``, else the user's cache.
     """
-    if cache_dir is None:
-        given = os.environ.get("VACC_HOME")
-        if given:
-            cache_dir = Path(given).expanduser()
-        else:
-            from platformdirs import user_cache_path
-
-            cache_dir = user_cache_path("evalscope-vacc")
-    return cache_dir / "prompts" / f"qwen3-task-prompts-{PUBLISHED_SHA256[:8]}.json"
+    return (cache_dir or cache_folder()) / "prompts" / f"qwen3-task-prompts-{PUBLISHED_SHA256[:8]}.json"
 
 
 def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str | dict[str, str]]:
