@@ -127,3 +127,7 @@ class BadAnswerError(ServerError):
         super().__init__(message, server=server, status=status, server_message=server_message, path=path)
         self.retryable = retryable
         self.item = item
+
+
+class NotFiniteError(BadAnswerError):
+    """An answer with NaN or infinity in it."""

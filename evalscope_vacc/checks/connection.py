@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.target import NothingMoreError, Target, is_not_finite
+from evalscope_vacc.checks.target import NothingMoreError, Target
 from evalscope_vacc.errors import (
     AuthenticationError,
     BadAnswerError,
     EngineDeadError,
     ModelNotServedError,
+    NotFiniteError,
     RequestRefusedError,
     ServerError,
     ServerFaultError,
@@ -206,7 +207,7 @@ def from_error(target: Target, error: ServerError, check: str) -> Finding:
         )
     if isinstance(error, ServerFaultError):
         return target.finding("reachable", "wrong", seen, "the server fails", "read the server's own log")
-    if isinstance(error, BadAnswerError) and is_not_finite(error):
+    if isinstance(error, NotFiniteError):
         return target.finding(
             "finite",
             "wrong",

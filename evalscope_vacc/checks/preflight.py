@@ -13,13 +13,14 @@ import numpy as np
 from evalscope_vacc.checks import scores, vectors
 from evalscope_vacc.checks.connection import from_error
 from evalscope_vacc.checks.findings import Finding, Report
-from evalscope_vacc.checks.target import Target, cosines, is_not_finite
+from evalscope_vacc.checks.target import Target, cosines
 from evalscope_vacc.checks.texts import PREFLIGHT_TEXTS
 from evalscope_vacc.errors import (
     AuthenticationError,
     BadAnswerError,
     ConfigError,
     ModelNotServedError,
+    NotFiniteError,
     RequestRefusedError,
     ServerError,
 )
@@ -175,6 +176,6 @@ def _tolerated(target: Target, error: ServerError, check: str) -> Finding:
     """Raises what stops a run; anything else that a server answers is a warning: the run will say it with its own texts."""
     if isinstance(error, (AuthenticationError, ModelNotServedError)):
         raise error
-    if isinstance(error, BadAnswerError) and is_not_finite(error):
+    if isinstance(error, NotFiniteError):
         raise error
     return _no_stop(from_error(target, error, check))

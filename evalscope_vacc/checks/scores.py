@@ -8,10 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding, State
-from evalscope_vacc.checks.target import NothingMoreError, Target, is_not_finite
+from evalscope_vacc.checks.target import NothingMoreError, Target
 from evalscope_vacc.checks.texts import LONG_1, LONG_2, SANITY_EN, SANITY_ZH
 from evalscope_vacc.checks.vectors import sanity_finding
-from evalscope_vacc.errors import BadAnswerError, ConfigError, EngineDeadError, RequestRefusedError, ServerFaultError
+from evalscope_vacc.errors import (
+    BadAnswerError,
+    ConfigError,
+    EngineDeadError,
+    NotFiniteError,
+    RequestRefusedError,
+    ServerFaultError,
+)
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.text.templates import get_template
 from evalscope_vacc.wire.probe import probe_reranker
@@ -29,7 +36,7 @@ def check_kind(target: Target) -> Iterator[Finding]:
     except EngineDeadError:
         raise
     except (RequestRefusedError, BadAnswerError, ServerFaultError) as error:
-        if isinstance(error, BadAnswerError) and is_not_finite(error):
+        if isinstance(error, NotFiniteError):
             raise
         if _embeds(target):
             yield target.finding(

@@ -20,6 +20,7 @@ from evalscope_vacc.redact import clean
 from evalscope_vacc.text.templates import RerankTemplate
 from evalscope_vacc.wire.dialects import Dialect
 from evalscope_vacc.wire.probe import RerankFacts, ServerFacts
+from evalscope_vacc.wire.refusals import placed
 from evalscope_vacc.wire.transport import Answer, Connection, Transport
 
 # one request of a check; a server that needs longer for a few short texts is reported as slow
@@ -193,24 +194,6 @@ def connect(config: ModelConfig, base: str, *, concurrency: int | None = None) -
         ),
         backoff_s=0.2,
     )
-
-
-def placed(error: BadAnswerError, answer: Answer, path: str, secrets: Sequence[str]) -> BadAnswerError:
-    """The error with the server's name in it."""
-    return BadAnswerError(
-        clean(f"{answer.server}{path}: {error}", secrets),
-        server=answer.server,
-        status=answer.status,
-        server_message=clean(error.server_message, secrets),
-        path=path,
-        retryable=error.retryable,
-        item=error.item,
-    )
-
-
-def is_not_finite(error: BadAnswerError) -> bool:
-    """Whether an answer was refused because of NaN or infinity (the wording of wire/parsing.py)."""
-    return "not a finite number" in str(error)
 
 
 def cosines(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:

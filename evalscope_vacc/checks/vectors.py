@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.target import NothingMoreError, Target, cosines, is_not_finite
+from evalscope_vacc.checks.target import NothingMoreError, Target, cosines
 from evalscope_vacc.checks.texts import LONG_1, LONG_2, SANITY_EN, SANITY_ZH, SHORT_EN, SHORT_ZH
 from evalscope_vacc.errors import (
     BadAnswerError,
     ConfigError,
     EngineDeadError,
+    NotFiniteError,
     RequestRefusedError,
     ServerFaultError,
     VaccError,
@@ -39,7 +40,7 @@ def check_kind(target: Target) -> Iterator[Finding]:
     except EngineDeadError:
         raise
     except (RequestRefusedError, BadAnswerError, ServerFaultError) as error:
-        if isinstance(error, BadAnswerError) and is_not_finite(error):
+        if isinstance(error, NotFiniteError):
             # it may be the packing alone that is broken
             yield from _formats(target)
             raise
@@ -197,9 +198,7 @@ def _formats(target: Target) -> Iterator[Finding]:
     try:
         packed = target.embed(texts)
         gap = 1 - float(np.diag(cosines(plain.values, packed.values)).min())
-    except BadAnswerError as error:
-        if not is_not_finite(error):
-            raise
+    except NotFiniteError:
         gap = 1.0
     except ValueError:
         # vectors of two sizes

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evalscope_vacc.errors import BadAnswerError, EngineDeadError
+from evalscope_vacc.errors import BadAnswerError, EngineDeadError, NotFiniteError
 from evalscope_vacc.redact import clean
 from evalscope_vacc.wire.refusals import MESSAGE_LIMIT, error_message, is_engine_dead, read_error
 
@@ -189,7 +189,7 @@ def read_score_list(body: bytes, n: int, *, key: str | None = "data", value: str
     if not finite.all():
         position = int(np.argmin(finite))
         msg = f"score {position} is {values[position]}, not a finite number"
-        raise BadAnswerError(msg, item=position)
+        raise NotFiniteError(msg, item=position)
     return Scores(values, tokens_of(document))
 
 
@@ -212,7 +212,7 @@ def check_vectors(values: npt.NDArray[np.float32]) -> None:
         if not finite.all():
             place = int(np.argmin(finite))
             msg = f"vector {position} holds {row[place]} (at dimension {place}), not a finite number"
-            raise BadAnswerError(msg, item=position)
+            raise NotFiniteError(msg, item=position)
         if not row.any():
             msg = f"vector {position} holds nothing but zeros"
             raise BadAnswerError(msg, item=position)

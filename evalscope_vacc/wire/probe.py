@@ -24,7 +24,7 @@ from evalscope_vacc.wire.address import normalize_base, public_base
 from evalscope_vacc.wire.dialects import Dialect
 from evalscope_vacc.wire.messages import Answer
 from evalscope_vacc.wire.parsing import check_no_error, parse
-from evalscope_vacc.wire.refusals import is_missing_route
+from evalscope_vacc.wire.refusals import is_missing_route, placed
 from evalscope_vacc.wire.transport import Transport
 
 # A pair of single letters has 2 tokens in a causal reranker, 5 to 8 with the special tokens of BERT and XLM-RoBERTa;
@@ -227,7 +227,7 @@ def _document(answer: Answer, path: str, secrets: Sequence[str] = ()) -> dict[st
         document = parse(answer.body)
         check_no_error(document)
     except BadAnswerError as error:
-        raise _with_place(error, answer, path, secrets) from None
+        raise placed(error, answer, path, secrets) from None
     if not isinstance(document, dict):
         msg = f"{answer.server}{path} did not answer with a JSON object"
         raise BadAnswerError(msg, server=answer.server, status=answer.status, path=path)
@@ -242,7 +242,7 @@ def _score(
     try:
         return path, dialect.read_scores(answer.body, 1).tokens
     except BadAnswerError as error:
-        raise _with_place(error, answer, path, transport.secrets) from None
+        raise placed(error, answer, path, transport.secrets) from None
 
 
 def _takes_instruction(transport: Transport, dialect: Dialect, model: str, server: str, short: int) -> bool | None:
@@ -266,17 +266,6 @@ def _embeds(transport: Transport, dialect: Dialect, model: str, server: str) -> 
     except (RequestRefusedError, BadAnswerError, ServerFaultError):
         return False
     return True
-
-
-def _with_place(error: BadAnswerError, answer: Answer, path: str, secrets: Sequence[str]) -> BadAnswerError:
-    return BadAnswerError(
-        clean(f"{answer.server}{path}: {error}", secrets),
-        server=answer.server,
-        status=answer.status,
-        server_message=clean(error.server_message, secrets),
-        path=path,
-        retryable=error.retryable,
-    )
 
 
 def _list(value: Any) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from evalscope_vacc.errors import (
     AuthenticationError,
+    BadAnswerError,
     EngineDeadError,
     InputTooLongError,
     ModelNotServedError,
@@ -28,6 +29,7 @@ from evalscope_vacc.errors import (
     ServerTimeoutError,
 )
 from evalscope_vacc.redact import clean
+from evalscope_vacc.wire.messages import Answer
 
 # Answers that may be different next time: RFC 9110's 408 and 5xx of gateways, RFC 6585's 429.
 RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
@@ -210,3 +212,30 @@ def _from_html(text: str, status: int) -> str:
         body = title.group(1)
     words = " ".join(html.unescape(body).split())
     return f"a page of HTML: {words[:200]}" if words else f"a page of HTML (HTTP {status})"
+
+
+def placed(error: ServerError, answer: Answer, path: str, secrets: Iterable[str], about: str = "") -> ServerError:
+    """Returns what a reader of answers raised with server and path named, and secrets masked.
+
+    Args:
+        error: As it was raised; one that already names its server keeps its words.
+        answer: What was read.
+        path: What was asked.
+        secrets: Strings that the server knows and may have repeated.
+        about: What the request held.
+    """
+    secrets = tuple(secrets)
+    words = clean(str(error), secrets)
+    if error.server and words == str(error):
+        return error
+    fields: dict[str, Any] = {
+        "server": answer.server,
+        "status": answer.status,
+        "server_message": clean(error.server_message, secrets, MESSAGE_LIMIT),
+        "path": path,
+    }
+    if isinstance(error, BadAnswerError):
+        fields.update(retryable=error.retryable, item=error.item)
+    if not error.server:
+        words = f"{answer.server}{path} gave a wrong answer{f' for {about}' if about else ''}: {words}"
+    return type(error)(words, **fields)

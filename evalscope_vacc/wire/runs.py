@@ -29,9 +29,9 @@ from evalscope_vacc.errors import (
     ServerError,
 )
 from evalscope_vacc.wire.client import Kind, Outcome
-from evalscope_vacc.wire.jobs import Job, named
+from evalscope_vacc.wire.jobs import Job
 from evalscope_vacc.wire.messages import Answer, Connection, Request
-from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS
+from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, placed
 from evalscope_vacc.wire.servers import Server, given_up, pick
 from evalscope_vacc.wire.sockets import Attempt
 from evalscope_vacc.wire.usage import Usage
@@ -194,11 +194,11 @@ class Run:
         try:
             handle(request, answer)
         except EngineDeadError as error:
-            told = named(error, job, answer, self._server(answer.server).client.secrets)
+            told = self._placed(error, job, answer)
             self._again(job, answer.server, Outcome(Kind.DOWN, error=told))
             return
         except BadAnswerError as error:
-            told = named(error, job, answer, self._server(answer.server).client.secrets)
+            told = self._placed(error, job, answer)
             if not error.retryable:
                 # not "from error": its words are the server's and may repeat the key
                 raise told from None
@@ -212,6 +212,10 @@ class Run:
             server.worked()
         if progress is not None:
             progress(request.items)
+
+    def _placed(self, error: ServerError, job: Job, answer: Answer) -> ServerError:
+        secrets = self._server(answer.server).client.secrets
+        return placed(error, answer, job.request.path, secrets, job.request.describe)
 
     def _again(self, job: Job, shown: str, outcome: Outcome) -> None:
         """Sends a request again whose answer turned out to be bad."""
