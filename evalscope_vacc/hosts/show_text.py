@@ -14,7 +14,7 @@ from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.data import RETRIEVAL, to_v2
 from evalscope_vacc.models.rows import read_rows
 from evalscope_vacc.models.served import Served
-from evalscope_vacc.models.side import FAMILY
+from evalscope_vacc.models.side import FAMILY, TemplateSide
 from evalscope_vacc.models.tasks import side_of, task_info
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.text.templates import get_template
@@ -85,17 +85,15 @@ class _LookingCrossEncoder(_Looker):
         if name == "auto":
             entry = find(config.model_name, plugins().catalog_entries().values())
             name = FAMILY if entry is None else entry.template_family or "none"
-        template = get_template(name, extra=plugins().rerank_templates())
+        side = TemplateSide(get_template(name, extra=plugins().rerank_templates()))
         of_task = self.served.rules.rerank_instruction(task)
         texts: list[tuple[str, ...]] = []
         for at in range(min(SAMPLES, len(queries))):
-            own = queries.instruction[at] if queries.instruction is not None else None
+            own = queries.instruction[at] if queries.instruction is not None and side.places_instructions else None
             query = queries.query[at] if own is not None and queries.query is not None else queries.text[at]
-            if template is None:
-                texts.append((query, documents.text[at]))
-            else:
-                instruction = own or of_task or template.default_instruction
-                texts.append((template.query(query, instruction), template.document(documents.text[at])))
+            query = self.served.rules.pair_prefix(task, "query") + query
+            document = self.served.rules.pair_prefix(task, "document") + documents.text[at]
+            texts.append((side.query(query, own or side.instruction(of_task)), side.document(document)))
         source = f"template {name}" + (
             " here; a server's own takes its place" if config.rerank_template == "auto" else ""
         )

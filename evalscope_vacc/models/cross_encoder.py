@@ -129,12 +129,14 @@ class VaccCrossEncoder:
         documents = read_rows(inputs2, what=f"the documents of {task.name or 'predict'}")
         if len(queries) != len(documents):
             raise TextError(f"{task.name or 'predict'}: {len(queries)} queries for {len(documents)} documents")
-        # the instruction column goes into the template's own place, so the query must be the one without it
-        clean_queries = queries.query if queries.instruction is not None and queries.query is not None else queries.text
+        # where the instruction column has a place of its own, the query must be the one without it; elsewhere (a bge
+        # reranker) the query carries it, as MTEB's own cross-encoders read it
+        self.served.facts  # noqa: B018 -- a wrong model name, key or address stops here, before the template is asked for
+        apart = queries.instruction is not None and queries.query is not None and self.side.places_instructions
         return self.score(
-            clean_queries,
+            queries.query if apart and queries.query is not None else queries.text,
             documents.text,
-            instructions=queries.instruction,
+            instructions=queries.instruction if apart else None,
             task=task,
             split=hf_split,
             subset=hf_subset,
@@ -183,6 +185,8 @@ class VaccCrossEncoder:
         served.announce(task, split, subset, "pair", fallback or "")
         with served.counting(task, split, subset, "pair", fallback or "") as counts:
             counts.texts = len(queries)
+            queries = _prefixed(queries, served.rules.pair_prefix(task, "query"))
+            documents = _prefixed(documents, served.rules.pair_prefix(task, "document"))
             groups = _group(queries, documents, instructions, fallback)
             counts.unique = sum(len(group.documents) for group in groups)
             return self._scores(groups, len(queries), counts, task, split, subset, batch_size, shown)
@@ -211,7 +215,9 @@ class VaccCrossEncoder:
                 query = side.query(group.text, group.instruction)
                 sent: dict[str, list[int]] = {}
                 for document, positions in group.documents.items():
-                    text, was_cut = self._document(query, document, f"{what}: query {_quote(group.text)}")
+                    text, was_cut = self._document(
+                        query, document, group.instruction, f"{what}: query {_quote(group.text)}"
+                    )
                     if was_cut is None:
                         cut_unknown = True
                     counts.cut = (counts.cut or 0) + bool(was_cut)
@@ -298,7 +304,7 @@ class VaccCrossEncoder:
         served.transport.run(requests, handle)
         return answers
 
-    def _document(self, query: str, document: str, what: str) -> tuple[str, bool | None]:
+    def _document(self, query: str, document: str, instruction: str | None, what: str) -> tuple[str, bool | None]:
         """The document as it is sent (``text_2``), and whether it was, or will be, cut (None: nobody can count)."""
         served, template, limit = self.served, self.side.template, self.served.limit
         if limit is None:
@@ -315,35 +321,39 @@ class VaccCrossEncoder:
                 )
             return cut.text, cut.was_cut
         if self.side.server_tokens:
-            return self._document_for_template(query, document, limit - self.side.server_tokens, what)
-        # no template: the server cuts, per text on an embedding server, per pair on a cross-encoder
+            beside = self.side.request_instruction(instruction) or ""
+            return self._document_for_template(query, document, beside, limit - self.side.server_tokens, what)
+        # no template: the server cuts where it can be told to, per text on an embedding server, per pair on a cross-encoder
         if fits_by_bytes(query + document, limit, SPECIAL_OF_A_PAIR):
             return document, False
-        if served.counter is None:
-            if served.config.truncate == "error":
-                served.need_counter(f"{what}: a pair may be longer than {limit} tokens")
+        by_server = getattr(served.dialect, "truncates", False)
+        strict = served.config.truncate == "error"
+        if by_server and not strict and served.counter is None:
             return document, None
+        counter = served.need_counter(f"{what}: a pair may be longer than {limit} tokens")
         pairwise = self.side.pairwise
-        tokens = (
-            served.counter.count_pair(query, document)
-            if pairwise
-            else max(served.counter.count(query), served.counter.count(document))
-        )
-        if tokens > limit and served.config.truncate == "error":
+        tokens = counter.count_pair(query, document) if pairwise else max(counter.count(query), counter.count(document))
+        if tokens <= limit:
+            return document, False
+        if strict:
             raise TextTooLongError(
                 f"{what} with document {_quote(document)} has {tokens} tokens, the limit is "
                 f"{limit}: write truncate: cut, or raise max_tokens"
             )
-        return document, tokens > limit
+        if by_server:
+            return document, True
+        cut = cut_document(query, document, None, limit, counter) if pairwise else cut_text(document, limit, counter)
+        return cut.text, cut.was_cut
 
-    def _document_for_template(self, query: str, document: str, room: int, what: str) -> tuple[str, bool]:
-        """The document cut so that the server's template, the query and an instruction fit beside it."""
+    def _document_for_template(
+        self, query: str, document: str, instruction: str, room: int, what: str
+    ) -> tuple[str, bool]:
+        """The document cut so that the server's template, the query and the request's instruction fit beside it."""
         served = self.served
-        room -= len((self.side.default_instruction or "").encode())  # at most as many tokens as bytes
-        if fits_by_bytes(query + document, room):
+        if fits_by_bytes(instruction + query + document, room):
             return document, False
         counter = served.need_counter(f"{what}: a pair may be longer than {served.limit} tokens")
-        room -= counter.count(query)
+        room -= counter.count(query) + (counter.count(instruction) if instruction else 0)
         if counter.count(document) <= room:
             return document, False
         if room < 1 or served.config.truncate == "error":
@@ -364,6 +374,10 @@ class _Part:
         self.instruction = instruction
         self.part = part
         self.tokens: int | None = None
+
+
+def _prefixed(texts: Sequence[str], prefix: str) -> Sequence[str]:
+    return [prefix + text for text in texts] if prefix else texts
 
 
 def _group(

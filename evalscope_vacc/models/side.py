@@ -42,6 +42,11 @@ class TemplateSide:
     why: str = ""
     server_tokens: int = 0
 
+    @property
+    def places_instructions(self) -> bool:
+        """Whether an instruction has a place of its own; elsewhere the query's text has to carry it."""
+        return self.on_server or (self.template is not None and self.template.default_instruction is not None)
+
     def query(self, query: str, instruction: str | None) -> str:
         """The query as it is sent (``text_1``)."""
         return self.template.query(query, instruction) if self.template is not None else query
@@ -72,10 +77,10 @@ def choose_side(served: Served) -> TemplateSide:
     wanted = config.rerank_template
     asked = [probe_reranker(served.transport, served.dialect, config.model_name, server=base) for base in config.bases]
     name = f"model {config.model_name!r} on {served.servers}"
-    if len({(facts.template, facts.embeds) for facts in asked}) > 1:
+    if len({(facts.template, facts.takes_instruction, facts.prompt_tokens_short, facts.embeds) for facts in asked}) > 1:
         raise ConfigError(
-            f"{name}: the servers differ, some wrap every pair in a template and some do not, or some are embedding "
-            "servers: start them alike"
+            f"{name}: the servers differ, in the template that they wrap every pair in, in whether it takes a request's "
+            "instruction, or in that some are embedding servers: start them alike"
         )
     facts = asked[0]
     if facts.path != "/v1/score":
@@ -94,7 +99,8 @@ def choose_side(served: Served) -> TemplateSide:
                 None, on_server and bool(facts.takes_instruction), pairwise, why="the model has no template"
             )
         elif not on_server:
-            side = TemplateSide(template, False, pairwise, why=f"template {family} here; the server has none")
+            known = "the server has none" if facts.template else "whether the server has one of its own is not known"
+            side = TemplateSide(template, False, pairwise, why=f"template {family} here; {known}")
         elif facts.takes_instruction:
             default = template.default_instruction if template is not None else None
             side = TemplateSide(
@@ -126,7 +132,7 @@ def choose_side(served: Served) -> TemplateSide:
             entry.name,
             entry.template_family,
         )
-    if facts.template is None and wanted not in ("none", "auto"):
+    if facts.template is None and side.template is not None:
         logger.warning("%s: it reports no token counts, so a template on its side cannot be told", name)
     if facts.embeds:
         logger.warning(

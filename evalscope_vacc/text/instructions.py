@@ -226,6 +226,14 @@ class TextRules:
             return Prefix(text, f"profile {self.profile.name}")
         return self.catalog.find(task, side) or Prefix("", "none")
 
+    def pair_prefix(self, task: TaskInfo, side: Side) -> str:
+        """Returns the text put before a query or a document of a pair: the user's own prompts and nothing else.
+
+        A profile gives a cross-encoder its instruction (`rerank_instruction`), not a prefix.
+        """
+        found = self.config.find(task, side)
+        return "" if found is None else found.text
+
     def rerank_instruction(self, task: TaskInfo) -> str | None:
         """Returns a cross-encoder's instruction for a task; None leaves the rerank template's default.
 

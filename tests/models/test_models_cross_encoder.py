@@ -83,6 +83,39 @@ def test_the_instruction_column_goes_into_the_template_and_the_query_stays_clean
     assert document == "<Document>: a document" + SUFFIX
 
 
+@pytest.mark.parametrize("served", ["none", "fixed"])
+def test_where_no_template_takes_the_instruction_column_the_query_carries_it_once(served: str) -> None:
+    batch = {"text": ["what? be brief"], "query": ["what?"], "instruction": ["be brief"]}
+    with ServedModel("bge-reranker-v2-m3", kind="cross-encoder", template=served) as server:
+        reranker(server).predict([batch], ["a document"])
+        assert real(server.pairs()) == [("what? be brief", "a document")]
+
+
+def test_a_servers_template_gets_the_instruction_column_beside_the_clean_query() -> None:
+    batch = {"text": ["what? be brief"], "query": ["what?"], "instruction": ["be brief"]}
+    with ServedModel(kind="cross-encoder", template="instruction") as server:
+        reranker(server, rerank_template="auto").predict([batch], ["a document"])
+        body = next(g.json() for g in server.requests if g.path == "/v1/score" and g.json()["text_1"] == "what?")
+    assert body["instruction"] == "be brief"
+
+
+@pytest.mark.parametrize("template", ["none", "qwen3"])
+def test_prompts_of_ones_own_go_before_query_and_document_inside_the_template(
+    server: ServedModel, template: str
+) -> None:
+    keys = {"prompt": "Q: ", "prompts": {"document": "D: "}, "rerank_template": template}
+    reranker(server, **keys).predict(["what?"], ["doc"])
+    ((query, document),) = real(server.pairs())
+    assert query.removesuffix("\n").endswith("<Query>: Q: what?" if template == "qwen3" else "Q: what?")
+    assert document.removeprefix("<Document>: ").startswith("D: doc")
+    assert query.count("Q: what?") == document.count("D: ") == 1
+
+
+def test_the_catalogs_prompts_and_a_profile_add_no_prefix_to_pairs(server: ServedModel) -> None:
+    reranker(server, instruction_profile="mteb").predict(["what?"], ["doc"])
+    assert real(server.pairs()) == [("what?", "doc")]
+
+
 def test_auto_applies_the_template_here_when_the_server_has_none(server: ServedModel) -> None:
     reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
     assert all(query.startswith(PREFIX) and doc.endswith(SUFFIX) for query, doc in real(server.pairs()))
@@ -185,3 +218,73 @@ def test_a_server_with_its_own_template_is_sent_a_document_that_fits_and_never_a
         bodies = [g.json() for g in server.requests if g.path == "/v1/score"]
     assert all("truncate_prompt_tokens" not in body for body in bodies)
     assert 20 < len(document.split()) < 160
+
+
+def test_a_long_instruction_leaves_its_room_in_the_servers_template() -> None:
+    batch = {"text": ["what? x"], "query": ["what?"], "instruction": ["explain " * 60]}
+    with ServedModel(kind="cross-encoder", template="instruction", max_model_len=260) as server:
+        reranker(server, rerank_template="auto").predict([batch], ["word " * 900])
+        body = next(g.json() for g in server.requests if g.path == "/v1/score" and g.json()["text_1"] == "what?")
+        assert body["instruction"] == "explain " * 60
+        assert server._pair_tokens(body) <= 260
+        assert len(body["text_2"][0].split()) > 60
+
+
+@pytest.mark.parametrize("dialect", ["infinity", "tei"])
+def test_a_dialect_that_cannot_ask_for_truncation_gets_documents_cut_to_max_tokens(dialect: str) -> None:
+    from loopback_server import Reply
+
+    with ServedModel(kind="cross-encoder") as server:
+        inner, sent = server.answer, []
+
+        def rerank_only(got, sock):
+            if got.path != "/rerank":
+                return inner(got, sock)
+            texts = got.json().get("documents") or got.json()["texts"]
+            sent.extend(texts)
+            rows = [{"index": i, "score": 0.5, "relevance_score": 0.5} for i in range(len(texts))]
+            return Reply.of(rows if dialect == "tei" else {"results": rows})
+
+        server.answer = rerank_only
+        reranker(server, dialect=dialect, max_tokens=50).predict(["what is it?"], ["word " * 300])
+        (document,) = [text for text in sent if text.startswith("word")]
+        assert 30 < len(document.split()) <= 50
+
+
+@pytest.mark.parametrize("difference", ["instruction", "another template"])
+def test_servers_whose_templates_differ_are_not_used_together(difference: str) -> None:
+    with (
+        ServedModel(kind="cross-encoder", template="instruction") as one,
+        ServedModel(kind="cross-encoder", template="fixed") as other,
+    ):
+        if difference == "another template":
+            other.template = "instruction"
+            plain = other._pair_tokens
+            other._pair_tokens = lambda request: plain(request) + 7 * len(request["text_2"])  # type: ignore[method-assign]
+        model = VaccCrossEncoder(
+            one.name, api_base=[one.base, other.base], store="off", preflight="off", rerank_template="auto"
+        )
+        with pytest.raises(ConfigError, match="the servers differ"):
+            model.predict(["what?"], ["doc"])
+        assert not real(one.pairs() + other.pairs())
+
+
+def test_a_template_on_a_server_that_reports_no_counts_is_warned_about(
+    server: ServedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    from loopback_server import Reply
+
+    inner = server.answer
+
+    def without_usage(got, sock):
+        reply = inner(got, sock)
+        if got.path != "/v1/score":
+            return reply
+        answer = json.loads(reply.body)
+        del answer["usage"]
+        return Reply.of(answer)
+
+    server.answer = without_usage
+    with caplog.at_level(logging.WARNING):
+        reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
+    assert "reports no token counts" in caplog.text
