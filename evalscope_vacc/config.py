@@ -340,6 +340,10 @@ def resolve(keys: ModelKeys, *, entry: Entry | None = None, catalog: bool = True
         notes.append(f"instruction_profile: {rules} (an instruction dictionary is given)")
     elif keys.instruction_profile is None and matching is None and not (keys.prompt or keys.prompts):
         notes.append("instruction_profile: none (the served name is not in the catalog; texts go out as they are)")
+    if keys.prompt == "":
+        # EvalScope's own default, which its examples write out: nobody means to switch the model's instructions off by it
+        notes.append("prompt is empty, so it is not used (instruction_profile: none sends texts as they are)")
+    defaults["catalog_prompts"] = dict(matching.prompts) if matching else {}
     config = ModelConfig(
         model_name=keys.model_name,
         bases=bases,
@@ -359,9 +363,9 @@ def resolve(keys: ModelKeys, *, entry: Entry | None = None, catalog: bool = True
             "max_tokens", keys.max_tokens or keys.max_seq_length, matching.max_tokens if matching else None, None
         ),
         instruction_profile=profile,
-        prompt=keys.prompt,
+        prompt=keys.prompt or None,
         prompts=keys.prompts,
-        catalog_prompts=dict(matching.prompts) if matching and keys.instruction_profile is None else {},
+        catalog_prompts=defaults["catalog_prompts"] if keys.instruction_profile is None else {},
         instruction_template=keys.model_kwargs.instruction_template,
         instruction_dict_path=keys.model_kwargs.instruction_dict_path,
         embed_results=_stored(keys.model_kwargs, where),

@@ -35,7 +35,11 @@ def load_served(model_name: str, revision: str | None = None, **kwargs: Any) -> 
 
 
 def _options(revision: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    options = {key: value for key, value in kwargs.items() if key not in {*EXPERIMENT_KEYS, "device", "embed_dim"}}
+    # two of the short keys are keys of the configuration, too: of those, only the digest of `prompts` is no value
+    repeated = {*EXPERIMENT_KEYS, "device", "embed_dim"} - {"truncate"}
+    if not isinstance(kwargs.get("prompts"), str):
+        repeated.discard("prompts")
+    options = {key: value for key, value in kwargs.items() if key not in repeated}
     if kwargs.get("embed_dim") is not None:
         options["dimensions"] = kwargs["embed_dim"]
     if revision is not None and "__" not in revision:

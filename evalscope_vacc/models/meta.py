@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.config import ModelConfig
+from evalscope_vacc.errors import VaccError
+from evalscope_vacc.plugins import plugins
+from evalscope_vacc.text.instructions import BUILT_IN_PROFILES, make_profile
 
 ORGANISATION = "vacc"
 _SAFE = re.compile(r"[^A-Za-z0-9._+-]")
@@ -47,7 +50,9 @@ def experiment_kwargs(
         if value is not None and value != default:
             settings[key] = value
 
-    put("profile", config.instruction_profile, config.defaults.get("instruction_profile", "none"))
+    put("profile", _profile(config), config.defaults.get("instruction_profile", "none"))
+    if dict(config.catalog_prompts) != config.defaults.get("catalog_prompts", {}):
+        settings["profile"] = _profile(config)  # a profile that is written out switches the catalog's prompts off
     rules = (config.prompt, sorted((config.prompts or {}).items()), config.instruction_template)
     dictionary = config.instruction_dict_path
     if any(rules) or dictionary:
@@ -63,6 +68,23 @@ def experiment_kwargs(
     return settings
 
 
+def _profile(config: ModelConfig) -> str:
+    """The profile's name, or a plugin's own fingerprint of what it sends."""
+    name = config.instruction_profile
+    if name in BUILT_IN_PROFILES:
+        return name
+    try:
+        profile = make_profile(
+            name,
+            instruction_template=config.instruction_template,
+            instruction_dict_path=config.instruction_dict_path,
+            extra=plugins().instruction_profiles(),
+        )
+    except VaccError:
+        return name  # the model itself says what is wrong
+    return str(getattr(profile, "fingerprint", name))
+
+
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
 
@@ -72,7 +94,7 @@ def _file_digest(path: str | None) -> str:
     if path is None or path == "metadata":
         return path or ""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
     except OSError:
         return path
 

@@ -76,7 +76,8 @@ class PairReference:
     def predict(self, inputs1, inputs2, **kwargs):
         from embedding_answers import score
 
-        queries = [t for batch in inputs1 for t in batch.get("query", batch["text"])]
+        # MTEB's own cross-encoders read this column, which holds a query and its instruction
+        queries = [t for batch in inputs1 for t in batch["text"]]
         documents = [t for batch in inputs2 for t in batch["text"]]
         self.pairs += zip(queries, documents, strict=True)
         return [score(q, d) for q, d in zip(queries, documents, strict=True)]
@@ -157,6 +158,25 @@ def test_keywords_of_get_model_do_not_reach_the_results_name(encoder_server: Ser
         assert meta.experiment_kwargs == {"maxlen": 64}
     else:
         assert meta.revision.endswith("__maxlen_64")
+
+
+def test_prompts_and_truncate_given_to_get_model_hold(encoder_server: ServedModel) -> None:
+    model = mteb.get_model("vacc/some-model", api_base=encoder_server.base, prompts={"query": "Q: "}, truncate="error")
+    assert (model.served.config.prompts, model.served.config.truncate) == ({"query": "Q: "}, "error")
+    if "experiment_kwargs" in type(model.mteb_model_meta).model_fields:
+        assert set(model.mteb_model_meta.experiment_kwargs) == {"prompts", "truncate"}
+
+
+def test_prompts_of_endpoints_toml_survive_being_named_in_the_result(
+    encoder_server: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VACC_HOME", str(tmp_path))
+    (tmp_path / "endpoints.toml").write_text(
+        f'[endpoints."vacc/some-model"]\napi_base = "{encoder_server.base}"\nprompts = {{ query = "Q: " }}\n'
+    )
+    model = mteb.get_model("vacc/some-model")
+    assert model.served.config.prompts == {"query": "Q: "}
+    assert model.mteb_model_meta.revision == mteb.get_model_meta("vacc/some-model").revision
 
 
 def test_endpoints_toml_gives_every_key(
