@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from evalscope_vacc.hosts.evalscope_run import RunResult
+    from evalscope_vacc.hosts.run_result import RunResult
 
 
 def evaluate(

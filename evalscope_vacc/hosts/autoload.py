@@ -26,6 +26,7 @@ SEAMS = {
     "mteb.models.get_model_meta": ("evalscope_vacc.hosts.mteb", "hook_get_model_meta"),
     "mteb.evaluate": ("evalscope_vacc.hosts.mteb", "hook_evaluate"),
     "mteb.models.overview": ("evalscope_vacc.hosts.mteb", "hook_overview"),
+    "mteb.evaluation.MTEB": ("evalscope_vacc.hosts.mteb_legacy", "hook_evaluation"),
 }
 
 

@@ -11,7 +11,7 @@ from evalscope_vacc.hosts.autoload import activate
 from evalscope_vacc.hosts.versions import check
 
 if TYPE_CHECKING:
-    from evalscope_vacc.hosts.evalscope_run import RunResult
+    from evalscope_vacc.hosts.run_result import RunResult
 
 MAX_BYTES = 16 << 20
 
@@ -77,7 +77,7 @@ def run(task_config_or_file: Any) -> RunResult:
         raise HostError(problem)
     from evalscope.run import run_task
 
-    from evalscope_vacc.hosts.evalscope_run import last_result
+    from evalscope_vacc.hosts.run_result import last_result
 
     given = task_config_or_file
     if isinstance(given, (str, Path)):

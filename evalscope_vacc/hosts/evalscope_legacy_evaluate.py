@@ -13,6 +13,22 @@ from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.evalscope_legacy_models import CrossEncoderFace, Face
 from evalscope_vacc.hosts.first_stage import META
 
+# mteb 1.x hands a cross-encoder one batch at a time and waits for its scores: all pairs of a task are one batch, and
+# the model makes its own requests of them, many in flight
+ALL_PAIRS = 1 << 40
+
+
+def whole_task_at_once(model: Any, encode_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns the ``encode_kwargs`` with which mteb hands a cross-encoder of ours all pairs of a task at once.
+
+    The batch size that was asked for becomes that of the model's requests, where its entry has none.
+    """
+    given = dict(encode_kwargs or {})
+    if not isinstance(model, CrossEncoderFace):
+        return given
+    model.batch_size = given.get("batch_size")
+    return {**given, "batch_size": ALL_PAIRS, "show_progress_bar": False}
+
 
 @dataclass
 class Predictions:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalscope_vacc.errors import TextError
+from evalscope_vacc.models import is_cross_encoder
 
 
 class Face:
@@ -18,10 +19,12 @@ class Face:
         task: The task that is being evaluated; mteb 1.x does not tell a cross-encoder.
         split: Its split, for messages and evidence.
         subset: Its subset, for messages and evidence.
+        batch_size: Texts a request, or documents of one query, where neither the call nor the model's entry says it.
     """
 
     def __init__(self, model: Any) -> None:
         self.inner = model
+        self.batch_size: int | None = None
         self.task: Any = None
         self.split = ""
         self.subset = ""
@@ -52,6 +55,8 @@ class Face:
 
     def _arguments(self, task_name: str | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         passed = {name: kwargs[name] for name in ("batch_size", "show_progress_bar") if kwargs.get(name) is not None}
+        if self.batch_size is not None:
+            passed.setdefault("batch_size", self.batch_size)
         return {
             "task_metadata": _metadata(task_name, self.task),
             "hf_split": self.split,
@@ -135,7 +140,7 @@ def _metadata(name: str | None, task: Any) -> Any:
 
 def face_of(model: Any) -> Face:
     """Returns an encoder or cross-encoder behind mteb 1.x's protocol."""
-    return CrossEncoderFace(model) if hasattr(model, "predict") else EncoderFace(model)
+    return CrossEncoderFace(model) if is_cross_encoder(model) else EncoderFace(model)
 
 
 def for_installed_mteb(model: Any) -> Any:

@@ -7,33 +7,26 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from evalscope_vacc.hosts.evalscope_legacy_evaluate import Predictions, by_subset, candidate_file
-from evalscope_vacc.hosts.evalscope_legacy_models import Face, face_of
-from evalscope_vacc.hosts.evalscope_legacy_tasks import as_newer, groups, resolve_tasks
-from evalscope_vacc.hosts.evalscope_run import (
-    RunResult,
-    _Run,
-    _server_facts,
-    _set_verbosity,
-    last_result,
-)
+from evalscope_vacc.hosts.evalscope_legacy_evaluate import Predictions, by_subset, candidate_file, whole_task_at_once
+from evalscope_vacc.hosts.evalscope_legacy_models import face_of
+from evalscope_vacc.hosts.evalscope_legacy_tasks import as_newer, forget_data, groups, resolve_tasks
+from evalscope_vacc.hosts.evalscope_run import Run, set_verbosity
 from evalscope_vacc.hosts.first_stage import FirstStage, check_against
 from evalscope_vacc.hosts.logs import show_logs
+from evalscope_vacc.hosts.mteb import part_of_a_run
+from evalscope_vacc.hosts.run_result import RunResult
 from evalscope_vacc.hosts.spelling import EVAL_KEYS, newer_eval
+from evalscope_vacc.models import is_cross_encoder
 
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-# mteb 1.x hands a cross-encoder one batch at a time and waits for its scores: all pairs of a task are one batch, and
-# the model makes its own requests of them, many in flight
-ALL_PAIRS = 1 << 40
 
 
 def run_tool(entries: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> RunResult:
@@ -56,30 +49,26 @@ def run_tool(entries: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]
         "verbosity": 2,
     }
     values: dict[str, Any] = {key: defaults.get(key) if given.get(key) is None else given[key] for key in EVAL_KEYS}
-    _set_verbosity(values["verbosity"])
+    set_verbosity(values["verbosity"])
     logger.info("eval.top_k: %s candidates go to a cross-encoder", values["top_k"])
     return LegacyRun(entries, SimpleNamespace(**values)).run()
 
 
-class LegacyRun(_Run):
-    """One run on mteb 1.x."""
+class LegacyRun(Run):
+    """One run on mteb 1.x.
+
+    Args:
+        entries: ``model:`` as the user wrote it.
+        evaluation: ``eval:``, every key an attribute.
+    """
 
     def __init__(self, entries: Sequence[Mapping[str, Any]], evaluation: Any) -> None:
         from evalscope.backend.rag_eval.cmteb import task_template
 
-        self.evaluation = evaluation
-        self.template = task_template
-        self.out = Path(os.path.abspath(evaluation.output_folder))  # noqa: PTH100 -- resolve() would follow links
-        self.before = _server_facts(self.out / "vacc" / "server.json")
-        models = [self._load(entry) for entry in entries]
-        self.rerankers = [model for model in models if hasattr(model, "predict")]
-        self.encoders = [model for model in models if model not in self.rerankers]
-        self.result = RunResult(self.out)
-        self.stop: BaseException | None = None
+        super().__init__(evaluation, task_template, entries)
         self.tasks: list[Any] = []
         self._candidates: dict[str, Path] = {}
         self._mteb: Any = None
-        last_result.set(self.result)
 
     def _load(self, entry: Mapping[str, Any]) -> Any:
         if entry.get("model_type"):
@@ -103,9 +92,7 @@ class LegacyRun(_Run):
         retrieval, reranking, others = groups(self.tasks)
         if not self.encoders:
             self._check_rerankers_alone(retrieval, others, stored)
-        for name, first in stored.items():
-            # now, before anything is sent for another task
-            check_against(first, self._newer(name))
+        self._check_stored(stored)
         try:
             if not self.rerankers:
                 for encoder in self.encoders:
@@ -127,29 +114,31 @@ class LegacyRun(_Run):
     def _task(self, name: str) -> Any:
         return next(task for task in self.tasks if task.metadata.name == name)
 
-    def _newer(self, name: str) -> Any:
+    def _with_data(self, name: str) -> Any:
         task = self._task(name)
         if not task.data_loaded:
             task.load_data()
+        self._loaded[name] = task
         return as_newer(task)
 
-    def _rerank(self, reranker: Any, name: str, first: FirstStage, out: Path, stage: str) -> None:
-        newer = self._newer(name)
+    def _forget(self) -> None:
+        for task in self._loaded.values():
+            forget_data(task)
+        super()._forget()
+
+    def _to_rerank(self, name: str, first: FirstStage, folder: Path) -> Any:
+        if name not in self._loaded:
+            self._forget()
+        newer = self._with_data(name)
         check_against(first, newer)
-        top_k = self.evaluation.top_k
-        logger.info("%s: reranking the first %d candidates of %s", name, top_k, first.model or first.path.name)
-        folder = out / "candidates" / first.digest
         folder.mkdir(parents=True, exist_ok=True)
         for subset, splits in newer.dataset.items():
             for split, data in splits.items():
                 ranking = first.ranking(subset, split, newer)
                 chosen = {query: ranking[query] for query in data["queries"]["id"]}
                 candidate_file(folder, name, split, subset).write_text(json.dumps(chosen), encoding="utf-8")
-        served = getattr(reranker, "served", None)
-        if served is not None:
-            served.settle(first=first.digest, top_k=top_k, limit=self.evaluation.limits)
         self._candidates[name] = folder
-        self._evaluate(reranker, [self._task(name)], out, stage, self._predictions(out, reranker), settled=True)
+        return self._task(name)
 
     # -- one model on some tasks ---------------------------------------------------------------------------------
 
@@ -173,7 +162,7 @@ class LegacyRun(_Run):
             # one object for the whole run: making one builds every task that mteb has
             self._mteb = mteb.MTEB(tasks=self.tasks)
         self._mteb.tasks = [task]
-        reranks = model in self.rerankers
+        reranks = is_cross_encoder(model)
         retrieval = task.metadata.type == "Retrieval"
         store = None
         if retrieval and predictions is not None:
@@ -181,13 +170,12 @@ class LegacyRun(_Run):
             file = predictions / f"{task.metadata.name}_predictions.json"
             store = Predictions(file, {"model_name": meta.name, "revision": meta.revision})
         extra: dict[str, Any] = {"save_predictions": True} if store is not None else {}
-        encode_kwargs = {"batch_size": BATCH, **(self.evaluation.encode_kwargs or {})}
-        if reranks and isinstance(model, Face):
-            encode_kwargs |= {"batch_size": ALL_PAIRS, "show_progress_bar": False}
+        encode_kwargs = whole_task_at_once(model, {"batch_size": BATCH, **(self.evaluation.encode_kwargs or {})})
         if reranks and retrieval:
             # not for an encoder: EvalScope passes it there too, and scores ndcg@10 on the first 5 documents
             extra["top_k"] = self.evaluation.top_k
-        with by_subset(task, model, out, store, self._candidates.get(task.metadata.name) if reranks else None):
+        candidates = self._candidates.get(task.metadata.name) if reranks else None
+        with part_of_a_run(), by_subset(task, model, out, store, candidates):
             results: list[Any] = self._mteb.run(
                 model,
                 verbosity=self.evaluation.verbosity,

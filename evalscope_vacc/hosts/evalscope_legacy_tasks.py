@@ -188,6 +188,13 @@ def as_newer(task: Any) -> Any:
     return SimpleNamespace(metadata=task.metadata, dataset=dataset)
 
 
+def forget_data(task: Any) -> None:
+    """Frees a retrieval task's data; they are loaded again when they are needed."""
+    for name in ("corpus", "queries", "relevant_docs"):
+        vars(task).pop(name, None)
+    task.data_loaded = False
+
+
 def _limit_after_load(task: Any, limit: int) -> None:
     """``eval.limits``: the first queries of a retrieval task with the whole corpus, the first rows of the others."""
     load = task.load_data

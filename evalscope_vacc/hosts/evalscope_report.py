@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evalscope_vacc.hosts.evalscope_run import RunResult
+    from evalscope_vacc.hosts.run_result import RunResult
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Sequence
-from contextlib import suppress
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,8 +22,10 @@ from evalscope_vacc.errors import (
 )
 from evalscope_vacc.hosts.data import pairs_to_rerank, resolve_tasks
 from evalscope_vacc.hosts.evalscope import entry_of, is_ours
-from evalscope_vacc.hosts.first_stage import FirstStage, make_reranking, read_first_stage
+from evalscope_vacc.hosts.first_stage import FirstStage, check_against, load_data, make_reranking, read_first_stage
 from evalscope_vacc.hosts.logs import show_logs
+from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
+from evalscope_vacc.models import is_cross_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -40,71 +40,6 @@ _FATAL = (
 )
 
 
-@dataclass
-class StageResult:
-    """What one model scored in one stage.
-
-    Attributes:
-        model: Name of the model as its results are filed.
-        stage: "" for a run of one stage, else "stage1" or "stage2".
-        folder: Where MTEB wrote the results.
-        task_results: MTEB's ``TaskResult`` of each finished task.
-        failed: Task to reason, of those that did not finish.
-    """
-
-    model: str
-    stage: str
-    folder: Path
-    task_results: list[Any] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class RunResult:
-    """What a whole run gave.
-
-    Attributes:
-        output_folder: The run's folder.
-        stages: One entry per model and stage, in the order in which they ran.
-    """
-
-    output_folder: Path
-    stages: list[StageResult] = field(default_factory=list)
-
-    @property
-    def task_results(self) -> list[Any]:
-        """Every ``TaskResult``, in the order in which the tasks ran."""
-        return [result for stage in self.stages for result in stage.task_results]
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Task to reason."""
-        return {task: why for stage in self.stages for task, why in stage.failed.items()}
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row per model, task, split and subset, with the main score."""
-        rows = []
-        for stage in self.stages:
-            for result in stage.task_results:
-                for split, scores in result.scores.items():
-                    rows += [
-                        {
-                            "model": stage.model,
-                            "stage": stage.stage,
-                            "task": result.task_name,
-                            "split": split,
-                            "subset": score.get("hf_subset", "default"),
-                            "main_score": score.get("main_score"),
-                        }
-                        for score in scores
-                    ]
-        return rows
-
-
-# the results of the run in progress, for callers of run(): EvalScope itself returns nothing
-last_result: ContextVar[RunResult | None] = ContextVar("last_result", default=None)
-
-
 def run_tool(config: Any, template: ModuleType) -> RunResult:
     """Runs the tool's configuration and returns the results.
 
@@ -117,20 +52,31 @@ def run_tool(config: Any, template: ModuleType) -> RunResult:
         RunFailed: One or more tasks failed; the finished ones are kept and named.
     """
     show_logs("evalscope")
-    _set_verbosity(getattr(config.eval, "verbosity", None))
-    return _Run(config, template).run()
+    set_verbosity(getattr(config.eval, "verbosity", None))
+    return Run(config.eval, template, config.models).run()
 
 
-class _Run:
-    def __init__(self, config: Any, template: ModuleType) -> None:
-        self.evaluation = config.eval
+class Run:
+    """One run: which model does which task in which stage, and what becomes of a task that fails.
+
+    Args:
+        evaluation: ``eval:``, every key an attribute.
+        template: EvalScope's ``task_template`` module.
+        entries: The models' entries. What a model can do decides what it is used for, not what its entry says: the
+            catalog knows rerankers whose entries do not call themselves so.
+    """
+
+    def __init__(self, evaluation: Any, template: ModuleType, entries: Iterable[Any]) -> None:
+        self.evaluation = evaluation
         self.template = template
-        self.out = Path(os.path.abspath(config.eval.output_folder))  # noqa: PTH100 -- resolve() would follow links
-        self.before = _server_facts(self.out / "vacc" / "server.json")
-        self.encoders = [self._load(e) for e in config.models if not e.is_cross_encoder]
-        self.rerankers = [self._load(e) for e in config.models if e.is_cross_encoder]
+        self.out = Path(os.path.abspath(evaluation.output_folder))  # noqa: PTH100 -- resolve() would follow links
+        self.before = server_facts(self.out / "vacc" / "server.json")
+        models = [self._load(entry) for entry in entries]
+        self.rerankers = [model for model in models if is_cross_encoder(model)]
+        self.encoders = [model for model in models if not is_cross_encoder(model)]
         self.result = RunResult(self.out)
         self.stop: BaseException | None = None
+        self._loaded: dict[str, Any] = {}
         last_result.set(self.result)
 
     def _load(self, entry: Any) -> Any:
@@ -147,17 +93,23 @@ class _Run:
     # -- the plan ------------------------------------------------------------------------------------------------
 
     def run(self) -> RunResult:
+        """Runs every stage.
+
+        Raises:
+            ConfigError: The models, tasks and stored predictions do not go together, before anything is sent.
+            RunFailed: One or more tasks failed; the finished ones are kept and named.
+        """
         tasks = resolve_tasks(self.evaluation, self.template)
         stored = self._stored(tasks)
         retrieval, reranking, others = pairs_to_rerank(tasks)
         if not self.encoders:
             self._check_rerankers_alone(retrieval, others, stored)
-        two_stage = bool(self.encoders and self.rerankers and retrieval)
+        self._check_stored(stored)
         try:
             if not self.rerankers:
                 for encoder in self.encoders:
                     self._evaluate(encoder, tasks, self.out, "", self._predictions(self.out, encoder))
-            elif not two_stage and not retrieval:
+            elif not retrieval:
                 for encoder in self.encoders:
                     self._evaluate(encoder, others, self.out, "", None)
                 for reranker in self.rerankers:
@@ -198,6 +150,40 @@ class _Run:
                 stored[name] = read_first_stage(Path(path))
         return stored
 
+    def _check_stored(self, stored: dict[str, FirstStage]) -> None:
+        """Checks every stored prediction against its task, before anything is sent for any task.
+
+        One task's data are in memory at a time. The task that is reranked first is checked last, and its data are kept
+        for its turn where nothing runs before it.
+        """
+        for name, first in reversed(stored.items()):
+            self._forget()
+            try:
+                task = self._with_data(name)
+            except VaccError:
+                raise
+            except Exception as error:  # noqa: BLE001 -- a data set that cannot be had stops its own task, at its turn
+                logger.warning("%s: its data cannot be loaded: %s", name, error)
+                continue
+            check_against(first, task)
+        if self.encoders:
+            self._forget()
+
+    def _fresh(self, name: str) -> Any:
+        """A task whose data nobody has changed."""
+        return next(t for t in resolve_tasks(self.evaluation, self.template) if t.metadata.name == name)
+
+    def _with_data(self, name: str) -> Any:
+        """A task with its data, in the shape that predictions are checked against."""
+        task = self._fresh(name)
+        load_data(task)
+        self._loaded[name] = task
+        return task
+
+    def _forget(self) -> None:
+        """Frees the data that were kept."""
+        self._loaded.clear()
+
     def _stages(
         self, retrieval: list[Any], reranking: list[Any], others: list[Any], stored: dict[str, FirstStage]
     ) -> None:
@@ -205,7 +191,7 @@ class _Run:
         stages = ("stage1", "stage2") if self.encoders else ("", "")
         open_retrieval = [t for t in retrieval if t.metadata.name not in stored]
         for encoder in self.encoders:
-            logger.info("=== Stage 1: %s, first stage and everything that only an encoder can do ===", _name(encoder))
+            logger.info("=== Stage 1: %s, first stage and everything that only an encoder can do ===", name_of(encoder))
             self._evaluate(
                 encoder,
                 [*open_retrieval, *others],
@@ -215,7 +201,7 @@ class _Run:
                 needs_predictions={t.metadata.name for t in open_retrieval},
             )
         for reranker in self.rerankers:
-            logger.info("=== %s: %s reranks ===", "Stage 2" if self.encoders else "Reranking", _name(reranker))
+            logger.info("=== %s: %s reranks ===", "Stage 2" if self.encoders else "Reranking", name_of(reranker))
             if reranking:
                 self._evaluate(reranker, reranking, second_out, stages[1], self._predictions(second_out, reranker))
             for name, first in stored.items():
@@ -224,8 +210,8 @@ class _Run:
                 folder = self._predictions(first_out, encoder)
                 for task in open_retrieval:
                     name = task.metadata.name
-                    if self.stop is not None or self._failed(_name(encoder), stages[0], name):
-                        self._stage(_name(reranker), stages[1], second_out).failed.setdefault(
+                    if self.stop is not None or self._failed(name_of(encoder), stages[0], name):
+                        self._stage(name_of(reranker), stages[1], second_out).failed.setdefault(
                             name, "its first stage failed"
                         )
                         continue
@@ -234,14 +220,27 @@ class _Run:
                     )
 
     def _rerank(self, reranker: Any, name: str, first: FirstStage, out: Path, stage: str) -> None:
-        task = next(t for t in resolve_tasks(self.evaluation, self.template) if t.metadata.name == name)
+        record = self._stage(name_of(reranker), stage, out)
+        if self.stop is not None:
+            record.failed.setdefault(name, "not run")
+            return
         top_k = self.evaluation.top_k
         logger.info("%s: reranking the first %d candidates of %s", name, top_k, first.model or first.path.name)
-        make_reranking(task, first, top_k, out / "candidates" / first.digest)
+        task = None
+        with self._kept_apart(record, name):
+            task = self._to_rerank(name, first, out / "candidates" / first.digest)
+        if task is None:
+            return
         served = getattr(reranker, "served", None)
         if served is not None:
             served.settle(first=first.digest, top_k=top_k, limit=self.evaluation.limits)
         self._evaluate(reranker, [task], out, stage, self._predictions(out, reranker), settled=True)
+
+    def _to_rerank(self, name: str, first: FirstStage, folder: Path) -> Any:
+        """The task, with its candidates."""
+        task = self._loaded.pop(name, None) or self._fresh(name)
+        make_reranking(task, first, self.evaluation.top_k, folder)
+        return task
 
     # -- one model on some tasks ---------------------------------------------------------------------------------
 
@@ -249,7 +248,7 @@ class _Run:
         """Where a model's predictions go: MTEB names the files by task alone, so several models need folders."""
         group = self.rerankers if model in self.rerankers else self.encoders
         folder = out / "predictions"
-        return folder if len(group) == 1 else folder / f"{group.index(model) + 1}-{_name(model).replace('/', '__')}"
+        return folder if len(group) == 1 else folder / f"{group.index(model) + 1}-{name_of(model).replace('/', '__')}"
 
     def _stage(self, model: str, stage: str, out: Path) -> StageResult:
         for known in self.result.stages:
@@ -276,7 +275,7 @@ class _Run:
         served = getattr(model, "served", None)
         if served is not None and not settled:
             served.settle(limit=self.evaluation.limits)
-        record = self._stage(_name(model), stage, out)
+        record = self._stage(name_of(model), stage, out)
         for task in tasks:
             name = task.metadata.name
             if self.stop is not None:
@@ -288,20 +287,26 @@ class _Run:
                 or self._server_changed(served)
                 or (name in needs_predictions and missing)
             )
-            try:
+            with self._kept_apart(record, name):
                 record.task_results += self._score(model, task, out, predictions, always)
-            except BaseException as error:
-                reason = str(error) or type(error).__name__
-                record.failed[name] = reason
-                logger.error("%s failed: %s", name, reason)  # noqa: TRY400 -- the traceback follows where it is a defect
-                if not isinstance(error, (VaccError, KeyboardInterrupt)):
-                    logger.debug("%s", name, exc_info=error)
-                if isinstance(error, _FATAL):
-                    self.stop = error
-                elif not isinstance(error, Exception):
-                    raise
         if record.task_results:
             self._show(out, model, record.task_results)
+
+    @contextmanager
+    def _kept_apart(self, record: StageResult, name: str) -> Iterator[None]:
+        """Notes why a task failed, so that it does not take the finished ones with it."""
+        try:
+            yield
+        except BaseException as error:
+            reason = str(error) or type(error).__name__
+            record.failed[name] = reason
+            logger.error("%s failed: %s", name, reason)  # noqa: TRY400 -- the traceback follows where it is a defect
+            if not isinstance(error, (VaccError, KeyboardInterrupt)):
+                logger.debug("%s", name, exc_info=error)
+            if isinstance(error, _FATAL):
+                self.stop = error
+            elif not isinstance(error, Exception):
+                raise
 
     def _show(self, out: Path, model: Any, results: list[Any]) -> None:
         """EvalScope's table."""
@@ -359,21 +364,22 @@ def _told(record: Any) -> list[tuple[Any, ...]]:
     return [(s.get("version"), s.get("root"), s.get("max_model_len")) for s in record.get("servers", [])]
 
 
-def _server_facts(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """What an earlier run in the same folder wrote down of its servers, by model."""
+def server_facts(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Returns what an earlier run in the same folder wrote down of its servers, by model."""
     try:
         return {entry["name"]: _told(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["models"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _name(model: Any) -> str:
+def name_of(model: Any) -> str:
+    """Returns a model's name as its results are filed."""
     meta = getattr(model, "mteb_model_meta", None)
     return str(getattr(meta, "name", None) or type(model).__name__)
 
 
-def _set_verbosity(verbosity: int | None) -> None:
-    """``eval.verbosity`` as EvalScope documents it: 0 silent, 1 warnings, 2 information, 3 debug."""
+def set_verbosity(verbosity: int | None) -> None:
+    """Sets ``eval.verbosity`` as EvalScope documents it: 0 silent, 1 warnings, 2 information, 3 debug."""
     if verbosity is None:
         return
     level = (logging.CRITICAL, logging.WARNING, logging.INFO, logging.DEBUG)[verbosity]

@@ -136,8 +136,15 @@ def check_against(first: FirstStage, task: Any) -> None:
                     )
 
 
+def load_data(task: Any) -> None:
+    """Loads a retrieval task's data in the form of MTEB 2.x, where that has not been done."""
+    if not task.data_loaded:
+        task.load_data()
+    to_v2(task)
+
+
 def make_reranking(task: Any, first: FirstStage, top_k: int, folder: Path) -> None:
-    """Turns a retrieval task, its data loaded, into a reranking of the first ``top_k`` predictions.
+    """Turns a retrieval task into a reranking of the first ``top_k`` predictions.
 
     Args:
         task: The task; it is changed.
@@ -145,9 +152,7 @@ def make_reranking(task: Any, first: FirstStage, top_k: int, folder: Path) -> No
         top_k: Candidates per query; ties are cut in the order of the file, as MTEB does.
         folder: Where the predictions go in the form that MTEB reads.
     """
-    if not task.data_loaded:
-        task.load_data()
-    to_v2(task)
+    load_data(task)
     check_against(first, task)
     content: dict[str, Any] = {META: {"model_name": first.model, "revision": first.digest}}
     for subset, splits in task.dataset.items():

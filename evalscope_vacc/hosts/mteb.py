@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -28,10 +32,11 @@ def load_served(model_name: str, revision: str | None = None, **kwargs: Any) -> 
         **kwargs: Every key of a model's entry, and what MTEB adds: its device, its ``embed_dim`` (``dimensions``), and
             the short keys of the result's name, which repeat what the configuration says.
     """
+    from evalscope_vacc.hosts.evalscope_legacy_models import for_installed_mteb
     from evalscope_vacc.models import from_config
 
     show_logs()
-    return from_config(endpoints.endpoint_config(model_name, _options(revision, kwargs)))
+    return for_installed_mteb(from_config(endpoints.endpoint_config(model_name, _options(revision, kwargs))))
 
 
 def _options(revision: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -47,9 +52,17 @@ def _options(revision: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _loader(model_name: str, revision: str | None) -> Any:
+    """The loader as the installed MTEB calls it: 1.x gives it no name, and takes the name of a partial's function."""
+    if version("mteb").startswith("1."):
+        return functools.partial(load_served, model_name, revision)
+    return load_served
+
+
 def served_meta(model_name: str, revision: str | None = None) -> Any:
     """Returns the ``ModelMeta`` of ``vacc/NAME``, named as its results will be."""
     options = {} if revision is None else {"revision": revision}
+    loader = _loader(model_name, revision)
     try:
         config = endpoints.endpoint_config(model_name, options)
     except ConfigError as error:
@@ -58,8 +71,8 @@ def served_meta(model_name: str, revision: str | None = None) -> Any:
         # the address may still come as a keyword of get_model(); without one, loading says what is missing
         config = endpoints.endpoint_config(model_name, {**options, "api_base": "http://localhost"})
         if revision is None:
-            return build_meta(config, loader=load_served).model_copy(update={"revision": None})
-    return build_meta(config, loader=load_served, settings=experiment_kwargs(config))
+            return build_meta(config, loader=loader).model_copy(update={"revision": None})
+    return build_meta(config, loader=loader, settings=experiment_kwargs(config))
 
 
 def _wrap(original: Any) -> Any:
@@ -102,18 +115,45 @@ def hook_overview(module: ModuleType) -> None:
     _rebind(module, ("mteb.models", "mteb"))
 
 
+class _Nested(threading.local):
+    depth = 0
+
+
+_nested = _Nested()
+
+
+@contextmanager
+def part_of_a_run() -> Iterator[None]:
+    """What ``mteb.evaluate`` finishes inside the block is a part of a longer run: its stored answers are kept."""
+    _nested.depth += 1
+    try:
+        yield
+    finally:
+        _nested.depth -= 1
+
+
+def run_is_done() -> None:
+    """Drops what was stored for resuming, unless what is done is a part of a longer run."""
+    keeping = sys.modules.get("evalscope_vacc.models.keeping")
+    if keeping is not None and not _nested.depth:
+        keeping.finish_all()
+
+
 def hook_evaluate(module: ModuleType) -> None:
-    """``mteb.evaluate`` (2.x): when it returns, its tasks are done, and what was stored for resuming them is dropped."""
+    """``mteb.evaluate`` (2.x): when it returns, its tasks are done, and what was stored for resuming them is dropped.
+
+    It calls itself for aggregated tasks, and a run of EvalScope's calls it once for each task: the outermost counts.
+    """
     original = module.evaluate
     if getattr(original, MARK, False):
         return
 
     @functools.wraps(original)
     def evaluate(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        keeping = sys.modules.get("evalscope_vacc.models.keeping")
-        if keeping is not None and not getattr(result, "exceptions", None):
-            keeping.finish_all()
+        with part_of_a_run():
+            result = original(*args, **kwargs)
+        if not getattr(result, "exceptions", None):
+            run_is_done()
         return result
 
     setattr(evaluate, MARK, True)

@@ -41,3 +41,8 @@ def from_config(config: ModelConfig, *, folder: Path | None = None, scope: str =
 
     kind = VaccCrossEncoder if config.is_cross_encoder else VaccEncoder
     return kind.from_config(config, folder=folder, scope=scope)
+
+
+def is_cross_encoder(model: Any) -> bool:
+    """Whether a model, of ours or anybody's, scores pairs: by what it can do, as MTEB itself decides."""
+    return callable(getattr(model, "predict", None))

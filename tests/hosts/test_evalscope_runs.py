@@ -166,6 +166,77 @@ def test_a_wrong_prediction_file_stops_the_run_before_anything_is_sent(
     assert reranker.requests == []
 
 
+@pytest.fixture
+def custom(tmp_path: Path) -> dict[str, Any]:
+    """A retrieval task of our own beside the demo's, and its predictions."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    documents, queries = [f"d{i}" for i in range(12)], [f"q{i}" for i in range(4)]
+    for name, rows in {
+        "corpus": [{"_id": d, "text": f"document {d}"} for d in documents],
+        "queries": [{"_id": q, "text": f"query {q}"} for q in queries],
+        "qrels": [{"query-id": q, "corpus-id": d, "score": 1} for q, d in zip(queries, documents, strict=False)],
+    }.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "OwnRetrieval_predictions.json"
+    path.write_text(json.dumps({q: dict.fromkeys(documents, 0.5) for q in queries}))
+    return {"task": {"name": "OwnRetrieval", "data_path": str(folder)}, "path": path}
+
+
+@pytest.mark.parametrize("order", [[RETRIEVAL, "OwnRetrieval"], ["OwnRetrieval", RETRIEVAL]])
+def test_stored_predictions_of_several_tasks_are_reranked(
+    order: list[str], evaluate: Callable, reranker: ServedModel, stored: dict[str, Any], custom: dict[str, Any]
+) -> None:
+    files = {RETRIEVAL: str(stored["path"]), "OwnRetrieval": str(custom["path"])}
+    kwargs = {"task_name": order, "embed_results": [files[name] for name in order]}
+    result = evaluate([of(reranker, model_kwargs=kwargs)], [RETRIEVAL], custom_tasks=[custom["task"]], top_k=6)
+    assert {task for task, _ in main_scores(result)} == set(order)
+    assert {q for q, _ in reranker.pairs() if q.startswith("query q")} == {f"query q{i}" for i in range(4)}
+    assert main_scores(result).items() >= stored["scores"].items()
+
+
+@pytest.mark.parametrize("wrong", ["first", "second"])
+def test_one_wrong_file_of_several_stops_the_run_before_anything_is_sent(
+    wrong: str,
+    evaluate: Callable,
+    encoder: ServedModel,
+    reranker: ServedModel,
+    stored: dict[str, Any],
+    custom: dict[str, Any],
+) -> None:
+    custom["path"].write_text(json.dumps({f"q{i}": {"d0": 0.5} for i in range(3)}))
+    order = [RETRIEVAL, "OwnRetrieval"] if wrong == "second" else ["OwnRetrieval", RETRIEVAL]
+    files = {RETRIEVAL: str(stored["path"]), "OwnRetrieval": str(custom["path"])}
+    kwargs = {"task_name": order, "embed_results": [files[name] for name in order]}
+    encoder.requests.clear()
+    with pytest.raises(ConfigError, match="1 of 4 queries of OwnRetrieval .*'q3'"):
+        evaluate(
+            [of(encoder), of(reranker, model_kwargs=kwargs)], [STS, RETRIEVAL], custom_tasks=[custom["task"]], top_k=6
+        )
+    assert encoder.requests == []
+    assert reranker.requests == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_data_set_that_cannot_be_had_stops_its_own_task_only(
+    evaluate: Callable, reranker: ServedModel, stored: dict[str, Any], custom: dict[str, Any]
+) -> None:
+    # the mirror has no NFCorpus
+    kwargs = {"embed_results": {"NFCorpus": str(custom["path"]), RETRIEVAL: str(stored["path"])}}
+    with pytest.raises(RunFailed, match=rf"1 of 2 tasks failed:\s+NFCorpus: [\s\S]*finished and kept.*{RETRIEVAL}"):
+        evaluate([of(reranker, model_kwargs=kwargs)], ["NFCorpus", RETRIEVAL], top_k=6)
+    assert reranker.pairs()
+
+
+def test_a_reranker_that_only_the_catalog_knows_as_one_reranks(evaluate: Callable, encoder: ServedModel) -> None:
+    with ServedModel("bge-reranker-v2-m3", kind="cross-encoder") as known:
+        # the reranker first: the order of the entries decides nothing either
+        models = [{"model_name": known.name, "api_base": known.base}, of(encoder)]
+        result = evaluate(models, [RETRIEVAL], top_k=5)
+        assert {s.model: s.stage for s in result.stages} == {"vacc/enc": "stage1", f"vacc/{known.name}": "stage2"}
+        assert known.pairs()
+
+
 def test_a_cross_encoder_alone_needs_candidates_and_says_so(evaluate: Callable, reranker: ServedModel) -> None:
     with pytest.raises(ConfigError, match="needs candidates.*embed_results"):
         evaluate([of(reranker)], [RETRIEVAL])

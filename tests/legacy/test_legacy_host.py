@@ -202,6 +202,68 @@ def test_a_wrong_prediction_file_is_refused_before_anything_is_sent(
     refused(reranker, rageval([model], tmp_path, tasks=["CustomRetrieval"], dataset_path=str(custom)), match)
 
 
+@pytest.fixture
+def two_files(custom: Path, tmp_path: Path) -> dict[str, Path]:
+    """Predictions of the custom task and of one from the mirror."""
+    import mteb
+
+    task = mteb.get_task("SciFact")
+    task.load_data()
+    documents = list(task.corpus["test"])[:3]
+    contents = {
+        "CustomRetrieval": {f"q{i}": {"d0": 1.0, "d1": 0.5} for i in range(4)},
+        "SciFact": {query: dict.fromkeys(documents, 0.5) for query in task.queries["test"]},
+    }
+    files = {name: tmp_path / f"{name}_default_predictions.json" for name in contents}
+    for name, file in files.items():
+        file.write_text(json.dumps(contents[name]))
+    return files
+
+
+@pytest.mark.parametrize("order", [["CustomRetrieval", "SciFact"], ["SciFact", "CustomRetrieval"]])
+def test_stored_predictions_of_several_tasks_are_reranked(
+    reranker: ServedModel, custom: Path, two_files: dict[str, Path], tmp_path: Path, order: list[str]
+) -> None:
+    keys = {"task_name": order, "embed_results": [str(two_files[name]) for name in order]}
+    model = crossed(reranker, model_kwargs=keys)
+    config = rageval([model], tmp_path / "run", tasks=order, dataset_path=str(custom), limits=4)
+    result = evalscope_vacc.run(config)
+    assert {task for task, _ in main_scores(result)} == set(order)
+    pairs = reranker.pairs()
+    assert len([1 for query, _ in pairs if query.startswith("query ")]) == 4 * 2
+    assert len(pairs) == 4 * 2 + 4 * 3
+
+
+@pytest.mark.parametrize("order", [["CustomRetrieval", "SciFact"], ["SciFact", "CustomRetrieval"]])
+def test_one_wrong_file_of_several_stops_the_run_before_anything_is_sent(
+    encoder: ServedModel,
+    reranker: ServedModel,
+    custom: Path,
+    two_files: dict[str, Path],
+    tmp_path: Path,
+    order: list[str],
+) -> None:
+    two_files["SciFact"].write_text('{"1": {"4983": 0.5}}')
+    keys = {"task_name": order, "embed_results": [str(two_files[name]) for name in order]}
+    models = [entry(encoder), crossed(reranker, model_kwargs=keys)]
+    config = rageval(models, tmp_path / "run", tasks=[*order, "STSBenchmark"], dataset_path=str(custom))
+    refused(reranker, config, r"299 of 300 queries of SciFact .* have no predictions")
+    assert [got.path for got in encoder.requests] == []
+
+
+def test_a_reranker_that_only_the_catalog_knows_as_one_reranks(
+    encoder: ServedModel, custom: Path, tmp_path: Path
+) -> None:
+    with ServedModel("bge-reranker-v2-m3", kind="cross-encoder") as known:
+        shape = {"tasks": ["CustomRetrieval"], "dataset_path": str(custom), "top_k": 3}
+        result = evalscope_vacc.run(rageval([entry(known), entry(encoder)], tmp_path, **shape))
+        assert {s.model: s.stage for s in result.stages} == {
+            "vacc/some-encoder": "stage1",
+            "vacc/bge-reranker-v2-m3": "stage2",
+        }
+        assert len(known.pairs()) == 12
+
+
 def test_lists_that_do_not_belong_together_are_refused(reranker: ServedModel, tmp_path: Path) -> None:
     def given(**keys: Any) -> dict[str, Any]:
         return rageval([crossed(reranker, model_kwargs=keys)], tmp_path, tasks=["SciFact"])

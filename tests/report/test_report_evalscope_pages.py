@@ -20,7 +20,7 @@ from urllib.parse import quote
 import pytest
 
 from evalscope_vacc.hosts.evalscope_report import canonical, segment, write_reports
-from evalscope_vacc.hosts.evalscope_run import RunResult, StageResult
+from evalscope_vacc.hosts.run_result import RunResult, StageResult
 
 RUN = "20260102_030405"
 
