@@ -110,3 +110,15 @@ def demo_server() -> Iterator[str]:
 
     with DemoServer(names=("minilm", "cosine-reranker")) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def minilm_run(hub: str, demo_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run of the `evalscope` command: an encoder on three tasks, a cross-encoder whose score is its cosine.
+
+    SciFact alone costs minutes, so that all tests of a session look at the same run.
+    """
+    import minilm_runs
+
+    models = [minilm_runs.encoder(demo_server), minilm_runs.cosine_reranker(demo_server)]
+    return minilm_runs.evaluate(tmp_path_factory.mktemp("evalscope"), models, minilm_runs.TASKS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +84,7 @@ def compare(
 def comparisons_of(
     paths: Sequence[Path], against: str | None, noise: Noise, *, qrels: Path | None = None, load_qrels: bool = False
 ) -> list[Comparison]:
-    """Returns one comparison a reference.
+    """Returns one comparison a run.
 
     Args:
         paths: Result folders or files.
@@ -114,32 +113,49 @@ def comparisons_of(
 
 
 def _references(ours: Results, against: str | None) -> list[tuple[Results, Reference]]:
+    """Gives each run its reference: two runs in one folder are two questions."""
     from evalscope_vacc.results import published
     from evalscope_vacc.results.compare import reference_from
-    from evalscope_vacc.results.load import load_results
 
-    if against is not None and Path(against).exists():
-        return [(ours, reference_from(load_results([against]), like=ours.runs))]
+    runs = _by_run(ours)
     if against is not None:
-        return [(ours, published.get(against).reference())]
-    names: dict[str, set[object]] = defaultdict(set)
-    for run in ours.runs:
-        names[run.served_name].add(run)
-    known = {name: published.find(name) for name in sorted(names) if name}
-    chosen = [(name, entry) for name, entry in known.items() if entry is not None]
-    if not chosen:
-        served = ", ".join(sorted(name or "(unnamed)" for name in names))
+        other = _other_run(against)
+        if other is not None:
+            return [(part, reference_from(other, like=part.runs)) for part in runs]
+        reference = published.get(against).reference()
+        return [(part, reference) for part in runs]
+    names = sorted({run.served_name for run in ours.runs})
+    known = {name: published.find(name) for name in names if name}
+    if not any(known.values()):
+        served = ", ".join(name or "(unnamed)" for name in names)
         msg = (
             f"no scores are published under the name {served}: say with --against whose weights these are "
             "(`evalscope-vacc published` lists the models), or give another result folder"
         )
         raise ConfigError(msg)
-    unknown = sorted(name or "(unnamed)" for name in names if known.get(name) is None)
-    problems = ours.problems + tuple(f"{name}: no scores are published under this name" for name in unknown)
-    return [
-        (replace(ours, rows=tuple(r for r in ours.rows if r.run in names[name]), problems=problems), entry.reference())
-        for name, entry in chosen
-    ]
+    found = [(part, entry.reference()) for part in runs if (entry := known.get(part.runs[0].served_name))]
+    unknown = (name or "(unnamed)" for name in names if known.get(name) is None)
+    problems = tuple(f"{name}: no scores are published under this name" for name in unknown)
+    first, reference = found[0]
+    return [(replace(first, problems=ours.problems + problems), reference), *found[1:]]
+
+
+def _by_run(results: Results) -> list[Results]:
+    """Parts the rows by run; what could not be read is said once."""
+    parts = [replace(results, rows=tuple(r for r in results.rows if r.run == run), problems=()) for run in results.runs]
+    return [replace(parts[0], problems=results.problems), *parts[1:]]
+
+
+def _other_run(against: str) -> Results | None:
+    """Reads the folder that is meant, or returns None where a model is."""
+    from evalscope_vacc.results import published
+    from evalscope_vacc.results.load import load_results
+
+    if not Path(against).exists():
+        return None
+    results = load_results([against])
+    # `hf download Qwen/Qwen3-Embedding-0.6B --local-dir Qwen/Qwen3-Embedding-0.6B` leaves such a folder of weights
+    return None if not results.rows and published.find(against) is not None else results
 
 
 def _test(ours: Results, reference: Reference, qrels: Path | None, *, load: bool) -> PairedTest | None:

@@ -14,7 +14,9 @@ from evalscope_vacc.results.files import read_json
 from evalscope_vacc.results.rows import Conditions, Run
 
 MAX_BYTES = 4 * 2**20
+MAX_HEAD = 4096
 LEVELS = 8
+MOST_EXPERIMENTS = 1000
 
 # field of Conditions -> the keys that may hold it, ours first; the others are what plain MTEB runs call it
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -30,6 +32,11 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 }
 _INTEGERS = {"max_tokens", "top_k", "dimensions", "limit"}
 _SHORT = re.compile(r"(profile|prompts|template|dim|maxlen|first|top_k|limit)_(.+)")
+_FIRST = re.compile(r"first_[0-9a-f]{8}")
+# what the name of a result carries where it is not the default, and the evidence as well
+_NAMED = ("profile", "max_tokens", "template", "dimensions")
+# how a file of candidates begins; the rest may be gigabytes
+_MADE_BY = re.compile(r'\{\s*"mteb_model_meta":\s*\{\s*"model_name":\s*"([^"\\]{1,200})"')
 
 
 def read_conditions(mapping: Mapping[str, Any]) -> Conditions:
@@ -62,6 +69,11 @@ def revision_conditions(revision: str) -> dict[str, Any]:
     return experiment_conditions({match[1]: match[2] for match in parts if match})
 
 
+def without_first_stage(name: str) -> str:
+    """Drops the candidates' digest from an experiment's name, or from a revision of mteb 1.x."""
+    return "__".join(part for part in name.split("__") if not _FIRST.fullmatch(part))
+
+
 class Folders:
     """Reads the descriptions that lie beside results, each file once.
 
@@ -77,14 +89,43 @@ class Folders:
         """Returns ``model_meta.json`` of ``folder``, or nothing."""
         return self._json(folder / "model_meta.json")
 
-    def evidence(self, folder: Path, run: Run) -> Conditions:
-        """Reads the entry for ``run`` in the nearest ``vacc/config.json`` at or above ``folder``."""
+    def evidence(self, folder: Path, run: Run, named: Mapping[str, Any] | None = None) -> Conditions:
+        """Reads the entry for ``run`` in the nearest ``vacc/config.json`` at or above ``folder``.
+
+        Args:
+            folder: Where the result lies.
+            run: Whose entry is wanted.
+            named: What the result's own name says. The evidence has one entry a model, the last one; where that is the
+                entry of another run of the model in the same folder, nothing is taken from it.
+        """
         here = folder.absolute()
         for level in (here, *here.parents)[:LEVELS]:
             models = self._json(level / "vacc" / "config.json").get("models")
             if isinstance(models, list) and models:
-                return _entry([m for m in models if isinstance(m, dict)], run)
+                found = _entry([m for m in models if isinstance(m, dict)], run)
+                return Conditions() if self._of_another_run(found, folder, named or {}) else found
         return Conditions()
+
+    def first_stage(self, folder: Path, task: str, digest: str) -> str | None:
+        """Tells which known model made the candidates, from the copy that a reranking run keeps of them."""
+        here = folder.absolute()
+        for level in (here, *here.parents)[:LEVELS]:
+            path = level / "candidates" / digest / f"{task}_predictions.json"
+            # a task's name comes from a file that anybody may have written
+            if path.parent.parent == level / "candidates" and path.is_file():
+                return _made_by(path)
+        return None
+
+    def _of_another_run(self, found: Conditions, folder: Path, named: Mapping[str, Any]) -> bool:
+        siblings = folder.parent if folder.parent.name == "experiments" else folder / "experiments"
+        if not siblings.is_dir():
+            return False
+        for other in sorted(siblings.iterdir())[:MOST_EXPERIMENTS]:
+            kwargs = self.meta(other).get("experiment_kwargs")
+            theirs = experiment_conditions(kwargs) if isinstance(kwargs, dict) else {}
+            if any(theirs.get(n) is not None and theirs[n] == getattr(found, n) and n not in named for n in _NAMED):
+                return True
+        return False
 
     def _json(self, path: Path) -> Mapping[str, Any]:
         if path not in self._read:
@@ -135,6 +176,19 @@ def _entry(models: Sequence[Mapping[str, Any]], run: Run) -> Conditions:
         if isinstance(name, str) and ((not run.model and len(models) == 1) or wanted & _names(name)):
             return read_conditions(model)
     return Conditions()
+
+
+def _made_by(path: Path) -> str | None:
+    from evalscope_vacc.catalog import find
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(MAX_HEAD).decode("utf-8", errors="replace")
+    except OSError:
+        return None
+    match = _MADE_BY.match(head)
+    entry = find(match[1]) if match else None
+    return (entry.huggingface or entry.name) if entry else None
 
 
 def _names(model: str) -> set[str]:

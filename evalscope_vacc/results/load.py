@@ -19,7 +19,13 @@ from typing import Any
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.benchmarks import main_metric
-from evalscope_vacc.results.evidence import Folders, conditions_of, experiment_conditions, revision_conditions
+from evalscope_vacc.results.evidence import (
+    Folders,
+    conditions_of,
+    experiment_conditions,
+    revision_conditions,
+    without_first_stage,
+)
 from evalscope_vacc.results.files import finite, read_json, shown
 from evalscope_vacc.results.rows import Kind, Predictions, Results, Row, Run
 
@@ -29,9 +35,11 @@ MAX_ROWS = 1_000_000
 MAX_NAME = 200
 PREDICTIONS = "_predictions.json"
 
+_STAGES: Mapping[str, Kind] = {"stage1": "encoder", "stage2": "cross-encoder"}
 _NO_NAME = "no_model_name_available"  # what mteb 1.x calls a model object without metadata
 _NOT_RESULTS = {"model_meta.json", "run_settings.json", "task_config.json"}
-_SKIPPED_FOLDERS = {"vacc", "logs", "configs", "reports", "__pycache__", "node_modules"}
+# "candidates" holds what a reranker was given, not what it made of it
+_SKIPPED_FOLDERS = {"vacc", "logs", "configs", "reports", "candidates", "__pycache__", "node_modules"}
 
 
 def load_results(paths: Sequence[str | Path]) -> Results:
@@ -114,7 +122,13 @@ def _read_task(file: Path, folders: Folders, *, required: bool) -> tuple[Row, ..
         return ()
     task = _name(data["task_name"], file, "task_name")
     run, folder_conditions = _run_of(file.parent, folders)
-    recorded = conditions_of(folder_conditions, folders.evidence(file.parent, run), run)
+    digest = folder_conditions.get("first_stage")
+    if digest:
+        folder_conditions = {
+            **folder_conditions,
+            "first_stage": folders.first_stage(file.parent, task, digest) or digest,
+        }
+    recorded = conditions_of(folder_conditions, folders.evidence(file.parent, run, folder_conditions), run)
     version, revision = _text(data.get("mteb_version")), _text(data.get("dataset_revision"))
     rows: list[Row] = []
     for split, entries in data["scores"].items():
@@ -161,26 +175,27 @@ def _run_of(folder: Path, folders: Folders) -> tuple[Run, Mapping[str, Any]]:
     if not revision and model:
         revision = revision_folder.name
     kwargs = meta.get("experiment_kwargs")
+    settings = revision_conditions(clean(revision or "", limit=MAX_NAME))
+    # a reranker's results name the candidates of each task: the same run has as many such folders as tasks
     run = Run(
         clean(model or "", limit=MAX_NAME),
-        clean(revision or "", limit=MAX_NAME),
-        clean(experiment, limit=MAX_NAME),
-        _kind(meta, folder),
+        clean(without_first_stage(revision or ""), limit=MAX_NAME),
+        clean(without_first_stage(experiment), limit=MAX_NAME),
+        _kind(meta, revision_folder),
     )
-    settings = revision_conditions(run.revision)
     return run, {**settings, **(experiment_conditions(kwargs) if isinstance(kwargs, dict) else {})}
 
 
-def _kind(meta: Mapping[str, Any], folder: Path) -> Kind | None:
+def _kind(meta: Mapping[str, Any], revision_folder: Path) -> Kind | None:
     types = meta.get("model_type")
     if meta.get("is_cross_encoder") is True or (isinstance(types, list) and "cross-encoder" in types):
         return "cross-encoder"
-    # EvalScope's two stages, the folder being the one thing that tells: its API reranker is recorded as dense
-    for part in reversed(folder.parts):
-        if part == "stage2":
-            return "cross-encoder"
-        if part == "stage1":
-            return "encoder"
+    # EvalScope's two stages, the folder being the one thing that tells: its API reranker is recorded as dense.
+    # <stage>/[results/]<model>/<revision>: folders further up are the user's own and may be called anything
+    above = revision_folder.absolute().parent.parent
+    stage = above.parent.name if above.name == "results" else above.name
+    if stage in _STAGES:
+        return _STAGES[stage]
     return "encoder" if isinstance(types, list) and types else None
 
 

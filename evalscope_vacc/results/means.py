@@ -55,11 +55,12 @@ def benchmark_means(
     A task counts when each of its splits and subsets is there and judged. Where the reference is known as a mean only,
     as rerankers are, a task counts when its scores are there, and the mean is judged when every task is.
     """
-    by_run: dict[str, list[tuple[Row, ComparedRow]]] = defaultdict(list)
+    by_run: dict[tuple[str, str, str], list[tuple[Row, ComparedRow]]] = defaultdict(list)
     for row, compared in pairs:
-        by_run[compared.run].append((row, compared))
+        # scores on the candidates of two encoders have no mean in common
+        by_run[row.run.label, row.run.kind or "", row.conditions.candidates_of].append((row, compared))
     found: list[MeanRow] = []
-    for _, members in sorted(by_run.items()):
+    for _, members in sorted(by_run.items(), key=lambda item: item[0]):
         for benchmark in benchmarks():
             published = {a.measure: a for a in reference.aggregates if a.benchmark == benchmark.name and a.judged_by}
             if not benchmark.name.startswith("MTEB(") and not published:
@@ -136,6 +137,7 @@ def _row(
         share=part if comparable else None,
         mark=mark(part) if comparable else "",
         reason="" if complete else f"{tasks} of {len(benchmark.tasks)} tasks",
+        run=members[0][1].run,
     )
 
 

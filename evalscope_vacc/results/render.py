@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.redact import clean
-from evalscope_vacc.results.compare import EXIT_STATUS, ComparedRow, Comparison, MeanRow, Outcome
+from evalscope_vacc.results.compare import EXIT_STATUS, JUDGED, ComparedRow, Comparison, MeanRow, Outcome
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -137,15 +137,26 @@ def headline(comparison: Comparison) -> str:
     if comparison.outcome == "pass":
         above = comparison.counts.get("above", 0)
         more = f" ({above} above it)" if above else ""
-        return f"PASS: {len(judged)} of {len(judged)} scores are as accurate as {against}{more}"
+        if not judged:
+            means = ", ".join(
+                f"{m.benchmark} {m.measure} {_percent(m.ours)}" for m in comparison.means if m.verdict in JUDGED
+            )
+            return f"PASS: {means} is as accurate as {against}; no score by itself is compared"
+        return f"PASS: {len(judged)} of {len(judged)} scores are as accurate as {against}{more}{_left_out(comparison)}"
     if failed:
         worst = ", ".join(_failure(row) for row in failed[:WORST])
         rest = f", and {len(failed) - WORST} more" if len(failed) > WORST else ""
-        return f"FAIL: {len(failed)} of {len(judged)} scores are below {against}: {worst}{rest}"
+        return f"FAIL: {len(failed)} of {len(judged)} scores are below {against}: {worst}{rest}{_left_out(comparison)}"
     means = ", ".join(
         f"{m.benchmark} {m.measure} {_points(m.difference)} points" for m in comparison.means if m.verdict == "fail"
     )
     return f"FAIL: a mean is below {against}: {means}"
+
+
+def _left_out(comparison: Comparison) -> str:
+    """A pass of one score in forty must not read as a pass of forty."""
+    count = sum(not row.judged for row in comparison.rows)
+    return f"; {count} not compared" if count else ""
 
 
 ROW_HEADS = ("Task", "Split", "Subset", "Metric", "Ours", "Reference", "Points", "Allowed", "Share", "Mark", "Verdict")
@@ -185,6 +196,10 @@ def _facts(comparison: Comparison) -> list[str]:
         )
     counted = ", ".join(f"{count} {name}" for name, count in comparison.counts.items() if count)
     lines.append(f"scores: {counted or 'none'}")
+    if comparison.missing:
+        named = ", ".join(comparison.missing[:WORST])
+        rest = f", and {len(comparison.missing) - WORST} more" if len(comparison.missing) > WORST else ""
+        lines.append(f"in the reference only: {len(comparison.missing)} scores: {named}{rest}")
     lines += [f"problem: {problem}" for problem in comparison.problems]
     return [clean(line, limit=600) for line in lines]
 

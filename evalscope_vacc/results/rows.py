@@ -89,6 +89,11 @@ class Conditions:
             missing.append(f"prompts of one's own: {mine} here, {other} in the reference")
         return tuple(missing)
 
+    @property
+    def candidates_of(self) -> str:
+        """Name of the model that chose the candidates; "" where it is not known, a digest being no name."""
+        return "" if self.first_stage is None or _is_digest(self.first_stage) else self.first_stage
+
     def merged(self, other: Conditions) -> Conditions:
         """Fills what is not recorded here from ``other``."""
         changes = {
@@ -248,7 +253,11 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a run is held against: published scores, or another run."""
+    """What a run is held against: published scores, or another run.
+
+    Attributes:
+        is_run: Another run, of which the run held against it may lack a part; of published scores it always does.
+    """
 
     name: str
     rows: tuple[Row, ...]
@@ -258,3 +267,4 @@ class Reference:
     conditions: Conditions = field(default_factory=Conditions)
     aggregates: tuple[Aggregate, ...] = ()
     predictions: tuple[Predictions, ...] = ()
+    is_run: bool = False

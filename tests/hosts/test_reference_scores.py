@@ -5,25 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from minilm_runs import BIN, KEY, SHORT, TASKS
 
 pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.timeout(3600)]
 pytest.importorskip("mteb", minversion="2.7", reason="the newer line's tests; tests/legacy has the older one's")
-
-# "short" for the other hosts, "full" (all five, some 50,000 texts) by hand; CI runs the three in between
-LISTS = {
-    "short": ["STSBenchmark", "QBQTC"],
-    "": ["SciFact", "STSBenchmark", "QBQTC"],
-    "full": ["SciFact", "STSBenchmark", "STSB", "QBQTC", "LCQMC"],
-}
-TASKS = LISTS[os.environ.get("VACC_TEST_TASKS", "")]
-SHORT = "SciFact" not in TASKS
-KEY = "sekret-literal-key"
-BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
@@ -39,27 +27,9 @@ def reference(shared: Path) -> dict[tuple[str, str, str], float]:
 
 
 @pytest.fixture(scope="module")
-def run(hub: str, demo_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One run of the `evalscope` command: an encoder on five tasks, a cross-encoder whose score is its cosine."""
-    folder = tmp_path_factory.mktemp("evalscope")
-    models = [
-        {"model_type": "vacc_api", "model_name": "minilm", "api_base": f"{demo_server}/v1", "api_key": KEY},
-        {
-            "model_type": "vacc_api",
-            "model_name": "cosine-reranker",
-            "api_base": demo_server,
-            "is_cross_encoder": True,
-            "headers": {"X-Token": KEY},
-        },
-    ]
-    config = {"tool": "MTEB", "models": models, "eval": {"task_names": TASKS, "hub": "huggingface"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    command = [str(BIN / "evalscope"), "eval", "--eval-backend", "RAGEval", "--eval-config", "config.json"]
-    with (folder / "console.log").open("w") as log:
-        done = subprocess.run(command, cwd=folder, stdout=log, stderr=log, timeout=3000, check=False)
-    assert done.returncode == 0, (folder / "console.log").read_text()[-4000:]
-    (folder / "config.json").unlink()  # the only place where the key may be
-    yield folder
+def run(minilm_run: Path) -> Path:
+    """One run of the `evalscope` command: an encoder on the tasks, a cross-encoder whose score is its cosine."""
+    return minilm_run
 
 
 def scores(folder: Path) -> dict[tuple[str, str, str], float]:

@@ -117,6 +117,102 @@ def test_each_stage_of_two_is_held_against_its_own_reference(write_run: Any) -> 
     assert document["exit_status"] == 1
 
 
+def test_runs_of_several_models_in_one_folder_are_answers_of_their_own(minilm: Any) -> None:
+    minilm(model="vacc/other", revision="served-2")
+    minilm(-0.05, kwargs={"maxlen": 16})
+    folder = minilm()
+    done = call("compare", folder, "--against", MINILM, "--json")
+    assert done.exit_code == 1
+    found = {tuple(c["runs"]): c["verdict"] for c in json.loads(done.output)["comparisons"]}
+    assert found == {
+        ("vacc/minilm · served-1234abcd",): "pass",
+        ("vacc/minilm · served-1234abcd · maxlen_16",): "fail",
+        ("vacc/other · served-2",): "pass",
+    }
+    shown = call("compare", folder, "--against", MINILM).output
+    assert [line.split(":")[0] for line in shown.splitlines() if line[:4] in {"PASS", "FAIL"}] == [
+        "PASS",
+        "FAIL",
+        "PASS",
+    ]
+
+
+def two_stages(write_run: Any, folder: str, first: float, second: float, digest: str) -> Path:
+    """A run in two stages of known models, each with the score that is given."""
+    kwargs = {"first": digest, "top_k": 100}
+    models = ("vacc/Qwen3-Embedding-0.6B", "vacc/bge-reranker-v2-m3")
+    for model, score, options in (
+        (models[0], first, {}),
+        (models[1], second, {"kwargs": kwargs, "cross_encoder": True}),
+    ):
+        root = write_run(
+            {"SciFact": {"test": {"default": score}}}, model=model, folder=folder, metric="ndcg_at_10", **options
+        )
+    place = root / "candidates" / digest
+    place.mkdir(parents=True)
+    (place / "SciFact_predictions.json").write_text(json.dumps({"mteb_model_meta": {"model_name": models[0]}}))
+    return root
+
+
+def test_two_runs_in_two_stages_are_compared_stage_by_stage(write_run: Any) -> None:
+    # the digests differ with the last digit of a first-stage score; the encoder that chose is the same
+    other = two_stages(write_run, "other", 0.6, 0.7, "0a0a0a0a")
+    same = two_stages(write_run, "same", 0.6, 0.7, "0b0b0b0b")
+    worse = two_stages(write_run, "worse", 0.6, 0.65, "0c0c0c0c")
+    document = json.loads(call("compare", same, "--against", other, "--json").output)
+    assert [(c["rows"][0]["reference"], c["verdict"]) for c in document["comparisons"]] == [
+        (0.6, "pass"),
+        (0.7, "pass"),
+    ]
+    document = json.loads(call("compare", worse, "--against", other, "--json").output)
+    assert [c["verdict"] for c in document["comparisons"]] == ["pass", "fail"]
+
+
+def test_scores_that_only_the_reference_run_has_are_named(minilm: Any, write_run: Any) -> None:
+    other = minilm(folder="other")
+    ours = write_run({"STSBenchmark": {"test": {"default": 0.8203}}}, folder="ours")
+    done = call("compare", ours, "--against", other)
+    assert done.exit_code == 0
+    assert "in the reference only: 7 scores: LCQMC (test), QBQTC (test), STSB (test)" in done.output
+
+
+def test_a_folder_of_weights_called_like_the_model_is_not_taken_for_results(
+    minilm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = minilm()
+    weights = tmp_path / MINILM
+    weights.mkdir(parents=True)
+    (weights / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    done = call("compare", folder, "--against", MINILM)
+    assert done.exit_code == 0
+    assert done.output.startswith("PASS: 7 of 7 scores")
+
+
+def test_a_run_under_another_profile_is_named_instead_of_judged(write_run: Any) -> None:
+    scores = {"STS12": {"test": {"default": 0.8}}, "SciFact": {"test": {"default": 0.6}}}
+    ours = write_run(scores, kwargs={"profile": "qwen-official"}, folder="ours")
+    other = write_run(scores, kwargs={"profile": "mteb"}, folder="other")
+    done = call("compare", ours, "--against", other)
+    assert done.exit_code == 2
+    assert done.output.startswith("NOTHING COMPARABLE")
+    assert "the reference was run with profile mteb, this one with qwen-official" in " ".join(done.output.split())
+    document = json.loads(call("compare", ours, "--against", other, "--json").output)
+    assert document["exit_status"] == 2
+    rows = document["comparisons"][0]["rows"]
+    assert {(r["verdict"], r["difference"], r["share"]) for r in rows} == {("not judged", None, None)}
+    assert document["comparisons"][0]["means"] == []
+
+
+def test_published_scores_of_another_profile_are_named_instead_of_judged(write_run: Any) -> None:
+    ours = write_run(
+        {"STS13": {"test": {"default": 0.8}}}, model="vacc/Qwen3-Embedding-0.6B", kwargs={"profile": "mteb"}
+    )
+    done = call("compare", ours)
+    assert done.exit_code == 2
+    assert "the reference was run with profile qwen-official, this one with mteb" in " ".join(done.output.split())
+
+
 def test_published_lists_models_and_scores_with_their_sources() -> None:
     assert "Qwen/Qwen3-Embedding-0.6B" in call("published").output
     shown = call("published", "all-minilm-l6-v2").output

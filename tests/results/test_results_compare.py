@@ -184,6 +184,30 @@ def test_a_difference_within_the_noise_of_the_queries_does_not_fail() -> None:
     assert compared.interval == clear
 
 
+def test_the_noise_of_few_queries_does_not_excuse_a_large_loss() -> None:
+    few = Interval(low=-0.12, high=0.02, p_value=0.2, queries=20)
+    (compared,) = judge(row(0.75), row(0.8), paired=lambda *_: few).rows
+    assert compared.verdict == "fail"
+    assert compared.interval == few
+
+
+@pytest.mark.parametrize("score", [64.5, -3.0, 1.01])
+def test_a_score_in_percent_is_not_a_score_above_the_reference(score: float) -> None:
+    comparison = judge(row(score), row(0.645))
+    assert comparison.exit_status == 1
+    assert comparison.rows[0].reason == f"the score {score:g} is not a fraction from -1 to 1"
+    assert comparison.rows[0].difference is None
+    comparison = judge(row(0.645), row(score))
+    assert comparison.exit_status == 2
+    assert comparison.rows[0].reason == f"the reference's {score:g} is not a fraction from -1 to 1"
+
+
+def test_a_score_above_the_reference_passes_with_a_question() -> None:
+    comparison = judge(row(0.9), row(0.8))
+    assert comparison.exit_status == 0
+    assert "the same weights do not score more than the tolerance above themselves" in comparison.rows[0].notes[-1]
+
+
 def test_the_tolerance_can_be_given() -> None:
     assert judge(row(0.79), row(0.8), noise=Noise(tolerance=0.02)).exit_status == 0
     assert judge(row(0.7992), row(0.8), noise=Noise(dtype="float32")).exit_status == 1

@@ -89,6 +89,72 @@ def test_two_stages_of_evalscope_are_told_apart_by_their_folders(data: Path, tmp
     assert kinds == {"eval/stage1-model": "encoder", "eval/stage2-model": "cross-encoder"}
 
 
+def test_a_folder_of_the_users_own_that_is_called_like_a_stage_says_nothing(write_run: Any) -> None:
+    root = write_run({"STS12": {"test": {"default": 0.7}}}, folder="stage2/outputs")
+    assert load_results([root]).rows[0].run.kind == "encoder"
+
+
+def test_stages_of_the_older_line_lie_beside_one_another(write_run: Any, tmp_path: Path) -> None:
+    place = tmp_path / "stage2" / "some-model" / "abc"
+    place.mkdir(parents=True)
+    scores = {"test": [{"hf_subset": "default", "main_score": 0.5}]}
+    (place / "SciFact.json").write_text(json.dumps({"task_name": "SciFact", "scores": scores}))
+    assert load_results([tmp_path]).rows[0].run.kind == "cross-encoder"
+
+
+def test_a_rerankers_tasks_are_one_run_though_each_has_candidates_of_its_own(write_run: Any) -> None:
+    for digest, task in (("1a2b3c4d", "SciFact"), ("5e6f7a8b", "NFCorpus")):
+        kwargs = {"first": digest, "top_k": 100}
+        root = write_run({task: {"test": {"default": 0.7}}}, kwargs=kwargs, cross_encoder=True, metric="ndcg_at_10")
+    results = load_results([root])
+    (run,) = results.runs
+    assert run.experiment == "top_k_100"
+    assert {row.conditions.first_stage for row in results.rows} == {"1a2b3c4d", "5e6f7a8b"}
+    older = write_run(
+        {"SciFact": {"test": {"default": 0.7}}}, revision="served-1__first_1a2b3c4d__top_k_100", folder="older"
+    )
+    (row,) = load_results([older]).rows
+    assert (row.run.revision, row.conditions.first_stage) == ("served-1__top_k_100", "1a2b3c4d")
+
+
+def candidates(root: Path, task: str, digest: str, model: str) -> None:
+    """Writes what a reranking run keeps of the predictions that it was given."""
+    folder = root / "candidates" / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"mteb_model_meta": {"model_name": model, "revision": digest}, "default": {"test": {"q": {"d": 1.0}}}}
+    (folder / f"{task}_predictions.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("model", "recorded"),
+    [
+        ("vacc/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Embedding-0.6B"),
+        ("vacc/bge-m3", "BAAI/bge-m3"),
+        # whose weights these are is not known
+        ("vacc/my-own", "1a2b3c4d"),
+        ("", "1a2b3c4d"),
+    ],
+)
+def test_the_encoder_that_chose_the_candidates_is_known_by_name(write_run: Any, model: str, recorded: str) -> None:
+    kwargs = {"first": "1a2b3c4d", "top_k": 100}
+    root = write_run({"SciFact": {"test": {"default": 0.7}}}, kwargs=kwargs, cross_encoder=True, metric="ndcg_at_10")
+    candidates(root, "SciFact", "1a2b3c4d", model)
+    results = load_results([root])
+    assert results.rows[0].conditions.first_stage == recorded
+    assert results.predictions == ()  # what it was given is not what it predicted
+
+
+def test_the_evidence_of_another_run_in_the_same_folder_is_not_taken(write_run: Any) -> None:
+    scores = {"STS12": {"test": {"default": 0.7}}}
+    root = write_run(scores)
+    write_run(scores, kwargs={"maxlen": 16})
+    (root / "vacc").mkdir()
+    entry = {"name": "vacc/minilm", "max_tokens": 16, "instruction_profile": "none"}
+    (root / "vacc" / "config.json").write_text(json.dumps({"models": [entry]}))
+    found = {row.run.experiment: row.conditions.max_tokens for row in load_results([root]).rows}
+    assert found == {"": None, "maxlen_16": 16}
+
+
 def test_evidence_of_the_run_tells_profile_and_limit(write_run: Any) -> None:
     root = write_run({"STS12": {"test": {"default": 0.7}}}, model="vacc/Served")
     (root / "vacc").mkdir()

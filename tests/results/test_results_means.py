@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evalscope_vacc.results import published
 from evalscope_vacc.results.benchmarks import benchmark, benchmarks, main_metric
 from evalscope_vacc.results.compare import Comparison, MeanRow, compare
+from evalscope_vacc.results.load import load_results
+from evalscope_vacc.results.render import headline
 from evalscope_vacc.results.rows import Conditions, Results, Row, Run
 
 QWEN = "Qwen/Qwen3-Embedding-0.6B"
@@ -118,6 +123,46 @@ def test_a_reranker_with_other_candidates_is_not_held_against_the_mean() -> None
     comparison = compare(Results(tuple(rows)), published.get(RERANKER).reference())
     assert comparison.means == ()
     assert comparison.exit_status == 2
+
+
+def reranked(write_run: Any, *encoders: str) -> Path:
+    """A run of the tasks of MTEB-R as it lies on the disk: each task in an experiment folder of its own."""
+    bench = benchmark("MTEB-R")
+    assert bench is not None
+    root = Path()
+    for number, task in enumerate(bench.tasks):
+        digest = f"{number:08x}"
+        splits = {split: dict.fromkeys(task.subsets, 0.6976) for split in task.splits}
+        kwargs = {"first": digest, "top_k": 100, "template": "qwen3-evaluation"}
+        root = write_run(
+            {task.name: splits}, model="vacc/Qwen3-Reranker-4B", kwargs=kwargs, cross_encoder=True, metric=task.metric
+        )
+        folder = root / "candidates" / digest
+        folder.mkdir(parents=True)
+        meta = {"mteb_model_meta": {"model_name": encoders[number % len(encoders)]}}
+        (folder / f"{task.name}_predictions.json").write_text(json.dumps(meta))
+    return root
+
+
+def test_a_column_of_the_reranking_table_is_judged_from_the_files_of_a_run(write_run: Any) -> None:
+    results = load_results([reranked(write_run, "vacc/Qwen3-Embedding-0.6B")])
+    comparison = compare(results, published.get(RERANKER).reference())
+    found = mean(comparison, "MTEB-R")
+    assert (found.tasks, found.of, found.verdict, found.reference) == (10, 10, "pass", 0.6976)
+    assert headline(comparison).startswith(f"PASS: MTEB-R Mean(Task) 69.76 is as accurate as {RERANKER}")
+
+
+def test_the_candidates_of_another_encoder_are_another_measurement(write_run: Any) -> None:
+    results = load_results([reranked(write_run, "vacc/bge-m3")])
+    comparison = compare(results, published.get(RERANKER).reference())
+    assert comparison.means == ()
+    assert comparison.exit_status == 2
+
+
+def test_the_candidates_of_two_encoders_have_no_mean_in_common(write_run: Any) -> None:
+    results = load_results([reranked(write_run, "vacc/Qwen3-Embedding-0.6B", "vacc/Qwen3-Embedding-4B")])
+    found = mean(compare(results, published.get(RERANKER).reference()), "MTEB-R")
+    assert (found.tasks, found.verdict) == (5, "not judged")
 
 
 def test_a_mean_of_subsets_is_made_only_of_all_of_them() -> None:
