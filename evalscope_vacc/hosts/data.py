@@ -1,8 +1,9 @@
 """Which tasks a run has, and where their data come from, as MTEB means them.
 
 EvalScope's ModelScope loader is used for the kinds that it gets right. Reranking tasks (it drops ``top_ranked``),
-multilingual ones (it loads one subset) and those with several splits (it loads the first) go to MTEB's own loader, which
-honours ``HF_ENDPOINT``; a line says so.
+multilingual ones (it loads one subset), those with several splits (it loads the first), those whose data are one
+configuration of a larger set (it loads the default one) and those that prepare their data themselves go to MTEB's own
+loader, which honours ``HF_ENDPOINT``; a line says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 RERANKING = ("Reranking", "InstructionReranking")
 RETRIEVAL = ("Retrieval", "InstructionRetrieval")
+# what names a whole data set; anything else picks a part of it
+WHOLE = {"path", "revision", "trust_remote_code"}
 
 
 def resolve_tasks(evaluation: Any, template: ModuleType) -> list[Any]:
@@ -44,6 +47,8 @@ def resolve_tasks(evaluation: Any, template: ModuleType) -> list[Any]:
         tasks.append(build_custom_task(custom))
     if not tasks:
         raise ConfigError("eval: no task: give task_names, task_types, languages or custom_tasks")
+    if evaluation.limits is not None:
+        tasks = [part for task in tasks for part in _parts(mteb, task, languages)]
     for task in tasks:
         _choose_splits(task, evaluation.splits)
         _choose_loader(task, evaluation.hub, template)
@@ -58,6 +63,20 @@ def _named(mteb: Any, name: str, languages: list[str] | None) -> Any:
     except KeyError as error:
         raise ConfigError(f"eval.task_names: {str(error.args[0]).strip()}") from None
     return task.filter_languages(languages) if languages else task
+
+
+def _aggregated(task: Any) -> list[str]:
+    """The names of the tasks whose mean a task is; none where it has data of its own."""
+    return [part.metadata.name for part in getattr(task.metadata, "tasks", None) or ()]
+
+
+def _parts(mteb: Any, task: Any, languages: list[str] | None) -> list[Any]:
+    """A task, or the parts of an aggregated one: limits cut data, and an aggregated task has none."""
+    names = _aggregated(task)
+    if not names:
+        return [task]
+    logger.info("%s: its %d parts are evaluated one by one, because of eval.limits", task.metadata.name, len(names))
+    return [_named(mteb, name, languages) for name in names]
 
 
 def _choose_splits(task: Any, splits: Any) -> None:
@@ -82,15 +101,18 @@ def _choose_loader(task: Any, hub: str, template: ModuleType) -> None:
     if hub != "modelscope" or not (getattr(metadata, "dataset", None) or {}).get("path"):
         return
     from mteb import AbsTask
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
 
-    own_load = type(task).__module__.startswith("evalscope_vacc.") or (
-        type(task).load_data is not AbsTask.load_data and metadata.type not in RETRIEVAL
-    )
+    own_load = type(task).load_data not in (AbsTask.load_data, AbsTaskRetrieval.load_data)
     why = None
-    if own_load:
+    if _aggregated(task):
+        why = "it is the mean of other tasks"
+    elif own_load:
         why = "it loads its data in a way of its own"
     elif metadata.type in (*RERANKING, "InstructionRetrieval"):
         why = "its candidates or instructions would be lost"
+    elif set(metadata.dataset) - WHOLE:
+        why = "it is a part of a larger set, which would be lost"
     elif metadata.is_multilingual:
         why = "its subsets would be lost"
     elif len(task.eval_splits) > 1 or (
@@ -181,8 +203,11 @@ def _first_rows(task: Any, limit: int) -> None:
 
 
 def pairs_to_rerank(tasks: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Splits tasks into retrieval, reranking, and the others."""
-    retrieval = [t for t in tasks if t.metadata.type in RETRIEVAL]
+    """Splits tasks into retrieval, reranking, and the others.
+
+    An aggregated retrieval task is one of the others: it has no predictions of its own that could be reranked.
+    """
+    retrieval = [t for t in tasks if t.metadata.type in RETRIEVAL and not _aggregated(t)]
     reranking = [t for t in tasks if t.metadata.type in RERANKING]
-    others = [t for t in tasks if t.metadata.type not in (*RETRIEVAL, *RERANKING)]
+    others = [t for t in tasks if t not in retrieval and t not in reranking]
     return retrieval, reranking, others

@@ -156,6 +156,36 @@ def test_10_reranking_tasks_are_loaded_by_mtebs_own_loader_on_modelscope(
     assert "MTEB's own loader" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "name", ["SpanishWikinewsClusteringP2P", "KLUE-STS", "GermanQuAD-Retrieval", "CQADupstackRetrieval"]
+)
+def test_10_data_that_are_more_than_a_whole_set_are_not_taken_from_modelscope(name: str) -> None:
+    import mteb
+    from evalscope.backend.rag_eval.mteb import task_template
+
+    from evalscope_vacc.hosts.data import _choose_loader
+
+    task = mteb.get_task(name)
+    before = task.load_data
+    _choose_loader(task, "modelscope", task_template)
+    assert task.load_data == before
+
+
+def test_16_limits_reach_the_parts_of_an_aggregated_task_which_no_reranker_gets_whole() -> None:
+    import mteb
+    from evalscope.backend.rag_eval.mteb import task_template
+    from evalscope.backend.rag_eval.mteb.arguments import MTEBEvalConfig
+
+    from evalscope_vacc.hosts.data import pairs_to_rerank, resolve_tasks
+
+    whole = mteb.get_task("CQADupstackRetrieval")
+    assert pairs_to_rerank([whole]) == ([], [], [whole])
+    given = MTEBEvalConfig(task_names=["CQADupstackRetrieval"], hub="huggingface", limits=3)
+    parts = resolve_tasks(given, task_template)
+    assert "CQADupstackGamingRetrieval" in {task.metadata.name for task in parts}
+    assert all("load_data" in vars(task) for task in parts), "each is cut when it is loaded"
+
+
 def test_11_a_reranker_alone_reranks_stored_predictions(
     evaluate: Callable, enc: ServedModel, rank: ServedModel
 ) -> None:
