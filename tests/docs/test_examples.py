@@ -7,22 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from legacy_runs import evalscope_version
 from served_model import ServedModel
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+FOLDER = "evalscope-1.14" if tuple(map(int, version("evalscope").split(".")[:3])) >= (1, 8, 1) else "evalscope-1.3"
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / FOLDER
 pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def run_example(folder: Path, script: str, changes: dict[str, str]) -> None:
     """Runs an example with other names and fewer queries; everything else is as it is written."""
-    have = evalscope_version()
-    if not have:
-        pytest.skip("needs EvalScope")
-    text = (EXAMPLES / ("evalscope-1.14" if have >= (1, 8, 1) else "evalscope-1.3") / script).read_text()
+    text = (EXAMPLES / script).read_text()
     for old, new in {
         '"hub": "modelscope"': '"hub": "huggingface", "limits": 5',
         '"limits": None,': "",
@@ -59,6 +57,5 @@ def test_the_reranker_script_goes_on_from_the_embedding_script(shared: Path, hub
 
 
 def _lines_about(word: str) -> list[str]:
-    folder = "evalscope-1.14" if evalscope_version() >= (1, 8, 1) else "evalscope-1.3"
-    lines = (EXAMPLES / folder / "reranker.py").read_text().splitlines(keepends=True)
+    lines = (EXAMPLES / "reranker.py").read_text().splitlines(keepends=True)
     return [line for line in lines if word in line]
