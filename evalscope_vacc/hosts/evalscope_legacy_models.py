@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evalscope_vacc.errors import TextError
@@ -47,11 +47,16 @@ class Face:
     def mteb_model_meta(self, meta: Any) -> None:
         self.inner.mteb_model_meta = meta
 
-    def close(self) -> None:
-        """Closes the connections."""
-        close = getattr(self.inner, "close", None)
-        if close is not None:
-            close()
+    def finish(self, tasks: Iterable[str] = ()) -> None:
+        """Says that the run is done: what was stored for resuming it is dropped."""
+        self.inner.finish(tasks)
+
+    def close(self, *, sync: bool = True) -> None:
+        """Closes the connections and the store."""
+        if self.served is not None:
+            self.inner.close(sync=sync)
+        else:
+            getattr(self.inner, "close", lambda: None)()
 
     def _arguments(self, task_name: str | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         passed = {name: kwargs[name] for name in ("batch_size", "show_progress_bar") if kwargs.get(name) is not None}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,10 +104,9 @@ class LegacyRun(Run):
             else:
                 self._stages(retrieval, reranking, others, stored)
         finally:
-            for model in (*self.encoders, *self.rerankers):
-                with suppress(Exception):
-                    getattr(model, "close", lambda: None)()
+            self._close()
         self._report()
+        self._finish(self.tasks)
         return self.result
 
     def _task(self, name: str) -> Any:

@@ -18,6 +18,7 @@ from evalscope_vacc.errors import (
     RunFailed,
     RunInterrupted,
     ServerUnreachableError,
+    StoreError,
     VaccError,
 )
 from evalscope_vacc.hosts.data import pairs_to_rerank, resolve_tasks
@@ -117,11 +118,29 @@ class Run:
             else:
                 self._stages(retrieval, reranking, others, stored)
         finally:
-            for model in (*self.encoders, *self.rerankers):
-                with suppress(Exception):
-                    getattr(model, "close", lambda: None)()
+            self._close()
         self._report()
+        self._finish(tasks)
         return self.result
+
+    def _close(self) -> None:
+        """Closes the connections and the stores; without waiting for the disk where somebody waits for the end."""
+        for model in (*self.encoders, *self.rerankers):
+            with suppress(Exception):
+                if getattr(model, "served", None) is not None:
+                    model.close(sync=self.stop is None)
+                else:
+                    getattr(model, "close", lambda: None)()
+
+    def _finish(self, tasks: Sequence[Any]) -> None:
+        """Everything is scored and written: what was stored for resuming the run is dropped."""
+        for model in (*self.encoders, *self.rerankers):
+            if getattr(model, "served", None) is None:
+                continue
+            try:
+                model.finish([task.metadata.name for task in tasks])
+            except StoreError as error:
+                logger.warning("what was stored of the run is kept: %s", error)
 
     def _check_rerankers_alone(self, retrieval: list[Any], others: list[Any], stored: dict[str, FirstStage]) -> None:
         if others:
@@ -317,15 +336,18 @@ class Run:
         import mteb
         from mteb.cache import ResultCache
 
-        results: list[Any] = mteb.evaluate(
-            model,
-            [task],
-            cache=ResultCache(cache_path=out),
-            overwrite_strategy="always" if always else "only-missing",
-            encode_kwargs=dict(self.evaluation.encode_kwargs or {}) or None,
-            prediction_folder=predictions,
-            raise_error=True,
-        ).task_results
+        from evalscope_vacc.hosts.mteb import part_of_a_run
+
+        with part_of_a_run():
+            results: list[Any] = mteb.evaluate(
+                model,
+                [task],
+                cache=ResultCache(cache_path=out),
+                overwrite_strategy="always" if always else "only-missing",
+                encode_kwargs=dict(self.evaluation.encode_kwargs or {}) or None,
+                prediction_folder=predictions,
+                raise_error=True,
+            ).task_results
         return results
 
     def _server_changed(self, served: Any) -> bool:

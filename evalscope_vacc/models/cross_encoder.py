@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,13 +144,21 @@ class VaccCrossEncoder:
             shown=bool(kwargs.get("show_progress_bar", True)) and self.served.config.show_progress_bar,
         )
 
-    def finish(self) -> None:
-        """Says that the tasks are done: what was stored for resuming them is dropped."""
-        self._keeper.finish()
+    def finish(self, tasks: Iterable[str] = ()) -> None:
+        """Says that the run is done: what was stored for resuming it is dropped.
 
-    def close(self) -> None:
-        """Closes the connections and the store; what was stored for resuming stays."""
-        self._keeper.close()
+        Args:
+            tasks: Names of its tasks, those included that this model had not to do again.
+        """
+        self._keeper.finish(tasks)
+
+    def close(self, *, sync: bool = True) -> None:
+        """Closes the connections and the store; what was stored for resuming stays.
+
+        Args:
+            sync: Whether the store is forced to the disk, too, against a failure of the machine; that takes a moment.
+        """
+        self._keeper.close(sync=sync)
         self.served.close()
 
     # -- how -----------------------------------------------------------------------------------------------------
@@ -213,11 +221,10 @@ class VaccCrossEncoder:
             nonlocal cut_unknown
             for group in groups:
                 query = side.query(group.text, group.instruction)
+                about = f"{what}: query {_quote(group.text)}"
                 sent: dict[str, list[int]] = {}
                 for document, positions in group.documents.items():
-                    text, was_cut = self._document(
-                        query, document, group.instruction, f"{what}: query {_quote(group.text)}"
-                    )
+                    text, was_cut = self._document(query, document, group.instruction, about)
                     if was_cut is None:
                         cut_unknown = True
                     counts.cut = (counts.cut or 0) + bool(was_cut)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +153,21 @@ class VaccEncoder:
         """Embeds one query as LangChain means it."""
         return self._encode([text], _NO_TASK, "query", shown=False)[0].tolist()  # type: ignore[no-any-return]
 
-    def finish(self) -> None:
-        """Says that the tasks are done: what was stored for resuming them is dropped."""
-        self._keeper.finish()
+    def finish(self, tasks: Iterable[str] = ()) -> None:
+        """Says that the run is done: what was stored for resuming it is dropped.
 
-    def close(self) -> None:
-        """Closes the connections and the store; what was stored for resuming stays."""
-        self._keeper.close()
+        Args:
+            tasks: Names of its tasks, those included that this model had not to do again.
+        """
+        self._keeper.finish(tasks)
+
+    def close(self, *, sync: bool = True) -> None:
+        """Closes the connections and the store; what was stored for resuming stays.
+
+        Args:
+            sync: Whether the store is forced to the disk, too, against a failure of the machine; that takes a moment.
+        """
+        self._keeper.close(sync=sync)
         self.served.close()
 
     # -- how -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import atexit
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,33 +47,47 @@ class Keeper:
         self._answers: NDArray[Any] | None = None
         self._store: Store | None = None
         self._scopes: dict[str, Scope] = {}
+        self._used: set[str] = set()
         self.on = served.config.store != "off"
         _LIVE.add(self)
 
     def scope(self, task: str) -> Scope | None:
         """Returns the place of one task's entries, or None where the store is off.
 
-        MTEB runs one task after the other, so the entries of an earlier one are not needed any more.
+        MTEB runs one task after the other, so an earlier one's file is not in use any more. Its entries stay until the
+        run is done: one that is killed later is started again from its first task, in another folder.
         """
         if not self.on:
             return None
         for other in [name for name in self._scopes if name != task]:
-            self._scopes.pop(other).drop()
+            self._scopes.pop(other).release()
         if task not in self._scopes:
-            scope = self._open().scope(
-                self._scope_id(task), self._identity(), label=f"{task or 'texts'}, {self._served.servers}"
-            )
+            scope_id = self._scope_id(task)
+            self._used.add(scope_id)
+            scope = self._open().scope(scope_id, self._identity(), label=f"{task or 'texts'}, {self._served.servers}")
             result = self._admit(scope)
             self._scopes[task] = scope
             if result.state == "ok" and len(scope):
                 logger.info("%s: going on with %d stored answers (%s)", task or "texts", len(scope), result.details)
         return self._scopes[task]
 
-    def finish(self) -> None:
-        """Says that the tasks are done: what was kept for resuming is dropped."""
-        for scope in self._scopes.values():
-            scope.drop()
+    def finish(self, tasks: Iterable[str] = ()) -> None:
+        """Says that the run is done: what was kept for resuming it is dropped.
+
+        Args:
+            tasks: Names of the run's tasks, those included whose results an earlier, unfinished run left.
+        """
         self._scopes.clear()
+        done = self._used | {self._scope_id(task) for task in tasks}
+        self._used = set()
+        if not done or self._served.config.store != "resume":
+            return
+        opened = self._store is None
+        store = self._open()
+        for scope_id in done:
+            store.drop(scope_id)
+        if opened:
+            self.close(sync=False)
 
     def close(self, *, sync: bool = True) -> None:
         """Writes what is on its way; what was kept for resuming stays.
@@ -116,11 +130,13 @@ class Keeper:
 
     def _scope_id(self, task: str) -> str:
         shown = {key: value for key, value in self._served.config.public().items() if key not in _INDIFFERENT}
-        run = json.dumps([shown, self._served.settings, self._served.scope, task], sort_keys=True, default=str)
+        settings = {key: value for key, value in self._served.settings.items() if key != "first"}
+        run = json.dumps([shown, settings, self._served.scope, task], sort_keys=True, default=str)
         return hashlib.sha256(run.encode()).hexdigest()
 
 
-# what a run may change when it is started again: none of it changes an answer
+# what a run may change when it is started again: none of it changes an answer, nor does the first stage ("first") of a
+# cross-encoder, whose pairs are in the keys
 _INDIFFERENT = (
     "api_key", "headers", "batch_size", "show_progress_bar", "max_concurrency", "timeout_s", "retries",
     "wait_for_server_s", "verify", "trust_env", "store", "preflight",
@@ -135,9 +151,9 @@ def stored_vectors(scope: Scope | None, texts: Sequence[str]) -> tuple[Positions
 
 
 def keep_vectors(scope: Scope | None, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    """Stores the vectors of some texts."""
+    """Stores the vectors of some texts; the array must not be changed afterwards."""
     if scope is not None:
-        scope.put_vectors(text_keys(scope.identity, texts), vectors)
+        scope.put_vectors(text_keys(scope.identity, texts), vectors, copy=False)
 
 
 def _pair_keys(scope: Scope, query: str, documents: Sequence[str], instruction: str | None) -> list[bytes]:
@@ -164,7 +180,7 @@ def keep_scores(
 
 
 def finish_all() -> None:
-    """Says that everything that was evaluated is done, for hosts that tell the end of a run and not of a task."""
+    """Says that the run of everything that was evaluated is done, for hosts that do not say of which model."""
     for keeper in list(_LIVE):
         keeper.finish()
 

@@ -126,6 +126,14 @@ class Scope:
         rows = np.concatenate([values for _, values in found])
         return np.concatenate([positions for positions, _ in found]), unpack_rows(rows, dtype)
 
+    def release(self) -> None:
+        """Ends the use of this scope; its entries stay until the run that they belong to is done.
+
+        In the mode "reuse" the file serves the next task, too, and stays open.
+        """
+        if self.store.mode == "resume":
+            self.store.release(self._file.path)
+
     def drop(self) -> None:
         """Removes the entries, as the task is done, and ends the use of this scope; in the mode "reuse" they are kept.
 

@@ -83,7 +83,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
-def _seen(path: Path) -> tuple[int, float]:
+def last_seen(path: Path) -> tuple[int, float]:
     """Returns (bytes on the disk, time of the last change); (0, now) where it has gone."""
     try:
         seen = path.stat()
@@ -104,7 +104,7 @@ def listing(folder: Path) -> list[Listing]:
     """Returns a line for each file of a folder, the last used first; a file that cannot be read has a ``problem``."""
     lines = []
     for path in files(folder):
-        size, changed = _seen(path)
+        size, changed = last_seen(path)
         age = max(0.0, time.time() - changed)
         mode = path.name.split("-")[0]
         try:
@@ -242,7 +242,7 @@ def evict(folder: Path, limit_bytes: int, max_age_s: float, *, keep: Sequence[St
     last used, but none that a process uses; then the oldest entries of the files in ``keep``.
     """
     own = {file.path: file for file in keep}
-    sizes = {path: _seen(path) for path in files(folder)}
+    sizes = {path: last_seen(path) for path in files(folder)}
     free = sum(_free(file) for file in keep)
     total = sum(size for size, _ in sizes.values()) - free
     gone = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,6 +78,37 @@ def test_a_finished_task_leaves_nothing_behind(server: ServedModel) -> None:
     again.encode(TEXTS)
     again.close()
     assert len(server.texts()) == len(set(TEXTS))
+
+
+def metadata(name: str) -> SimpleNamespace:
+    return SimpleNamespace(name=name, type="STS", prompt=None)
+
+
+def test_a_task_that_is_done_is_not_sent_again_before_the_run_is_done(server: ServedModel, tmp_path) -> None:
+    first = encoder(server)
+    first.encode(TEXTS[:50], task_metadata=metadata("One"))
+    first.encode(TEXTS[50:80], task_metadata=metadata("Two"))
+    first.close()  # killed, or another task failed
+    server.requests.clear()
+    second = encoder(server)
+    np.testing.assert_array_equal(second.encode(TEXTS[:50], task_metadata=metadata("One")), vectors(TEXTS[:50]))
+    second.encode(TEXTS[50:80], task_metadata=metadata("Two"))
+    assert server.texts() == []
+    second.finish()
+    second.close()
+    assert not list((tmp_path / "home").rglob("*.sqlite"))
+
+
+def test_a_run_that_is_done_drops_what_an_earlier_process_left_of_its_tasks(server: ServedModel, tmp_path) -> None:
+    first = encoder(server)
+    first.encode(TEXTS[:5], task_metadata=metadata("One"))
+    first.close()
+    assert list((tmp_path / "home").rglob("*.sqlite"))
+    second = encoder(server)  # the result of "One" was there already: only the other task is evaluated
+    second.encode(TEXTS[:5], task_metadata=metadata("Two"))
+    second.close()
+    second.finish(["One", "Two"])
+    assert not list((tmp_path / "home").rglob("*.sqlite"))
 
 
 def test_reuse_keeps_vectors_for_other_runs_and_sizes(server: ServedModel) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from evalscope_vacc.store import Store, make_identity, text_keys, upkeep
+from evalscope_vacc.store import DEFAULT_LIMIT, Store, make_identity, text_keys, upkeep
 
 A = make_identity("a", kind="embedding")
 B = make_identity("b", kind="embedding")
@@ -91,3 +93,31 @@ def test_foreign_files_in_the_folder_are_neither_counted_nor_touched(tmp_path: P
     with Store.open(tmp_path, limit_bytes=MIB):
         assert mine.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "other.sqlite", mine.name}
+
+
+def test_a_store_takes_no_more_than_half_of_what_its_disk_has_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**30))
+    held = fill(tmp_path, "x", 250, 1).stat().st_size
+    with Store.open(tmp_path) as store:
+        assert store.limit_bytes == held + 2**29
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**60))
+    with Store.open(tmp_path) as store:
+        assert store.limit_bytes == DEFAULT_LIMIT
+
+
+def test_what_is_released_stays_and_may_go_for_newer_entries(tmp_path: Path) -> None:
+    with Store.open(tmp_path, limit_bytes=5 * MIB) as store:
+        first = store.scope("x", A)
+        first.put_vectors(keys(500), rows(500))
+        first.release()
+        assert len(store.scope("x", A)) == 500
+        store.scope("x", A).release()
+        second = store.scope("y", A)
+        for at in range(0, 810, 30):
+            second.put_vectors(keys(30, at), rows(30))
+            store.flush()
+        assert not first.path.exists()
+        assert len(second) == 810
