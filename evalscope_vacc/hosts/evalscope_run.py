@@ -23,7 +23,15 @@ from evalscope_vacc.errors import (
 )
 from evalscope_vacc.hosts.data import pairs_to_rerank, resolve_tasks
 from evalscope_vacc.hosts.evalscope import entry_of, is_ours
-from evalscope_vacc.hosts.first_stage import FirstStage, check_against, load_data, make_reranking, read_first_stage
+from evalscope_vacc.hosts.first_stage import (
+    FirstStage,
+    PredictionFile,
+    check_against,
+    load_data,
+    make_reranking,
+    maker_of,
+    read_first_stage,
+)
 from evalscope_vacc.hosts.logs import show_logs
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
 from evalscope_vacc.models import is_cross_encoder
@@ -166,7 +174,12 @@ class Run:
                     raise ConfigError(
                         f"model_kwargs.task_name has {name}, which eval.task_names does not: add it there"
                     )
-                stored[name] = read_first_stage(Path(path))
+                first = read_first_stage(Path(path))
+                if stored.setdefault(name, first).digest != first.digest:
+                    raise ConfigError(
+                        f"{name}: the cross-encoders name different predictions, {stored[name].path} and {first.path}: "
+                        "rerank them in runs of their own"
+                    )
         return stored
 
     def _check_stored(self, stored: dict[str, FirstStage]) -> None:
@@ -300,14 +313,14 @@ class Run:
             if self.stop is not None:
                 record.failed[name] = "not run"
                 continue
-            missing = predictions is not None and not (predictions / f"{name}_predictions.json").exists()
-            always = (
-                self.evaluation.overwrite_results
-                or self._server_changed(served)
-                or (name in needs_predictions and missing)
-            )
             with self._kept_apart(record, name):
+                file, maker = PredictionFile(predictions or out, name), maker_of(model)
+                lacking = name in needs_predictions and not file.is_by(maker)
+                if lacking:
+                    file.discard()
+                always = self.evaluation.overwrite_results or self._server_changed(model) or lacking
                 record.task_results += self._score(model, task, out, predictions, always)
+                file.note(maker)
         if record.task_results:
             self._show(out, model, record.task_results)
 
@@ -350,13 +363,17 @@ class Run:
             ).task_results
         return results
 
-    def _server_changed(self, served: Any) -> bool:
+    def _server_changed(self, model: Any) -> bool:
         """Whether the server is another one than the one that earned the scores that lie in this folder."""
+        served = getattr(model, "served", None)
         before = self.before.get(served.name) if served is not None else None
-        if before is None or before == _told(served.server_record):
+        if before is None:
+            return False
+        getattr(getattr(model, "inner", model), "side", None)  # a cross-encoder asks now for the server's template
+        if before == _told(served.server_record):
             return False
         logger.warning(
-            "%s: the server's version, model or length has changed since the scores in %s: they are not used again",
+            "%s: the server's version, model, length or template has changed since the scores in %s: they are not used again",
             served.name,
             self.out,
         )
@@ -383,7 +400,11 @@ class Run:
 
 def _told(record: Any) -> list[tuple[Any, ...]]:
     """What decides about a server's answers, of what it said of itself."""
-    return [(s.get("version"), s.get("root"), s.get("max_model_len")) for s in record.get("servers", [])]
+    told = [(s.get("version"), s.get("root"), s.get("max_model_len")) for s in record.get("servers", [])]
+    wrapped = [
+        (s.get("template"), s.get("takes_instruction"), s.get("prompt_tokens_short")) for s in record.get("rerank", [])
+    ]
+    return [*told, *wrapped]
 
 
 def server_facts(path: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -19,6 +19,7 @@ from evalscope_vacc.hosts.data import to_v2
 
 MAX_BYTES = 4 << 30
 META = "mteb_model_meta"
+MAKERS = "made_by.json"
 
 Ranking = Mapping[str, Mapping[str, float]]  # query id -> document id -> score
 
@@ -96,6 +97,55 @@ def read_first_stage(path: Path) -> FirstStage:
     if not subsets:
         raise ConfigError(f"{path}: holds no predictions")
     return FirstStage(path, model, digest, subsets)
+
+
+def maker_of(model: Any) -> str:
+    """Returns 8 hex digits that change with whatever changes a model's predictions: name, revision and settings."""
+    meta = getattr(model, "mteb_model_meta", None)
+    parts = [str(getattr(meta, name, None)) for name in ("name", "revision", "experiment_kwargs")]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+class PredictionFile:
+    """The prediction file of one task in a folder, and which model, with which settings, wrote it last.
+
+    MTEB names the file by task alone: where a folder is used again, by another model or with other settings, a cached
+    score would go together with somebody else's candidates.
+
+    Args:
+        folder: Folder of the predictions.
+        task: The task's name.
+    """
+
+    def __init__(self, folder: Path, task: str) -> None:
+        self.path = folder / f"{task}_predictions.json"
+        self._notes = folder / MAKERS
+        self._task = task
+        self._before = self._stamp()
+
+    def is_by(self, maker: str) -> bool:
+        """Whether the file is there and this model wrote it."""
+        return self._before is not None and self._makers().get(self._task) == maker
+
+    def discard(self) -> None:
+        """Removes the file: MTEB adds to what is there, and keeps the older model's name on it."""
+        self.path.unlink(missing_ok=True)
+
+    def note(self, maker: str) -> None:
+        """Says who wrote the file, where it was written since this object was made."""
+        if self._stamp() not in (None, self._before):
+            makers = {**self._makers(), self._task: maker}
+            self._notes.write_text(json.dumps(makers, indent=1) + "\n", encoding="utf-8")
+
+    def _stamp(self) -> int | None:
+        return self.path.stat().st_mtime_ns if self.path.exists() else None
+
+    def _makers(self) -> dict[str, Any]:
+        try:
+            makers = json.loads(self._notes.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return makers if isinstance(makers, dict) else {}
 
 
 def _checked(ranking: Any, path: Path, where: str) -> Ranking:

@@ -308,6 +308,66 @@ def test_results_of_another_address_are_not_returned(evaluate: Callable, encoder
     assert encoder.texts(), "the server changed: what it scored before is refused"
 
 
+def in_one_folder(folder: Path, models: list[dict[str, Any]], task: str, **evaluation: Any) -> Any:
+    """A run that finds what the earlier ones in the same folder left, and uses it again."""
+    from evalscope_vacc import run
+
+    entries = [{"model_type": "vacc_api", "store": "off", "preflight": "off", **entry} for entry in models]
+    asked = {"task_names": [task], "hub": "huggingface", "overwrite_results": False, **evaluation}
+    config = {"tool": "MTEB", "models": entries, "eval": asked}
+    return run(
+        {"eval_backend": "RAGEval", "eval_config": config, "work_dir": str(folder), "no_timestamp": True},
+    )
+
+
+def test_a_cached_first_stage_never_goes_with_the_candidates_of_other_settings(
+    evaluate: Callable, encoder: ServedModel, reranker: ServedModel, tmp_path: Path
+) -> None:
+    def pairs(**keys: Any) -> set[tuple[str, str]]:
+        reranker.requests.clear()
+        in_one_folder(tmp_path / "same", [of(encoder, **keys), of(reranker)], RETRIEVAL, top_k=3)
+        return set(reranker.pairs())
+
+    full = pairs()
+    assert pairs(dimensions=2) - full, "other candidates"
+    encoder.requests.clear()
+    assert pairs() == set(), "those of the first run, whose scores are there"
+    assert encoder.texts(), "its predictions had to be made again"
+    encoder.requests.clear()
+    assert pairs() == set()
+    assert encoder.texts() == [], "and then are used again"
+
+
+def test_scores_earned_with_another_template_of_the_server_are_refused(
+    evaluate: Callable, encoder: ServedModel, tmp_path: Path
+) -> None:
+    with ServedModel("rank", kind="cross-encoder") as server:
+        models = [of(encoder), of(server, rerank_template="auto")]
+        in_one_folder(tmp_path / "same", models, RETRIEVAL, top_k=3)
+        server.requests.clear()
+        in_one_folder(tmp_path / "same", models, RETRIEVAL, top_k=3)
+        assert server.pairs() == [], "nothing changed"
+        server.template = "instruction"
+        in_one_folder(tmp_path / "same", models, RETRIEVAL, top_k=3)
+        assert server.pairs(), "the server was started with a template"
+
+
+def test_two_cross_encoders_that_name_different_candidates_are_told_so(
+    evaluate: Callable, reranker: ServedModel, stored: dict[str, Any], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.json"
+    content = json.loads(stored["path"].read_text())
+    content["en"]["test"] = {q: dict(list(d.items())[:2]) for q, d in content["en"]["test"].items()}
+    other.write_text(json.dumps(content))
+    entries = [
+        of(reranker, revision=name, model_kwargs={"embed_results": {RETRIEVAL: str(path)}})
+        for name, path in (("a", stored["path"]), ("b", other))
+    ]
+    with pytest.raises(ConfigError, match="name different predictions"):
+        evaluate(entries, [RETRIEVAL])
+    assert reranker.pairs() == []
+
+
 def test_limits_keep_the_corpus(evaluate: Callable, encoder: ServedModel) -> None:
     full = evaluate([of(encoder)], [RETRIEVAL])
     corpus = {text for text in encoder.texts()}
