@@ -216,6 +216,12 @@ _CHINESE: tuple[tuple[str, str], ...] = (
     (r"the reference's score is not a finite number", "参考得分不是有限数"),
     (r"the published value is an outlier of the source itself", "已发布的数值在来源中本身就是离群值"),
     (r"the score is missing or not a finite number", "得分缺失或不是有限数"),
+    (r"the score (\S+) is not a fraction from -1 to 1", r"得分 \1 不是 -1 到 1 之间的小数"),
+    (r"the reference's (\S+) is not a fraction from -1 to 1", r"参考得分 \1 不是 -1 到 1 之间的小数"),
+    (
+        r"the same weights do not score more than the tolerance above themselves: other texts, data or candidates\?",
+        "同样的权重不会高出自身得分超过允许范围：文本、数据或候选文档是否不同？",
+    ),
     (
         r"beyond the tolerance, but within the noise of (\d+) queries \(p = (\S+)\)",
         r"超出允许范围，但在 \1 个查询的噪声之内（p = \2）",
