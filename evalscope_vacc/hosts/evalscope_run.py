@@ -367,7 +367,7 @@ class Run:
         """Whether the server is another one than the one that earned the scores that lie in this folder."""
         served = getattr(model, "served", None)
         before = self.before.get(served.name) if served is not None else None
-        if before is None:
+        if served is None or before is None:
             return False
         getattr(getattr(model, "inner", model), "side", None)  # a cross-encoder asks now for the server's template
         if before == _told(served.server_record):
