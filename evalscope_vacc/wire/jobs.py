@@ -1,4 +1,4 @@
-"""One request's way through a run, and the error that its answer may turn out to be."""
+"""One request's way through a run, and whether its refusal may be about one of its items."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import itertools
 
 from urllib3.util import Retry
 
+from evalscope_vacc.errors import AuthenticationError, ModelNotServedError, RequestRefusedError, ServerError
 from evalscope_vacc.wire.messages import Request
+from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS
 from evalscope_vacc.wire.servers import Server
 
 
@@ -26,3 +28,12 @@ class Job:
 
     def __lt__(self, other: Job) -> bool:
         return (self.due, self.number) < (other.due, other.number)
+
+
+def may_be_one_item(error: ServerError) -> bool:
+    """Whether a request may have been refused because of one of its items, so that the others would be taken."""
+    return (
+        isinstance(error, RequestRefusedError)
+        and not isinstance(error, (AuthenticationError, ModelNotServedError))
+        and error.status in SPLITTABLE_STATUS
+    )

@@ -19,19 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib3.exceptions import MaxRetryError
 from urllib3.util import Retry
 
-from evalscope_vacc.errors import (
-    AuthenticationError,
-    BadAnswerError,
-    EngineDeadError,
-    InputTooLongError,
-    ModelNotServedError,
-    RequestRefusedError,
-    ServerError,
-)
+from evalscope_vacc.errors import BadAnswerError, EngineDeadError, InputTooLongError, ServerError
 from evalscope_vacc.wire.client import Kind, Outcome
-from evalscope_vacc.wire.jobs import Job
+from evalscope_vacc.wire.jobs import Job, may_be_one_item
 from evalscope_vacc.wire.messages import Answer, Connection, Request
-from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, placed
+from evalscope_vacc.wire.refusals import placed
 from evalscope_vacc.wire.servers import Server, given_up, pick
 from evalscope_vacc.wire.sockets import Attempt
 from evalscope_vacc.wire.usage import Usage
@@ -225,12 +217,8 @@ class Run:
     def _refused(self, job: Job, error: ServerError) -> None:
         """Divides a request that is refused because of one of its items; raises when that item is found."""
         request = job.request
-        about_item = (
-            isinstance(error, RequestRefusedError)
-            and not isinstance(error, (AuthenticationError, ModelNotServedError))
-            and error.status in SPLITTABLE_STATUS
-        )
-        if about_item and request.split is not None and request.items > 1:
+        one_item = may_be_one_item(error)
+        if one_item and request.split is not None and request.items > 1:
             parts = list(request.split())
             if len(parts) > 1:
                 logger.info(
@@ -242,7 +230,7 @@ class Run:
                 for part in reversed(parts):
                     self._add(part, first=True)
                 return
-        if about_item and not self._succeeded and not isinstance(error, InputTooLongError):
+        if one_item and not self._succeeded and not isinstance(error, InputTooLongError):
             note = " No request of this run has succeeded yet: the reason may be the request, not this item."
             error.args = (str(error) + note, *error.args[1:])
         raise error
