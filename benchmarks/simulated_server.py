@@ -108,7 +108,22 @@ class Card:
         self.busy = 0
         self._random = random.Random(seed)
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-        self.stats: dict[str, float] = {"requests": 0, "items": 0, "most_waiting": 0, "busy_seconds": 0.0}
+        self.reset()
+
+    def reset(self) -> None:
+        """Counts anew from here.
+
+        ``busy_seconds`` is the time that the slots were at work and ``span_seconds`` the time from the first request's
+        start to the last one's end: a slot without work cost ``slots * span_seconds - busy_seconds``.
+        """
+        self.stats: dict[str, float] = {
+            "requests": 0,
+            "items": 0,
+            "most_waiting": 0,
+            "busy_seconds": 0.0,
+            "span_seconds": 0.0,
+        }
+        self._first: float | None = None
 
     def work(self, items: int, done: Callable[[], None]) -> None:
         """Calls ``done`` when the card has worked for the time that so many items need."""
@@ -124,13 +139,19 @@ class Card:
 
     def _start(self, items: int, done: Callable[[], None]) -> None:
         self.busy += 1
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._first is None:
+            self._first = now
         seconds = self.base_s + self.per_item_s * items
         seconds *= 1 + self.jitter * self._random.uniform(-1, 1)
-        self.stats["busy_seconds"] += seconds
-        asyncio.get_running_loop().call_later(seconds, self._end, done)
+        loop.call_later(seconds, self._end, now, done)
 
-    def _end(self, done: Callable[[], None]) -> None:
+    def _end(self, since: float, done: Callable[[], None]) -> None:
         self.busy -= 1
+        now = asyncio.get_running_loop().time()
+        self.stats["busy_seconds"] += now - since
+        self.stats["span_seconds"] = now - (self._first if self._first is not None else since)
         if self._waiting:
             self._start(*self._waiting.popleft())
         done()
@@ -191,6 +212,7 @@ class Http(asyncio.Protocol):
             "/v1/models": lambda: {"data": [{"id": model.name, "max_model_len": model.max_model_len}]},
             "/tokenize": lambda: {"count": len(json.loads(body)["prompt"]) // 4 + 1},
             "/stats": lambda: self._card.stats,
+            "/stats/reset": self._card.reset,
         }
         if path in pages:
             self._send(200, json.dumps(pages[path]()).encode())

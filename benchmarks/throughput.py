@@ -88,8 +88,13 @@ class Server:
 
     def requests(self) -> int:
         """How many requests it has worked on."""
-        with urllib.request.urlopen(f"{self.base}/stats") as page:
-            return int(json.load(page)["requests"])
+        return int(stats(self.base)["requests"])
+
+
+def stats(base: str, *, reset: bool = False) -> dict[str, float]:
+    """What a simulated server has counted; ``reset`` lets it begin anew."""
+    with urllib.request.urlopen(f"{base}/stats{'/reset' if reset else ''}") as page:
+        return dict(json.load(page) or {})
 
 
 # -- the limit --------------------------------------------------------------------------------------------------------
@@ -127,7 +132,7 @@ def bare_sockets(base: str, asked: Sequence[tuple[str, bytes]], connections: int
         thread.join()
 
 
-def wrk(base: str, path: str, body: bytes, connections: int, seconds: int = 5) -> float:
+def wrk(base: str, path: str, body: bytes, connections: int, seconds: int = 4) -> float:
     """Requests per second that wrk gets."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
@@ -393,20 +398,33 @@ def compare(
         except ImportError as error:
             missing[client] = str(error)
     rates: dict[str, list[float]] = {client: [] for client in ready}
+    shares: dict[str, list[float]] = {client: [] for client in ready}
     for repeat in range(repeats):
         for client, run in ready.items():
+            for base in work.bases:
+                stats(base, reset=True)
             start = time.perf_counter()
             done = run()
-            rates[client].append(done / (time.perf_counter() - start))
+            seconds = time.perf_counter() - start
+            rates[client].append(done / seconds)
+            at_work = sum(stats(base)["busy_seconds"] for base in work.bases)
+            shares[client].append(at_work / (seconds * work.slots * len(work.bases)))
+        if shutil.which("wrk") is not None and len(work.bases) == 1:
+            asked = work.asked()
+            rate = wrk(work.bases[0], *asked[0], work.slots)
+            rates.setdefault("limit (wrk)", []).append(rate * items / len(asked))
         print(f"  {name}: {repeat + 1} of {repeats}", file=sys.stderr)
-    if shutil.which("wrk") is not None and len(work.bases) == 1:
-        asked = work.asked()
-        path, body = asked[0]
-        ready["limit"]()
-        rates["limit (wrk)"] = [wrk(work.bases[0], path, body, work.slots) * items / len(asked)]
     agree = check(work)
     medians = {client: statistics.median(values) for client, values in rates.items()}
-    return {"name": name, "items_per_second": medians, "all": rates, "missing": missing, "agree": agree}
+    slots = {client: statistics.median(values) for client, values in shares.items() if any(values)}
+    return {
+        "name": name,
+        "items_per_second": medians,
+        "slots_at_work": slots,
+        "all": rates,
+        "missing": missing,
+        "agree": agree,
+    }
 
 
 def check(work: Embedding | Reranking) -> bool:
@@ -500,9 +518,12 @@ def show(results: Sequence[dict[str, Any]]) -> None:
         table.add_column("client")
         table.add_column("items/s", justify="right")
         table.add_column("spread", justify="right")
+        table.add_column("slots at work", justify="right")
+        at_work = result.get("slots_at_work", {})
         for client, rate in result.get("items_per_second", {}).items():
             every = result["all"][client]
-            table.add_row(client, f"{rate:,.0f}", f"{min(every):,.0f} to {max(every):,.0f}")
+            share = f"{at_work[client]:.1%}" if client in at_work else "-"
+            table.add_row(client, f"{rate:,.0f}", f"{min(every):,.0f} to {max(every):,.0f}", share)
         for client, why in result.get("missing", {}).items():
             table.add_row(client, "not installed", why)
         console.print(table)
