@@ -1,0 +1,61 @@
+"""What patches/README.md and docs/hosts.md name as evidence is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from evalscope_vacc.config import KEYS, ModelKwargs
+from evalscope_vacc.hosts.spelling import EVAL_KEYS, OLDER_EVAL_KEYS
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("patches/README.md", "docs/hosts.md")
+
+
+def named(name: str) -> list[str]:
+    return re.findall(r"`((?:hosts|text|models|tests)/[^`]+)`", (ROOT / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_and_test_that_is_named_exists(name: str) -> None:
+    found = named(name)
+    assert len(found) > 15
+    for given in found:
+        path, _, test = given.partition("::")
+        file = ROOT / path if path.startswith("tests/") else ROOT / "evalscope_vacc" / path
+        assert file.exists(), given
+        if test:
+            assert re.search(rf"^def {re.escape(test)}\(", file.read_text(encoding="utf-8"), re.MULTILINE), given
+
+
+def test_each_of_the_seven_edits_has_what_replaces_it_and_what_shows_it() -> None:
+    rows = re.findall(r"^\| modify\.(\d) \|(.*)\|$", (ROOT / FILES[0]).read_text(encoding="utf-8"), re.MULTILINE)
+    assert [number for number, _ in rows] == list("1234567")
+    for number, row in rows[:-1]:
+        replaced, shown = row.split("|")[1:3]
+        assert ".py`" in replaced, number
+        assert "`tests/" in shown, number
+
+
+def test_every_key_of_the_guide_is_in_the_table() -> None:
+    text = (ROOT / FILES[1]).read_text(encoding="utf-8")
+    table = text[text.index("key by key") : text.index("## MTEB without")]
+    keys = ["work_dir", "eval_backend", "tool", "model_name", "api_base", "api_key", "dimensions", "is_cross_encoder"]
+    keys += ["encode_kwargs.batch_size", "model_kwargs.instruction_template", ".instruction_dict_path"]
+    keys += ["model_kwargs.task_name", ".embed_results", "eval.tasks", "eval.top_k", "eval.verbosity", "eval.limits"]
+    keys += ["eval.output_folder", "eval.overwrite_results", "eval.hub", "eval.dataset_path"]
+    for key in keys:
+        assert f"`{key}`" in table, key
+    known = {
+        *KEYS,
+        *ModelKwargs.model_fields,
+        *EVAL_KEYS,
+        *OLDER_EVAL_KEYS,
+        "batch_size",
+        "tool",
+        "work_dir",
+        "eval_backend",
+    }
+    assert {key.rpartition(".")[2] for key in keys} <= known
