@@ -87,12 +87,22 @@ def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) ->
     kind, metric = _data()["tasks"].get(task, ("", ""))
     if metric and (score is None or metrics.get(metric) == score):
         return kind, metric
+    # mteb 1.x: the same measure under its older name, under which published scores are not listed
+    if metric not in metrics and any(metrics.get(older) == score for older in _OLDER.get(metric, ())):
+        return kind, metric
     same = sorted(name for name, value in metrics.items() if value == score)
     for name in _USUAL:
         if name in same:
             return kind, name
     return kind, same[0] if same else metric or "main_score"
 
+
+_OLDER: Mapping[str, tuple[str, ...]] = {
+    "map_at_1000": ("map",),
+    "max_over_subqueries_map_at_1000": ("map",),
+    "mrr_at_10": ("mrr",),
+    "ndcg_at_10": ("NDCG@10(MIRACL)",),
+}
 
 # the main metrics of MTEB's tasks, the commonest first: which one is meant where several have the same value
 _USUAL = (

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from evalscope_vacc.cli import compare, estimate, published
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.results.published import find
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 app = typer.Typer()
@@ -211,6 +212,18 @@ def test_published_scores_of_another_profile_are_named_instead_of_judged(write_r
     done = call("compare", ours)
     assert done.exit_code == 2
     assert "the reference was run with profile qwen-official, this one with mteb" in " ".join(done.output.split())
+
+
+def test_a_reranking_task_of_mteb_1_meets_the_scores_that_were_published_with_it(write_run: Any) -> None:
+    (known,) = [r for r in find("Qwen3-Embedding-0.6B").reference().rows if r.task == "AskUbuntuDupQuestions"]
+    metrics = {"map": known.score, "mrr": 0.7}
+    ours = write_run(
+        {"AskUbuntuDupQuestions": {"test": {"default": metrics}}},
+        model="vacc/Qwen3-Embedding-0.6B", mteb_version="1.38.20", dataset_revision=known.dataset_revision,
+    )  # fmt: skip
+    done = call("compare", ours)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("PASS: 1 of 1 scores")
 
 
 def test_published_lists_models_and_scores_with_their_sources() -> None:

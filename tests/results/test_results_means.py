@@ -190,3 +190,12 @@ def test_the_main_metric_is_named_by_mtebs_table_where_the_file_agrees() -> None
     # another version's main score: the file is believed
     assert main_metric("SciFact", 0.4, {"ndcg_at_10": 0.5, "map": 0.4})[1] == "map"
     assert main_metric("NoSuchTask", 0.4, {"x": 0.1}) == ("", "main_score")
+
+
+def test_a_main_metric_that_was_called_otherwise_in_mteb_1_is_compared_under_its_new_name() -> None:
+    older = {"map": 0.6, "mrr": 0.7}
+    assert main_metric("AskUbuntuDupQuestions", 0.6, older) == ("Reranking", "map_at_1000")
+    assert main_metric("WebLINXCandidatesReranking", 0.7, older) == ("Reranking", "mrr_at_10")
+    # another main score than the older name's value is not that measure
+    assert main_metric("AskUbuntuDupQuestions", 0.7, older)[1] == "mrr"
+    assert main_metric("AskUbuntuDupQuestions", 0.6, {**older, "map_at_1000": 0.5})[1] == "map"
