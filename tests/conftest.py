@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -38,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The Hugging Face client reads ``HF_ENDPOINT`` once; the mirror itself is started by the first test that needs it.
     """
+    # a shell's background job starts with Ctrl-C switched off, for itself and its children; tests send one to both
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     home = tempfile.mkdtemp(prefix="vacc-tests-")
     os.environ.update(
         HF_HOME=f"{home}/hf",
