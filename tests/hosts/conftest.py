@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ def evaluate(tmp_path: Path) -> Callable[..., Any]:
     from evalscope_vacc.demo.tasks import register
 
     register()
+    numbers = itertools.count(1)
 
     def run(models: list[dict[str, Any]], tasks: list[str], **evaluation: Any) -> Any:
         from evalscope_vacc import run as run_evalscope
 
-        work_dir = evaluation.pop("work_dir", str(tmp_path / "work"))
+        # a folder a run: EvalScope names its own by the second, and two quick runs would share it
+        work_dir = evaluation.pop("work_dir", str(tmp_path / f"work{next(numbers)}"))
         entries = [{"model_type": "vacc_api", "store": "off", "preflight": "off", **entry} for entry in models]
         config = {"tool": "MTEB", "models": entries, "eval": {"task_names": tasks, "hub": "huggingface", **evaluation}}
         return run_evalscope({"eval_backend": "RAGEval", "eval_config": config, "work_dir": work_dir})
