@@ -9,7 +9,7 @@ loader, which honours ``HF_ENDPOINT``; a line says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -202,12 +202,18 @@ def _first_rows(task: Any, limit: int) -> None:
             cut(subset)
 
 
-def pairs_to_rerank(tasks: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+def pairs_to_rerank(tasks: Sequence[Any], stored: Container[str] = ()) -> tuple[list[Any], list[Any], list[Any]]:
     """Splits tasks into retrieval, reranking, and the others.
 
-    An aggregated retrieval task is one of the others: it has no predictions of its own that could be reranked.
+    An aggregated retrieval task is one of the others: it has no predictions of its own that could be reranked. A
+    reranking task that stored predictions are named for counts as retrieval: those, not its own candidates, are meant.
     """
-    retrieval = [t for t in tasks if t.metadata.type in RETRIEVAL and not _aggregated(t)]
-    reranking = [t for t in tasks if t.metadata.type in RERANKING]
+    retrieval = [
+        t
+        for t in tasks
+        if (t.metadata.type in RETRIEVAL and not _aggregated(t))
+        or (t.metadata.type in RERANKING and t.metadata.name in stored)
+    ]
+    reranking = [t for t in tasks if t.metadata.type in RERANKING and t not in retrieval]
     others = [t for t in tasks if t not in retrieval and t not in reranking]
     return retrieval, reranking, others

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.evalscope_legacy_evaluate import Predictions, by_subset, candidate_file, whole_task_at_once
 from evalscope_vacc.hosts.evalscope_legacy_models import face_of
 from evalscope_vacc.hosts.evalscope_legacy_tasks import as_newer, forget_data, groups, resolve_tasks
@@ -89,6 +90,12 @@ class LegacyRun(Run):
         self.tasks = resolve_tasks(self.evaluation)
         stored = self._stored(self.tasks)
         retrieval, reranking, others = groups(self.tasks)
+        for task in reranking:
+            if task.metadata.name in stored:
+                raise ConfigError(
+                    f"{task.metadata.name} brings its own candidates, and MTEB 1.x reranks no others: remove it from "
+                    "model_kwargs.task_name, or use MTEB 2.x"
+                )
         if not self.encoders:
             self._check_rerankers_alone(retrieval, others, stored)
         self._check_stored(stored)

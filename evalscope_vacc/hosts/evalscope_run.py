@@ -110,7 +110,7 @@ class Run:
         """
         tasks = resolve_tasks(self.evaluation, self.template)
         stored = self._stored(tasks)
-        retrieval, reranking, others = pairs_to_rerank(tasks)
+        retrieval, reranking, others = pairs_to_rerank(tasks, stored)
         if not self.encoders:
             self._check_rerankers_alone(retrieval, others, stored)
         self._check_stored(stored)
