@@ -41,6 +41,8 @@ COLUMNS = {
 }
 # tasks of which the benchmark takes one language or one split; EvalScope would run them whole
 LANGUAGES = {"eng-v2": ["eng"], "mteb-r": ["eng"]}
+# where the first stage of tasks that bring candidates of their own leaves its predictions
+FIRST_STAGE = "outputs/followir-first"
 TEXTS_PER_SECOND, PAIRS_PER_SECOND = 500.0, 100.0
 BEGIN, END = "<!-- tables: written by make.py -->", "<!-- end of tables -->"
 
@@ -74,9 +76,16 @@ def files() -> dict[Path, str]:
         for model in ENCODERS:
             found[HERE / folder / f"{model}.yaml"] = encoder(folder, known(name), model)
     for folder, name in COLUMNS.items():
+        if own_candidates(known(name)):
+            found[HERE / "rerank" / folder / "first-stage.yaml"] = first_stage(folder, known(name))
         for model, template in RERANKERS.items():
             found[HERE / "rerank" / folder / f"{model}.yaml"] = reranker(folder, known(name), model, template)
     return found
+
+
+def own_candidates(bench: Benchmark) -> bool:
+    """Whether MTEB would have a cross-encoder rerank what the tasks bring, a thousand documents a query."""
+    return {task.type for task in bench.tasks} == {"InstructionReranking"}
 
 
 def known(name: str) -> Benchmark:
@@ -99,16 +108,36 @@ def encoder(folder: str, bench: Benchmark, model: str) -> str:
 
 
 def reranker(folder: str, bench: Benchmark, model: str, template: str) -> str:
-    """Writes one reranker's configuration; FollowIR brings candidates of its own."""
-    own = {task.type for task in bench.tasks} == {"InstructionReranking"}
+    """Writes one reranker's configuration: in two stages, or on the predictions that a first command left."""
     limit = ["max_tokens: 8192"] if model.startswith("Qwen") else []
+    keys = ["is_cross_encoder: true", f"rerank_template: {template}", *limit]
     body = ["tool: mteb", "models:"]
-    if not own:
-        body += entry("Qwen3-Embedding-0.6B", 8000, ["instruction_profile: qwen-official", "max_tokens: 8192"])
-    body += entry(model, 8001, ["is_cross_encoder: true", f"rerank_template: {template}", *limit])
-    body += evaluation(folder, bench, top_k=None if own else 100)
-    how = "the task's own candidates" if own else "the first 100 of Qwen3-Embedding-0.6B"
-    return finish(folder, bench, model, body, f"{how}, template {template}, mteb 1.38.9")
+    first = ""
+    if own_candidates(bench):
+        first = f"evalscope-vacc eval benchmarks/reproduce/rerank/{folder}/first-stage.yaml"
+        keys += ["model_kwargs:", "  embed_results:"]
+        keys += [f"    {task.name}: {FIRST_STAGE}/predictions/{task.name}_predictions.json" for task in bench.tasks]
+    else:
+        body += entry(ENCODERS[0], 8000, ["instruction_profile: qwen-official", "max_tokens: 8192"])
+    body += entry(model, 8001, keys)
+    body += evaluation(folder, bench, top_k=100)
+    how = f"the first 100 of Qwen3-Embedding-0.6B, template {template}, mteb 1.38.9"
+    return finish(folder, bench, model, body, how, first=first)
+
+
+def first_stage(folder: str, bench: Benchmark) -> str:
+    """Writes the encoder's run, whose predictions lie where the rerankers' configurations look for them."""
+    inner = ["tool: mteb", "models:"]
+    inner += entry(ENCODERS[0], 8000, ["instruction_profile: qwen-official", "max_tokens: 8192"])
+    inner += evaluation(folder, bench)
+    body = ["eval_backend: RAGEval", f"work_dir: {FIRST_STAGE}", "no_timestamp: true", "eval_config:"]
+    body += [f"  {line}" for line in inner]
+    text = "\n".join(body) + "\n"
+    head = [
+        f"{ENCODERS[0]} on {bench.name}, whose first 100 the rerankers are given: {size(estimated(text))}.",
+        f"Run:     evalscope-vacc eval benchmarks/reproduce/rerank/{folder}/first-stage.yaml",
+    ]
+    return "".join(f"# {line}\n" for line in head) + text
 
 
 def entry(model: str, port: int, keys: list[str]) -> list[str]:
@@ -139,7 +168,7 @@ def default_splits(task: str) -> tuple[str, ...]:
     return task_splits(task)
 
 
-def finish(folder: str, bench: Benchmark, model: str, body: list[str], how: str) -> str:
+def finish(folder: str, bench: Benchmark, model: str, body: list[str], how: str, *, first: str = "") -> str:
     """Puts the expected score and the size above the configuration."""
     text = "\n".join(body) + "\n"
     sized = estimated(text)
@@ -148,6 +177,7 @@ def finish(folder: str, bench: Benchmark, model: str, body: list[str], how: str)
     head = [
         f"{model} on {bench.name}: {len(bench.tasks)} tasks, {size(sized)}.",
         f"Published: {scores} ({how}).",
+        *([f"Before:  {first}"] if first else []),
         f"Run:     evalscope eval --eval-backend RAGEval --eval-config benchmarks/reproduce/{place}",
         f"Verdict: evalscope-vacc compare outputs/<time> --against {published.get(model).name}",
         f"Time:    evalscope-vacc estimate benchmarks/reproduce/{place} --texts-per-second N",
@@ -196,7 +226,8 @@ def readme(configurations: dict[Path, str]) -> str:
         place = file.relative_to(HERE).as_posix()
         numbers = [f"{plain[unit]:,}" if plain[unit] else "" for unit in ("texts", "pairs")]
         tokens = f"{plain['tokens'] / 1e6:,.0f}"
-        cells = (f"[{place}]({place})", expected(file.stem, bench), *numbers, tokens, duration(sized.seconds))
+        scores = "" if file.stem == "first-stage" else expected(file.stem, bench)
+        cells = (f"[{place}]({place})", scores, *numbers, tokens, duration(sized.seconds))
         lines.append(f"| {' | '.join(cells)} |")
     return text[:start] + "\n".join(lines) + "\n\n" + text[stop:]
 

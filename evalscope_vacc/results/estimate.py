@@ -147,7 +147,10 @@ def estimate(config: Path, *, texts_per_second: float, pairs_per_second: float |
         known = published.find(name)
         expected = _expected(known, sizes) if known else {}
         for task, sized in sizes.items():
-            unit, count, characters = _work(task, sized, top_k) if crossed else ("texts", sized.texts, sized.characters)
+            narrowed = task in _stored(model)
+            unit, count, characters = (
+                _work(task, sized, top_k, narrowed) if crossed else ("texts", sized.texts, sized.characters)
+            )
             score, metric = expected.get(task, (None, ""))
             tokens = round(characters / _data()[task]["chars_per_token"])
             kind = main_metric(task, None, {})[0]
@@ -257,9 +260,19 @@ def _sizes(task: str, evaluation: Mapping[str, Any]) -> _Sizes | None:
     )
 
 
-def _work(task: str, sized: _Sizes, top_k: int) -> tuple[str, int, int]:
+def _stored(model: Mapping[str, Any]) -> Sequence[str]:
+    """Returns the tasks of which stored predictions are reranked, those of tasks with candidates of their own included."""
+    given = model.get("model_kwargs")
+    given = given if isinstance(given, Mapping) else {}
+    files, names = given.get("embed_results"), given.get("task_name")
+    if isinstance(files, Mapping):
+        return [str(name) for name in files]
+    return [str(name) for name in names] if isinstance(names, list) else [str(names)] if names else []
+
+
+def _work(task: str, sized: _Sizes, top_k: int, narrowed: bool) -> tuple[str, int, int]:
     """Returns the pairs that a cross-encoder scores, and their characters."""
-    given = main_metric(task, None, {})[0] in _RERANKED
+    given = main_metric(task, None, {})[0] in _RERANKED and not narrowed
     pairs = sized.pairs if given else sized.queries * min(top_k, sized.documents)
     if not sized.queries or not sized.documents:
         return "pairs", 0, 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ MAX_DEPTH = 16
 MAX_ROWS = 1_000_000
 MAX_NAME = 200
 PREDICTIONS = "_predictions.json"
+OWN_CANDIDATES = "the task's own candidates"
 
+_RERANKED = ("Reranking", "InstructionReranking")
 _STAGES: Mapping[str, Kind] = {"stage1": "encoder", "stage2": "cross-encoder"}
 _NO_NAME = "no_model_name_available"  # what mteb 1.x calls a model object without metadata
 _NOT_RESULTS = {"model_meta.json", "run_settings.json", "task_config.json"}
@@ -129,6 +132,8 @@ def _read_task(file: Path, folders: Folders, *, required: bool) -> tuple[Row, ..
             "first_stage": folders.first_stage(file.parent, task, digest) or digest,
         }
     recorded = conditions_of(folder_conditions, folders.evidence(file.parent, run, folder_conditions), run)
+    if run.kind == "cross-encoder" and recorded.first_stage is None and _brings_candidates(task, run):
+        recorded = replace(recorded, first_stage=OWN_CANDIDATES, assumed=(*recorded.assumed, "first_stage"))
     version, revision = _text(data.get("mteb_version")), _text(data.get("dataset_revision"))
     rows: list[Row] = []
     for split, entries in data["scores"].items():
@@ -160,6 +165,11 @@ def _read_task(file: Path, folders: Folders, *, required: bool) -> tuple[Row, ..
                 )
             )
     return tuple(rows)
+
+
+def _brings_candidates(task: str, run: Run) -> bool:
+    """Our own results name the first stage where there was one; without it such a task's own candidates were reranked."""
+    return run.model.casefold().startswith("vacc/") and main_metric(task, None, {})[0] in _RERANKED
 
 
 def _run_of(folder: Path, folders: Folders) -> tuple[Run, Mapping[str, Any]]:

@@ -69,6 +69,17 @@ def test_a_reranking_task_brings_its_own_candidates(tmp_path: Path) -> None:
     assert (task.unit, task.count) == ("pairs", 7220)
 
 
+def test_stored_predictions_narrow_the_candidates_that_a_task_brings(tmp_path: Path) -> None:
+    name = "Core17InstructionRetrieval"
+    own = {"model_name": "Qwen3-Reranker-0.6B"}
+    whole = run(config(tmp_path, {"task_names": [name]}, own)).tasks[0].count
+    for kwargs in ({"embed_results": {name: "p.json"}}, {"task_name": [name], "embed_results": ["p.json"]}):
+        first = (
+            run(config(tmp_path, {"task_names": [name], "top_k": 100}, {**own, "model_kwargs": kwargs})).tasks[0].count
+        )
+        assert (first, whole) == (40 * 100, 40 * 1000)
+
+
 def test_the_published_score_is_expected(tmp_path: Path) -> None:
     (task,) = run(config(tmp_path, {"task_names": ["STS12"]})).tasks
     assert (task.expected, task.metric) == (pytest.approx(0.823, abs=0.01), "cosine_spearman")
