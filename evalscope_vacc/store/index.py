@@ -60,14 +60,18 @@ class KeyIndex:
             self._runs.append(_sorted(joined, np.concatenate(self._new_places)))
             self._new_keys, self._new_places = [], []
         while len(self._runs) > 1 and len(self._runs[-2][0]) < 4 * len(self._runs[-1][0]):
-            (keys_1, places_1), (keys_2, places_2) = self._runs[-2:]
-            self._runs[-2:] = [_sorted(np.concatenate([keys_1, keys_2]), np.concatenate([places_1, places_2]))]
+            newer, older = self._runs.pop(), self._runs.pop()
+            keys, places = (np.concatenate(both) for both in zip(older, newer, strict=True))
+            # of a million keys each copy counts: what is not needed any more goes before the next is made
+            del newer, older
+            self._runs.append(_sorted(keys, places))
 
 
 def _sorted(keys: npt.NDArray[np.bytes_], places: Places) -> _Run:
     # stable: places arrive in ascending order, so the last of equal keys is the newest
     order = np.argsort(keys, kind="stable")
     keys, places = keys[order], places[order]
+    del order
     last = np.ones(len(keys), bool)
-    last[:-1] = keys[1:] != keys[:-1]
-    return keys[last], places[last]
+    np.not_equal(keys[1:], keys[:-1], out=last[:-1])
+    return (keys, places) if last.all() else (keys[last], places[last])
