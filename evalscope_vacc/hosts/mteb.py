@@ -7,6 +7,7 @@ look-up by name is wrapped: ours are answered here, every other one goes on as b
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Any
 from evalscope_vacc import endpoints
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.logs import show_logs
-from evalscope_vacc.models.meta import EXPERIMENT_KEYS, build_meta, experiment_kwargs
+from evalscope_vacc.models.meta import EXPERIMENT_KEYS, build_meta, experiment_kwargs, first_stage_digest
 
 MARK = "__evalscope_vacc__"
 
@@ -139,6 +140,47 @@ def run_is_done() -> None:
         keeping.finish_all()
 
 
+def _at_once(original: Any, *args: Any, **kwargs: Any) -> Any:
+    return original(*args, **kwargs)
+
+
+def _candidates(task: Any) -> str | None:
+    """8 hex digits of the candidates that ``convert_to_reranking`` gave to a task, or None where it was not called."""
+    if getattr(task, "_previous_results_model_meta", None) is None:
+        return None
+    ranked = {
+        subset: {split: data.get("top_ranked") for split, data in splits.items()}
+        for subset, splits in (task.dataset or {}).items()
+    }
+    return first_stage_digest(json.dumps(ranked, sort_keys=True, default=str))
+
+
+def _each_by_its_candidates(original: Any, model: Any, tasks: Any, *args: Any, **kwargs: Any) -> Any:
+    """Evaluates, with the candidates of a converted task in the name of its result.
+
+    MTEB files a reranked task under the task's name alone: the cached score of other candidates would come back.
+    """
+    served = getattr(model, "served", None)
+    listed = list(tasks) if isinstance(tasks, (list, tuple)) else [tasks]
+    firsts = [_candidates(task) for task in listed] if served is not None else []
+    if served is None or not any(firsts):
+        return original(model, tasks, *args, **kwargs)
+    results = []
+    try:
+        for task, first in zip(listed, firsts, strict=True):
+            served.settle(**({} if first is None else {"first": first, "top_k": task._top_k}))  # noqa: SLF001
+            results.append(original(model, [task], *args, **kwargs))
+    finally:
+        served.settle()
+    exceptions = [problem for result in results for problem in getattr(result, "exceptions", None) or ()]
+    return results[0].model_copy(
+        update={
+            "task_results": [scored for result in results for scored in result.task_results],
+            "exceptions": exceptions or None,
+        }
+    )
+
+
 def hook_evaluate(module: ModuleType) -> None:
     """``mteb.evaluate`` (2.x): when it returns, its tasks are done, and what was stored for resuming them is dropped.
 
@@ -150,8 +192,9 @@ def hook_evaluate(module: ModuleType) -> None:
 
     @functools.wraps(original)
     def evaluate(*args: Any, **kwargs: Any) -> Any:
+        outermost = not _nested.depth
         with part_of_a_run():
-            result = original(*args, **kwargs)
+            result = (_each_by_its_candidates if outermost else _at_once)(original, *args, **kwargs)
         if not getattr(result, "exceptions", None):
             run_is_done()
         return result

@@ -124,6 +124,45 @@ def test_the_reranking_mock_tasks_score_as_in_process_and_send_the_exact_pairs(r
             assert [v for _, v in got[split]] == pytest.approx([v for _, v in rows], abs=1e-6), task.metadata.name
 
 
+def test_a_reranked_task_is_named_by_its_candidates_and_their_number(
+    reranker_server: ServedModel, tmp_path: Path
+) -> None:
+    from mteb.cache import ResultCache
+
+    from evalscope_vacc import VaccCrossEncoder
+
+    name = next(t for t in text_tasks("Retrieval") if not t.metadata.is_multilingual)
+    model = VaccCrossEncoder(reranker_server.name, api_base=reranker_server.base, store="off", preflight="off")
+
+    def pairs(top_k: int, *, backwards: bool = False) -> set[tuple[str, str]]:
+        task = type(name)()
+        task.load_data()
+        if getattr(task, "corpus", None) is not None:
+            task.convert_v1_dataset_format_to_v2()
+        content: dict = {"mteb_model_meta": {"model_name": "a/b", "revision": "1"}}
+        for subset, splits in task.dataset.items():
+            content[subset] = {
+                split: {
+                    query: {d: float(-i if backwards else i) for i, d in enumerate(data["corpus"]["id"])}
+                    for query in data["queries"]["id"]
+                }
+                for split, data in splits.items()
+            }
+        path = tmp_path / "predictions.json"
+        path.write_text(json.dumps(content))
+        task.convert_to_reranking(path, top_k=top_k)
+        reranker_server.requests.clear()
+        result = mteb.evaluate(model, [task], cache=ResultCache(tmp_path / "cache"), show_progress_bar=False)
+        assert len(result.task_results) == 1
+        return set(reranker_server.pairs())
+
+    assert pairs(1)
+    assert not pairs(1), "the cached score is of the same candidates"
+    assert pairs(2), "of more candidates"
+    assert pairs(1, backwards=True), "of others"
+    assert model.served.settings == {}
+
+
 def test_names_known_only_here_are_found(encoder_server: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VACC_API_BASE", encoder_server.base)
     meta = mteb.get_model_meta("vacc/org/with/slashes")
