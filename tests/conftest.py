@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -68,6 +68,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     home = config.stash.get(_HOME, None)
     if home:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has a test's report say what it shows of the README's support table (docs/support.py)."""
+    for item in items:
+        item.user_properties += [("shows", mark.args[0]) for mark in item.iter_markers("shows")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hosts_of_the_report(record_testsuite_property: Callable[[str, object], None]) -> None:
+    from evalscope_vacc.hosts.versions import installed
+
+    for name, found in installed().items():
+        record_testsuite_property(name, found or "")
 
 
 @pytest.fixture(scope="session")

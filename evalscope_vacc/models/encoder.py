@@ -107,7 +107,7 @@ class VaccEncoder:
             hf_subset: Subset, for messages and evidence.
             prompt_type: ``query``, ``document`` or None.
             **kwargs: MTEB's encode_kwargs: ``batch_size`` holds where the model's entry has none;
-                ``show_progress_bar``.
+                ``show_progress_bar``. ``task_name`` is how MTEB 1.x names the task, to a model that it is given as it is.
 
         Returns:
             Vectors of unit or model-given length, shape (texts, dimensions), float32, in the order of the inputs.
@@ -116,7 +116,8 @@ class VaccEncoder:
             ServerError: The server could not be asked, refused, or gave an answer that cannot be right.
             TextError: A text cannot be sent as the configuration wants it.
         """
-        task = task_info(task_metadata) if task_metadata is not None else _NO_TASK
+        told = task_metadata if task_metadata is not None else kwargs.get("task_name")
+        task = task_info(told) if told is not None else _NO_TASK
         side = side_of(prompt_type)
         rows = read_rows(inputs, what=f"the inputs of {task.name or 'encode'}")
         return self._encode(
@@ -235,6 +236,7 @@ class VaccEncoder:
         counts.stored = len(texts) - len(missing)
         # the longest first: the last requests are then the short ones, and no slot waits for a straggler
         missing.sort(key=lambda i: len(texts[i]), reverse=True)
+        batch_size = served.per_request(batch_size)
 
         def make(indices: Sequence[int]) -> Request:
             path, body = served.dialect.embeddings(

@@ -35,6 +35,7 @@ def run_example(folder: Path, script: str, changes: dict[str, str]) -> None:
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
+@pytest.mark.shows("scripts")
 def test_the_reranker_script_goes_on_from_the_embedding_script(shared: Path, hub: str, tmp_path: Path) -> None:
     shutil.copy(shared / "facts" / "task_prompts.json", tmp_path)
     instruction = json.loads((tmp_path / "task_prompts.json").read_text())["SciFact"]

@@ -42,6 +42,7 @@ def main_scores(result: Any, stage: str | None = None) -> dict[tuple[str, str], 
     return {(row["task"], row["subset"]): row["main_score"] for row in rows}
 
 
+@pytest.mark.shows("encoder")
 def test_one_encoder_runs_every_kind_of_task(evaluate: Callable, encoder: ServedModel) -> None:
     result = evaluate([of(encoder)], [RETRIEVAL, STS, CLASSES])
     assert {task for task, _ in main_scores(result)} == {RETRIEVAL, STS, CLASSES}
@@ -70,6 +71,7 @@ def test_the_older_spelling_is_understood(encoder: ServedModel, tmp_path: Path, 
     logging.getLogger("mteb").setLevel(logging.NOTSET)
 
 
+@pytest.mark.shows("two-stages")
 def test_a_mixture_of_tasks_runs_in_two_stages(evaluate: Callable, encoder: ServedModel, reranker: ServedModel) -> None:
     result = evaluate([of(encoder), of(reranker)], [STS, RETRIEVAL, CLASSES], top_k=7)
     assert {task for task, _ in main_scores(result, "stage1")} == {RETRIEVAL, STS, CLASSES}
@@ -81,6 +83,7 @@ def test_a_mixture_of_tasks_runs_in_two_stages(evaluate: Callable, encoder: Serv
     assert set(per_query.values()) == {7}
 
 
+@pytest.mark.shows("two-stages")
 def test_reranking_what_the_first_stage_found_by_the_same_score_changes_nothing(
     evaluate: Callable, encoder: ServedModel, reranker: ServedModel
 ) -> None:
@@ -109,6 +112,7 @@ def stored(evaluate: Callable, encoder: ServedModel, reranker: ServedModel, tmp_
     return {"path": path, "content": content, "scores": main_scores(result, "stage2")}
 
 
+@pytest.mark.shows("stored")
 def test_stored_predictions_rerank_to_the_score_of_the_two_stage_run(
     evaluate: Callable, reranker: ServedModel, stored: dict[str, Any]
 ) -> None:
@@ -117,6 +121,7 @@ def test_stored_predictions_rerank_to_the_score_of_the_two_stage_run(
     assert main_scores(result) == pytest.approx(stored["scores"])
 
 
+@pytest.mark.shows("stored")
 def test_predictions_of_mteb_1_give_the_same_score(
     evaluate: Callable, reranker: ServedModel, stored: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -255,6 +260,39 @@ def test_a_cross_encoder_does_a_reranking_task(reranker: ServedModel) -> None:
     model = from_mapping({"store": "off", "preflight": "off", **of(reranker)})
     result = mteb.evaluate(model, [task], cache=None, show_progress_bar=False)
     assert result.task_results[0].get_score() >= 0
+
+
+@pytest.mark.shows("reranking")
+def test_a_cross_encoder_scores_the_candidates_that_a_task_brings(reranker: ServedModel) -> None:
+    import mteb
+    from datasets import Dataset
+    from embedding_answers import score
+
+    from evalscope_vacc.models import from_mapping
+
+    queries, documents = [f"q{i}" for i in range(6)], [f"d{i}" for i in range(20)]
+    candidates = {query: documents[at : at + 5] for at, query in enumerate(queries)}
+    task = mteb.get_task("AskUbuntuDupQuestions")
+    data = {
+        "queries": Dataset.from_list([{"id": query, "text": f"query {query}"} for query in queries]),
+        "corpus": Dataset.from_list([{"id": d, "title": "", "text": f"document {d}"} for d in documents]),
+        "relevant_docs": {query: {found[0]: 1} for query, found in candidates.items()},
+        "top_ranked": candidates,
+    }
+    task.dataset = {subset: dict.fromkeys(task.eval_splits, data) for subset in task.hf_subsets}
+    task.data_loaded = True
+    model = from_mapping({"store": "off", "preflight": "off", **of(reranker)})
+    result = mteb.evaluate(model, [task], cache=None, show_progress_bar=False)
+    assert set(reranker.pairs()) == {
+        (f"query {query}", f"document {document}") for query, found in candidates.items() for document in found
+    }
+    ranks = {
+        query: 1
+        + sum(score(f"query {query}", f"document {d}") > score(f"query {query}", f"document {found[0]}") for d in found)
+        for query, found in candidates.items()
+    }
+    expected = sum(1 / rank for rank in ranks.values()) / len(ranks)
+    assert result.task_results[0].get_score() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_failed_task_does_not_take_the_finished_ones_with_it(evaluate: Callable, encoder: ServedModel) -> None:
@@ -429,6 +467,7 @@ def test_load_model_builds_ours_and_leaves_the_others(encoder: ServedModel) -> N
         load_model({"model_name_or_path": "no/such/folder", "hub": "huggingface"})
 
 
+@pytest.mark.shows("ragas")
 def test_the_ragas_tool_embeds_through_a_served_model(encoder: ServedModel) -> None:
     from evalscope.backend.rag_eval.models import load_model
 

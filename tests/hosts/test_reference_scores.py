@@ -41,6 +41,7 @@ def scores(folder: Path) -> dict[tuple[str, str, str], float]:
     return found
 
 
+@pytest.mark.shows("same-scores")
 def test_every_main_score_is_that_of_the_same_weights_in_process(
     run: Path, reference: dict[tuple[str, str, str], float]
 ) -> None:
@@ -76,6 +77,7 @@ def test_the_evidence_shows_what_was_sent(run: Path) -> None:
     assert all(row["requests"] > 0 for row in usage if row["texts"])
 
 
+@pytest.mark.shows("mteb-run")
 def test_mtebs_own_command_gets_the_same_scores(
     run: Path, hub: str, demo_server: str, reference: dict[tuple[str, str, str], float], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ mteb = pytest.importorskip("mteb", minversion="2.7", reason="tests/legacy has th
 
 
 @pytest.mark.parametrize("profile", ["qwen-official", "mteb"])
+@pytest.mark.shows("texts")
 def test_every_expected_text_arrives_to_the_letter(shared: Path, profile: str) -> None:
     from mteb.types import PromptType
 

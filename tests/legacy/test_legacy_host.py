@@ -69,6 +69,7 @@ def test_no_key_is_written_printed_or_logged(
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.shows("encoder")
 def test_results_and_evidence_lie_where_the_newer_line_puts_them(encoder: ServedModel, tmp_path: Path) -> None:
     result = evalscope_vacc.run(rageval([entry(encoder, revision="r1")], tmp_path, tasks=["STSBenchmark"], limits=5))
     out = result.output_folder
@@ -102,6 +103,7 @@ def test_the_guide_s_instructions_reach_the_server(shared: Path, encoder: Served
     assert all(text.startswith("Instruct: Retrieve semantically similar text\nQuery:") for text in texts)
 
 
+@pytest.mark.shows("two-stages")
 def test_two_stages_with_one_encoder_and_one_cross_encoder(
     encoder: ServedModel, reranker: ServedModel, custom: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_the_encoder_is_scored_on_every_document_whatever_top_k_is(
 @pytest.mark.parametrize(
     "form", ["CustomRetrieval_default_predictions.json", "predictions/CustomRetrieval_predictions.json"]
 )
+@pytest.mark.shows("stored")
 def test_stored_predictions_of_either_form_are_reranked(
     encoder: ServedModel, reranker: ServedModel, custom: Path, tmp_path: Path, form: str
 ) -> None:
@@ -335,6 +338,7 @@ def test_on_modelscope_evalscope_s_own_tasks_are_used(
     assert len(asked) == 2
 
 
+@pytest.mark.shows("reranking")
 def test_a_reranking_task_is_scored_by_a_cross_encoder_with_mteb_s_own_metrics(
     encoder: ServedModel, reranker: ServedModel
 ) -> None:

@@ -127,6 +127,14 @@ def test_a_served_encoder_scores_as_in_process_and_leaves_evidence_by_split_and_
     }
 
 
+def test_an_encoder_that_mteb_is_given_as_it_is_sends_each_task_s_text_too(encoder: ServedModel) -> None:
+    from evalscope_vacc import VaccEncoder
+
+    model = VaccEncoder(encoder.name, api_base=encoder.base, prompts={"SciFact-query": "Q: "}, store="off")
+    run(model, retrieval_task())
+    assert {text for text in encoder.texts() if "query" in text} == {f"Q: query {i}" for i in range(3)}
+
+
 def test_a_served_reranker_knows_its_task_and_gets_it_whole(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +203,7 @@ def test_what_was_stored_for_resuming_is_dropped_when_a_run_is_done(
 
 
 @pytest.mark.usefixtures("hub")
+@pytest.mark.shows("mteb-run")
 def test_mteb_s_own_command_runs_a_served_model(encoder: ServedModel, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("mteb")), "run", "-m", "vacc/some-encoder", "-t", "STSBenchmark"]
     command += ["--output_folder", str(tmp_path / "out"), "--batch_size", "200", "--model_revision", "r1"]

@@ -49,6 +49,7 @@ def compare(url: str, names: list[str], work_dir: Path) -> None:
         assert expected == pytest.approx({s: v for (t, s), v in served.items() if t == name}, abs=TOLERANCE), name
 
 
+@pytest.mark.shows("same-scores")
 def test_similarity_tasks_score_what_the_weights_score(demo_server: str, tmp_path: Path) -> None:
     compare(demo_server, ["STSBenchmark", "QBQTC"], tmp_path)
 
@@ -61,6 +62,7 @@ def test_the_other_tasks_of_the_mirror_score_what_the_weights_score(
     compare(demo_server, [name], tmp_path)
 
 
+@pytest.mark.shows("stored")
 def test_an_embedding_run_then_a_reranker_run_from_its_saved_predictions(
     legacy_host: tuple[int, ...], demo_server: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.usefixtures("legacy_host"), pytest.mark.filterwarnings
 
 
 @pytest.mark.parametrize("profile", ["qwen-official", "mteb"])
+@pytest.mark.shows("texts")
 def test_each_task_and_side_gets_the_text_of_the_newest_line(shared: Path, encoder: ServedModel, profile: str) -> None:
     from mteb.encoder_interface import PromptType
 

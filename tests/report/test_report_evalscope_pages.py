@@ -140,6 +140,7 @@ def _get(url: str) -> Any:
 
 
 @pytest.mark.host
+@pytest.mark.shows("pages")
 def test_the_service_lists_the_run_with_its_main_scores(service: str) -> None:
     listed = {item["model_id"]: item for item in _get(f"{service}/api/v1/reports")["reports"]}
     assert set(listed) == {"vacc__minilm", "vacc__reranker"}
@@ -151,6 +152,7 @@ def test_the_service_lists_the_run_with_its_main_scores(service: str) -> None:
 
 
 @pytest.mark.host
+@pytest.mark.shows("pages")
 def test_the_service_opens_the_run(service: str) -> None:
     opened = _get(f"{service}/api/v1/reports/runs/{RUN}/models/vacc__minilm")
     by_task = {report["dataset_name"]: report for report in opened["report_list"]}
