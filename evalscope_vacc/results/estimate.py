@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from evalscope_vacc.redact import clean
 from evalscope_vacc.results import published
 from evalscope_vacc.results.benchmarks import benchmarks, main_metric
 from evalscope_vacc.results.data import read_packaged
-from evalscope_vacc.results.rows import MEAN_OF_SUBSETS
+from evalscope_vacc.results.evidence import read_conditions
+from evalscope_vacc.results.rows import MEAN_OF_SUBSETS, Reference
 
 MAX_BYTES = 4 * 2**20
 TOP_K = 100
@@ -145,6 +146,8 @@ def estimate(config: Path, *, texts_per_second: float, pairs_per_second: float |
         crossed = _is_cross_encoder(model)
         name = clean(str(model.get("model_name") or model.get("model_name_or_path") or "?"), limit=200)
         known = published.find(name)
+        if known is not None and _otherwise(model, known.reference(), top_k if crossed else None):
+            known = None
         expected = _expected(known, sizes) if known else {}
         for task, sized in sizes.items():
             narrowed = task in _stored(model)
@@ -258,6 +261,11 @@ def _sizes(task: str, evaluation: Mapping[str, Any]) -> _Sizes | None:
         pairs=pairs,
         keys=tuple(keys),
     )
+
+
+def _otherwise(model: Mapping[str, Any], reference: Reference, top_k: int | None) -> bool:
+    """Whether the model is configured otherwise than the published run was: then its scores are not to be expected."""
+    return bool(replace(read_conditions(model), top_k=top_k).conflicts(reference.conditions))
 
 
 def _stored(model: Mapping[str, Any]) -> Sequence[str]:

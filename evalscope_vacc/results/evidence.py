@@ -159,9 +159,11 @@ def _defaults(served_name: str) -> Conditions:
     entry = find(served_name)
     if entry is None:
         return Conditions()
+    crossed = entry.kind == "cross-encoder"
     known: dict[str, Any] = {
-        "profile": None if entry.kind == "cross-encoder" else entry.profile,
-        "template": entry.template if entry.kind == "cross-encoder" else None,
+        "profile": None if crossed else entry.profile,
+        # "auto" is a wish: what comes of it is the family's template, here or on the server
+        "template": (entry.template_family if entry.template == "auto" else entry.template) if crossed else None,
         "max_tokens": entry.max_tokens,
     }
     known = {name: value for name, value in known.items() if value}

@@ -85,6 +85,22 @@ def test_the_published_score_is_expected(tmp_path: Path) -> None:
     assert (task.expected, task.metric) == (pytest.approx(0.823, abs=0.01), "cosine_spearman")
 
 
+@pytest.mark.parametrize(
+    ("model", "evaluation"),
+    [
+        ({"model_name": "Qwen3-Embedding-0.6B", "instruction_profile": "mteb"}, {}),
+        ({"model_name": "Qwen3-Embedding-0.6B", "max_tokens": 512}, {}),
+        ({"model_name": "Qwen3-Reranker-0.6B", "rerank_template": "qwen3"}, {}),
+        ({"model_name": "Qwen3-Reranker-0.6B"}, {"top_k": 50}),
+    ],
+)
+def test_a_score_that_was_published_under_other_settings_is_not_expected(
+    tmp_path: Path, model: dict[str, Any], evaluation: dict[str, Any]
+) -> None:
+    found = run(config(tmp_path, {"task_names": ["CosQA"], **evaluation}, model))
+    assert (found.tasks[0].expected, found.means) == (None, ())
+
+
 def test_a_task_without_sizes_is_named_and_not_counted(tmp_path: Path) -> None:
     found = run(config(tmp_path, {"task_names": ["SciFact", "MyOwnTask"]}))
     assert found.unknown == ("MyOwnTask",)

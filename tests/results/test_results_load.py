@@ -193,6 +193,13 @@ def test_defaults_of_the_catalog_stand_in_for_our_own_names_and_are_marked(write
     assert load_results([other]).rows[0].conditions.profile is None
 
 
+def test_a_template_that_is_chosen_by_itself_is_the_familys(write_run: Any) -> None:
+    root = write_run({"NFCorpus": {"test": {"default": 0.3}}}, model="vacc/Qwen3-Reranker-0.6B", cross_encoder=True)
+    (row,) = load_results([root]).rows
+    assert row.conditions.template == "qwen3"
+    assert "template" in row.conditions.assumed
+
+
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", '"0.7"', "true", "null", "1" + "0" * 400])
 def test_a_main_score_that_is_no_finite_number_is_none_and_never_a_number(tmp_path: Path, bad: str) -> None:
     file = tmp_path / "STS12.json"

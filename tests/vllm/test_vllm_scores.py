@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import minilm_runs
 import numpy as np
 import pytest
 import requests
@@ -16,7 +16,6 @@ from evalscope_vacc import VaccCrossEncoder
 from evalscope_vacc.text.templates import get_template
 
 pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.timeout(1800)]
-BIN = Path(sys.executable).parent
 
 PAIRS = [
     ("what is a reranker", "A reranker orders documents by how well they answer a query."),
@@ -29,23 +28,28 @@ def test_stsbenchmark_is_that_of_the_weights_and_compares_with_the_published_sco
     serve, hub: str, shared: Path, tmp_path: Path
 ) -> None:
     reference = json.loads((shared / "data" / "reference_minilm.json").read_text())["tasks"]["STSBenchmark"][0]
+    folders = {"whole": tmp_path / "whole", "cut": tmp_path / "cut"}
     with serve("minilm") as url:
-        config = {
-            "tool": "MTEB",
-            "models": [{"model_type": "vacc_api", "model_name": "minilm", "api_base": url}],
-            "eval": {"task_names": ["STSBenchmark"], "hub": "huggingface"},
-        }
-        (tmp_path / "config.json").write_text(json.dumps(config))
-        command = [str(BIN / "evalscope"), "eval", "--eval-backend", "RAGEval", "--eval-config", "config.json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1500, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-    (result,) = (tmp_path / "outputs").rglob("results/**/STSBenchmark.json")
-    score = json.loads(result.read_text())["scores"]["test"][0]["main_score"]
-    assert score == pytest.approx(reference["in_process_score"], abs=1e-4)
-    (run,) = (tmp_path / "outputs").iterdir()
-    against = ["--against", "sentence-transformers/all-MiniLM-L6-v2"]
-    compared = subprocess.run([str(BIN / "evalscope-vacc"), "compare", str(run), *against], check=False)
-    assert compared.returncode == 0
+        for folder, keys in zip(folders.values(), ({}, {"max_tokens": 16}), strict=True):
+            folder.mkdir()
+            minilm_runs.evaluate(folder, [minilm_runs.encoder(url, **keys)], ["STSBenchmark"])
+    found = {}
+    for name, folder in folders.items():
+        (result,) = (folder / "outputs").rglob("results/**/STSBenchmark.json")
+        found[name] = json.loads(result.read_text())["scores"]["test"][0]["main_score"]
+    assert found["whole"] == pytest.approx(reference["in_process_score"], abs=1e-4)
+    compared = {name: _compare(folder, "sentence-transformers/all-MiniLM-L6-v2") for name, folder in folders.items()}
+    assert compared["whole"].returncode == 0, compared["whole"].stdout
+    assert compared["whole"].stdout.startswith("PASS: 1 of 1 scores")
+    assert compared["cut"].returncode == 1, compared["cut"].stdout
+    points = 100 * (found["cut"] - reference["published_score"])
+    assert f"STSBenchmark (test) {points:+.3f} points" in compared["cut"].stdout.replace("\n", " ")
+    assert _compare(folders["whole"], "Qwen/Qwen3-Reranker-8B").returncode == 2
+
+
+def _compare(folder: Path, against: str) -> subprocess.CompletedProcess[str]:
+    command = [str(minilm_runs.BIN / "evalscope-vacc"), "compare", str(folder / "outputs"), "--against", against]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_reranker_scores_as_asked_by_hand_and_as_its_weights(serve, installed: tuple[Path, Path]) -> None:
