@@ -211,6 +211,7 @@ class VaccCrossEncoder:
         shown: bool,
     ) -> NDArray[np.float32]:
         served, side = self.served, self.side
+        batch_size = served.per_request(batch_size)
         out = np.full(n, np.nan, np.float32)
         scope = self._keeper.scope(task.name)
         where = (served.name, task.name, split, subset, "pair")

@@ -125,10 +125,12 @@ class Served:
                     path="/v1/models",
                 )
         lengths = [facts.max_model_len for facts in asked if facts.max_model_len]
+        batches = [facts.max_batch for facts in asked if facts.max_batch]
         common = replace(
             asked[0],
             max_model_len=min(lengths) if lengths else None,
             tokenize=all(facts.tokenize for facts in asked),
+            max_batch=min(batches) if batches else None,
         )
         notes = [*self.config.notes, *self.rules.notes]
         for note in notes:
@@ -163,6 +165,10 @@ class Served:
         """Tokens that a text (or a pair, on a cross-encoder) may have; None where nobody says."""
         known = [n for n in (self.config.max_tokens, self.facts.max_model_len) if n]
         return min(known) if known else None
+
+    def per_request(self, wanted: int) -> int:
+        """Texts, or documents of one query, in one request: as many as wanted, at most what the servers take."""
+        return min(wanted, self.facts.max_batch or wanted)
 
     @cached_property
     def counter(self) -> TokenCounter | None:

@@ -46,6 +46,7 @@ class ServerFacts:
         max_model_len: Tokens that the model takes, or None.
         root: Where the server loaded the model from (a path or a hub name), or None.
         tokenize: Whether its /tokenize counts tokens.
+        max_batch: Texts, or documents, that it takes in one request, or None where it does not say.
     """
 
     server: str
@@ -54,6 +55,7 @@ class ServerFacts:
     max_model_len: int | None = None
     root: str | None = None
     tokenize: bool = False
+    max_batch: int | None = None
 
     def serves(self, model: str) -> bool | None:
         """Whether the server serves this name; None where it does not say."""
@@ -101,6 +103,7 @@ def probe(transport: Transport, model: str, *, server: str | None = None) -> Ser
     max_model_len: int | None = None
     root: str | None = None
     version: str | None = None
+    max_batch: int | None = None
     if listed is not None:
         entries = [e for e in _list(listed.get("data"))[:10_000] if isinstance(e.get("id"), str)]
         served = tuple(entry["id"] for entry in entries)
@@ -117,9 +120,10 @@ def probe(transport: Transport, model: str, *, server: str | None = None) -> Ser
         if info is not None:
             max_model_len = _count(info.get("max_input_length"))
             root = _text(info.get("model_id"))
+            max_batch = _count(info.get("max_client_batch_size"))
     counted = _optional(transport, "POST", "/tokenize", shown, {"model": model, "prompt": "a"})
     tokenize = counted is not None and _count(counted.get("count"), least=0) is not None
-    return ServerFacts(public_base(normalize_base(shown)), version, served, max_model_len, root, tokenize)
+    return ServerFacts(public_base(normalize_base(shown)), version, served, max_model_len, root, tokenize, max_batch)
 
 
 def probe_all(transport: Transport, model: str) -> tuple[ServerFacts, ...]:

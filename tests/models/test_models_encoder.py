@@ -11,6 +11,7 @@ import pytest
 from embedding_answers import vector, vectors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loopback_server import Reply
 from served_model import ServedModel
 
 from evalscope_vacc import VaccEncoder
@@ -78,6 +79,22 @@ def test_the_entrys_batch_size_wins_over_the_hosts(server: ServedModel, given: d
 def test_the_hosts_batch_size_holds_where_the_entry_has_none(server: ServedModel) -> None:
     encoder(server).encode([f"t {i}" for i in range(20)], batch_size=2)
     assert max(len(g.json()["input"]) for g in server.requests if g.path == "/v1/embeddings") == 2
+
+
+def test_no_request_carries_more_texts_than_the_server_says_it_takes(server: ServedModel) -> None:
+    inner = server.answer
+
+    def like_text_embeddings_inference(got, sock):
+        if got.path in ("/v1/models", "/version"):
+            return Reply(404, b"")
+        if got.path == "/info":
+            return Reply.of({"model_id": "weights", "max_input_length": 512, "max_client_batch_size": 3})
+        return inner(got, sock)
+
+    server.answer = like_text_embeddings_inference
+    texts = [f"t {i}" for i in range(20)]
+    np.testing.assert_array_equal(encoder(server, batch_size=8).encode(texts), vectors(texts))
+    assert max(len(g.json()["input"]) for g in server.requests if g.path == "/v1/embeddings") == 3
 
 
 def test_requests_are_in_flight_together(server: ServedModel) -> None:

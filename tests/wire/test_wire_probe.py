@@ -85,9 +85,9 @@ def test_the_only_model_tells_its_limit_under_whatever_name(serve: Serve, connec
 
 
 def test_text_embeddings_inference_describes_itself_elsewhere(serve: Serve, connect: Connect) -> None:
-    info = {"model_id": "BAAI/bge-m3", "max_input_length": 8192, "version": "1.6"}
+    info = {"model_id": "BAAI/bge-m3", "max_input_length": 8192, "version": "1.6", "max_client_batch_size": 32}
     facts = probe(connect(serve(vllm(**{"/v1/models": NOT_FOUND, "/version": NOT_FOUND, "/info": info}))), "m")
-    assert (facts.max_model_len, facts.root) == (8192, "BAAI/bge-m3")
+    assert (facts.max_model_len, facts.root, facts.max_batch) == (8192, "BAAI/bge-m3", 32)
 
 
 def test_a_server_that_cannot_be_asked_is_an_error(serve: Serve, connect: Connect) -> None:
