@@ -109,7 +109,8 @@ def comparisons_of(
     for part, reference in _references(ours, against):
         test = _test(part, reference, qrels, load=load_qrels)
         found.append(hold_against(part, reference, noise=noise, paired=test))
-    return found
+    # an answer before what is none, such as the second stage's of a run that is held against an encoder
+    return sorted(found, key=lambda comparison: comparison.outcome == "nothing comparable")
 
 
 def _references(ours: Results, against: str | None) -> list[tuple[Results, Reference]]:

@@ -169,6 +169,15 @@ def test_two_runs_in_two_stages_are_compared_stage_by_stage(write_run: Any) -> N
     assert [c["verdict"] for c in document["comparisons"]] == ["pass", "fail"]
 
 
+def test_an_answer_comes_before_what_is_none(write_run: Any) -> None:
+    scores = {"SciFact": {"test": {"default": 0.64508}}}
+    write_run(scores, model="vacc/a-reranker", cross_encoder=True, metric="ndcg_at_10")
+    folder = write_run(scores, model="vacc/encoder", metric="ndcg_at_10")
+    done = call("compare", folder, "--against", MINILM)
+    assert done.exit_code == 0
+    assert [line[:4] for line in done.output.splitlines() if line[:4] in {"PASS", "NOTH"}] == ["PASS", "NOTH"]
+
+
 def test_scores_that_only_the_reference_run_has_are_named(minilm: Any, write_run: Any) -> None:
     other = minilm(folder="other")
     ours = write_run({"STSBenchmark": {"test": {"default": 0.8203}}}, folder="ours")
