@@ -30,6 +30,12 @@ from evalscope_vacc.wire.transport import Answer, Connection, Request, Transport
 logger = logging.getLogger(__name__)
 
 
+_OWN_FIELDS = (
+    "experiment_kwargs", "revision", "loader_kwargs", "model_type", "is_cross_encoder", "max_tokens", "embed_dim",
+    "use_instructions",
+)  # fmt: skip
+
+
 class Served:
     """One served model, opened when it is first needed.
 
@@ -74,13 +80,10 @@ class Served:
 
     @mteb_model_meta.setter
     def mteb_model_meta(self, meta: Any) -> None:
-        # MTEB puts every keyword of get_model() here, API keys included, and writes it to disk: keep our own
+        # MTEB puts every keyword of get_model() here, API keys included, and writes it to disk: keep our own. What it
+        # made the meta of was the name alone: the keywords may have made a cross-encoder of it
         own = build_meta(self.config, settings=self.settings)
-        update = {
-            name: getattr(own, name)
-            for name in ("experiment_kwargs", "revision", "loader_kwargs")
-            if name in type(meta).model_fields
-        }
+        update = {name: getattr(own, name) for name in _OWN_FIELDS if name in type(meta).model_fields}
         self._meta = meta.model_copy(update=update)
 
     # -- the server ----------------------------------------------------------------------------------------------

@@ -199,6 +199,12 @@ def test_keywords_of_get_model_do_not_reach_the_results_name(encoder_server: Ser
         assert meta.revision.endswith("__maxlen_64")
 
 
+def test_a_reranker_by_keyword_is_recorded_as_a_cross_encoder(reranker_server: ServedModel) -> None:
+    model = mteb.get_model("vacc/some-model", api_base=reranker_server.base, is_cross_encoder=True, max_tokens=77)
+    assert model.mteb_model_meta.is_cross_encoder
+    assert model.mteb_model_meta.max_tokens == 77
+
+
 def test_prompts_and_truncate_given_to_get_model_hold(encoder_server: ServedModel) -> None:
     model = mteb.get_model("vacc/some-model", api_base=encoder_server.base, prompts={"query": "Q: "}, truncate="error")
     assert (model.served.config.prompts, model.served.config.truncate) == ({"query": "Q: "}, "error")
