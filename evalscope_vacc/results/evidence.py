@@ -107,7 +107,7 @@ class Folders:
         return Conditions()
 
     def first_stage(self, folder: Path, task: str, digest: str) -> str | None:
-        """Tells which known model made the candidates, from the copy that a reranking run keeps of them."""
+        """Tells which model made the candidates, from the copy that a reranking run keeps of them."""
         here = folder.absolute()
         for level in (here, *here.parents)[:LEVELS]:
             path = level / "candidates" / digest / f"{task}_predictions.json"
@@ -189,8 +189,10 @@ def _made_by(path: Path) -> str | None:
     except OSError:
         return None
     match = _MADE_BY.match(head)
-    entry = find(match[1]) if match else None
-    return (entry.huggingface or entry.name) if entry else None
+    if not match:
+        return None
+    entry = find(match[1])
+    return entry.huggingface if entry else clean(match[1], limit=200)
 
 
 def _names(model: str) -> set[str]:

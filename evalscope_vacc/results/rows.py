@@ -126,8 +126,14 @@ def _fold(value: object) -> object:
 
 
 def _same_kind_of_name(ours: str | None, theirs: str | None) -> bool:
-    """A digest says nothing about a model's name: only two digests, or two names, can be told apart."""
-    return ours is not None and theirs is not None and _is_digest(ours) == _is_digest(theirs)
+    """A digest, or a name that somebody serves a model under, says nothing about a model's public name."""
+    return ours is not None and theirs is not None and _kind_of_name(ours) == _kind_of_name(theirs)
+
+
+def _kind_of_name(name: str) -> str:
+    if _is_digest(name):
+        return "digest"
+    return "served" if name.casefold().startswith(("vacc/", "eval/")) else "public"
 
 
 def _is_digest(name: str) -> bool:

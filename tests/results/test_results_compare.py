@@ -79,6 +79,7 @@ def test_the_references_metric_is_looked_up_among_ours() -> None:
         ({"template": "none"}, {"template": "qwen3"}, "rerank template qwen3"),
         ({"top_k": 10}, {"top_k": 100}, "top_k 100"),
         ({"first_stage": "aaaaaaaa"}, {"first_stage": "bbbbbbbb"}, "first stage bbbbbbbb"),
+        ({"first_stage": "vacc/one"}, {"first_stage": "vacc/two"}, "first stage vacc/two"),
         ({"limit": 100}, {}, "whole tasks, this one on 100 samples"),
     ],
 )
@@ -111,11 +112,12 @@ def test_other_versions_and_revisions_are_notes() -> None:
     )
 
 
-def test_a_digest_of_candidates_cannot_contradict_a_models_name() -> None:
-    ours = row(0.8, conditions=Conditions(first_stage="1a2b3c4d"))
+@pytest.mark.parametrize("name", ["1a2b3c4d", "vacc/embedder"])
+def test_a_digest_or_a_served_name_cannot_contradict_a_models_name(name: str) -> None:
+    ours = row(0.8, conditions=Conditions(first_stage=name))
     (compared,) = judge(ours, row(0.8, conditions=Conditions(first_stage="Qwen/Qwen3-Embedding-0.6B"))).rows
     assert compared.verdict == "pass"
-    assert any("1a2b3c4d" in note for note in compared.notes)
+    assert any(name in note for note in compared.notes)
 
 
 def test_cut_vectors_are_judged_with_a_note() -> None:

@@ -131,7 +131,7 @@ def candidates(root: Path, task: str, digest: str, model: str) -> None:
         ("vacc/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Embedding-0.6B"),
         ("vacc/bge-m3", "BAAI/bge-m3"),
         # whose weights these are is not known
-        ("vacc/my-own", "1a2b3c4d"),
+        ("vacc/my-own", "vacc/my-own"),
         ("", "1a2b3c4d"),
     ],
 )
