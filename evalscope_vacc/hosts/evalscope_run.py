@@ -86,6 +86,7 @@ class Run:
         self.result = RunResult(self.out)
         self.stop: BaseException | None = None
         self._loaded: dict[str, Any] = {}
+        self._changed: dict[str, bool] = {}
         last_result.set(self.result)
 
     def _load(self, entry: Any) -> Any:
@@ -145,6 +146,8 @@ class Run:
         for model in (*self.encoders, *self.rerankers):
             if getattr(model, "served", None) is None:
                 continue
+            if self._changed.get(model.served.name):
+                model.served.record_server(rescoring=False)
             try:
                 model.finish([task.metadata.name for task in tasks])
             except StoreError as error:
@@ -369,9 +372,14 @@ class Run:
         before = self.before.get(served.name) if served is not None else None
         if served is None or before is None:
             return False
+        if served.name in self._changed:
+            return self._changed[served.name]
         getattr(getattr(model, "inner", model), "side", None)  # a cross-encoder asks now for the server's template
-        if before == _told(served.server_record):
+        self._changed[served.name] = before != _told(served.server_record)
+        if not self._changed[served.name]:
             return False
+        # until a run gets to its end, some of the scores there are still those of the earlier server
+        served.record_server(rescoring=True)
         logger.warning(
             "%s: the server's version, model, length or template has changed since the scores in %s: they are not used again",
             served.name,
@@ -404,7 +412,7 @@ def _told(record: Any) -> list[tuple[Any, ...]]:
     wrapped = [
         (s.get("template"), s.get("takes_instruction"), s.get("prompt_tokens_short")) for s in record.get("rerank", [])
     ]
-    return [*told, *wrapped]
+    return [*told, *wrapped, *([("rescoring",)] if record.get("rescoring") else [])]
 
 
 def server_facts(path: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -390,6 +390,30 @@ def test_scores_earned_with_another_template_of_the_server_are_refused(
         assert server.pairs(), "the server was started with a template"
 
 
+def test_scores_of_an_earlier_server_are_refused_until_every_task_is_scored_anew(
+    evaluate: Callable, encoder: ServedModel, tmp_path: Path
+) -> None:
+    def once() -> list[str]:
+        encoder.requests.clear()
+        in_one_folder(tmp_path / "same", [of(encoder)], CLASSES)
+        return encoder.texts()
+
+    inner = encoder.answer
+
+    def refuses(got, sock):
+        return Reply.of({"error": {"message": "no"}}, 400) if got.path == "/v1/embeddings" else inner(got, sock)
+
+    assert once()
+    assert once() == []
+    encoder.max_model_len -= 1
+    encoder.answer = refuses
+    with pytest.raises(RunFailed):
+        once()
+    encoder.answer = inner
+    assert once(), "what lies there is still the earlier server's"
+    assert once() == []
+
+
 def test_two_cross_encoders_that_name_different_candidates_are_told_so(
     evaluate: Callable, reranker: ServedModel, stored: dict[str, Any], tmp_path: Path
 ) -> None:
