@@ -177,8 +177,15 @@ def test_other_names_are_looked_up_as_before() -> None:
     assert (
         mteb.get_model_meta("sentence-transformers/all-MiniLM-L6-v2").name == "sentence-transformers/all-MiniLM-L6-v2"
     )
-    with pytest.raises(Exception, match=r"no-such-model|refused|not found"):
-        mteb.get_model_meta("no-such-org/no-such-model")
+
+    def outcome(look_up) -> object:
+        # what an unknown name gives differs between releases, and with the hub there or not
+        try:
+            return look_up("no-such-org/no-such-model").name
+        except Exception as error:
+            return type(error)
+
+    assert outcome(mteb.get_model_meta) == outcome(mteb.get_model_meta.__wrapped__)
 
 
 def test_the_catalog_decides_the_kind(reranker_server: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
