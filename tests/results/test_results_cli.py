@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,13 @@ def test_two_runs_in_two_stages_are_compared_stage_by_stage(write_run: Any) -> N
     ]
     document = json.loads(call("compare", worse, "--against", other, "--json").output)
     assert [c["verdict"] for c in document["comparisons"]] == ["pass", "fail"]
+
+
+def test_the_order_of_the_folders_does_not_matter(minilm: Any) -> None:
+    folders = [minilm(), minilm(-0.05, kwargs={"maxlen": 16}, folder="cut"), minilm(model="vacc/b", folder="other")]
+    outputs = {call("compare", *order, "--against", MINILM, "--json").output for order in permutations(folders)}
+    assert len(outputs) == 1
+    assert len(json.loads(outputs.pop())["comparisons"]) == 3
 
 
 def test_an_answer_comes_before_what_is_none(write_run: Any) -> None:
