@@ -50,6 +50,12 @@ class RunFailed(VaccError):  # noqa: N818 -- how a run ended
 class RunInterrupted(VaccError):  # noqa: N818 -- how a run ended
     """A run was stopped by the user; what had come in is kept."""
 
+    def __init__(
+        self,
+        message: str = "stopped by the user; what had come in is kept. Run the same command again to go on.",
+    ) -> None:
+        super().__init__(message)
+
 
 class ServerError(VaccError):
     """A server could not be asked, refused, or gave an answer that cannot be right.

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import signal
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 import typer
 
@@ -85,8 +90,23 @@ def main() -> None:
     except (VaccError, KeyboardInterrupt) as error:
         if os.environ.get("EVALSCOPE_VACC_DEBUG"):
             raise
+        if isinstance(error, (KeyboardInterrupt, RunInterrupted)):
+            # from here on another Ctrl-C ends the process at once
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if isinstance(error, KeyboardInterrupt):
+            error = RunInterrupted()
         message = str(error) or type(error).__name__
         Console(stderr=True, highlight=False).print(f"error: {message}", style="bold red", markup=False, soft_wrap=True)
-        if isinstance(error, (KeyboardInterrupt, RunInterrupted)):
-            sys.exit(130)
+        if isinstance(error, RunInterrupted):
+            _leave(130)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process without taking the hosts' thousands of modules apart, which takes seconds: somebody waits."""
+    atexit._run_exitfuncs()  # noqa: SLF001 -- the only way to have them run before os._exit()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)

@@ -22,6 +22,7 @@ from evalscope_vacc.hosts.logs import show_logs
 from evalscope_vacc.hosts.mteb import part_of_a_run
 from evalscope_vacc.hosts.run_result import RunResult
 from evalscope_vacc.hosts.spelling import EVAL_KEYS, newer_eval
+from evalscope_vacc.interrupts import second_kills
 from evalscope_vacc.models import is_cross_encoder
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ def run_tool(entries: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]
     values: dict[str, Any] = {key: defaults.get(key) if given.get(key) is None else given[key] for key in EVAL_KEYS}
     set_verbosity(values["verbosity"])
     logger.info("eval.top_k: %s candidates go to a cross-encoder", values["top_k"])
-    return LegacyRun(entries, SimpleNamespace(**values)).run()
+    with second_kills():
+        return LegacyRun(entries, SimpleNamespace(**values)).run()
 
 
 class LegacyRun(Run):

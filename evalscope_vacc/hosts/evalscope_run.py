@@ -34,6 +34,7 @@ from evalscope_vacc.hosts.first_stage import (
 )
 from evalscope_vacc.hosts.logs import show_logs
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
+from evalscope_vacc.interrupts import second_kills
 from evalscope_vacc.models import is_cross_encoder
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def run_tool(config: Any, template: ModuleType) -> RunResult:
     """
     show_logs("evalscope")
     set_verbosity(getattr(config.eval, "verbosity", None))
-    return Run(config.eval, template, config.models).run()
+    with second_kills():
+        return Run(config.eval, template, config.models).run()
 
 
 class Run:
@@ -390,13 +392,14 @@ class Run:
     def _report(self) -> None:
         from evalscope_vacc.hosts.evalscope_report import write_reports
 
+        done = [r.task_name for r in self.result.task_results]
+        if isinstance(self.stop, (RunInterrupted, KeyboardInterrupt)):
+            # without the pages, which take seconds: somebody waits for the end
+            raise RunInterrupted(self._how_to_go_on(done)) from None
         write_reports(self.result, self.evaluation)
         failed = self.result.failed
-        if isinstance(self.stop, (RunInterrupted, KeyboardInterrupt)):
-            raise self.stop
         if not failed:
             return
-        done = [r.task_name for r in self.result.task_results]
         lines = [f"{task}: {why}" for task, why in failed.items()]
         message = (
             f"{len(failed)} of {len(failed) + len(done)} tasks failed:\n  "
@@ -404,6 +407,15 @@ class Run:
             + (f"\nfinished and kept under {self.out}: {', '.join(done)}" if done else "")
         )
         raise RunFailed(message) from self.stop
+
+    def _how_to_go_on(self, done: Sequence[str]) -> str:
+        models = [getattr(model, "served", None) for model in (*self.encoders, *self.rerankers)]
+        kept = all(served is not None and served.config.store != "off" for served in models)
+        return (
+            "stopped by the user. Run the same command again to go on: "
+            + ("what had come in is not sent again." if kept else "without a store every text is sent again.")
+            + (f" Finished, under {self.out}: {', '.join(done)}" if done else "")
+        )
 
 
 def _told(record: Any) -> list[tuple[Any, ...]]:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import ConfigError, RunInterrupted
+from evalscope_vacc.interrupts import next_kills
 from evalscope_vacc.wire.address import normalize_base, public_base
 from evalscope_vacc.wire.client import Client
 from evalscope_vacc.wire.messages import Answer, Connection, Request
@@ -172,10 +173,10 @@ class Transport:
         return Run(self._connection, servers, self._lock, self._work, self.usage, self._backoff_s, **options)
 
     def _interrupt(self, run: Run) -> None:
-        run.stop()
-        self.close()
-        msg = "stopped by the user; what had come in is kept. Run the same command again to go on."
-        raise RunInterrupted(msg) from None
+        with next_kills():
+            run.stop()
+            self.close()
+        raise RunInterrupted from None
 
     def _connect(self) -> list[Server]:
         connection = self._connection
