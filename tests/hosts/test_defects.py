@@ -7,11 +7,13 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pytest
 from loopback_server import Reply
+from packaging.version import Version
 from served_model import ServedModel
 
 from evalscope_vacc.errors import RunFailed
@@ -164,6 +166,9 @@ def test_10_data_that_are_more_than_a_whole_set_are_not_taken_from_modelscope(na
     from evalscope.backend.rag_eval.mteb import task_template
 
     from evalscope_vacc.hosts.data import _choose_loader
+
+    if name == "SpanishWikinewsClusteringP2P" and Version(version("mteb")) < Version("2.26"):
+        name = "KLUE-STS"  # the only one before that names a part of its data set
 
     task = mteb.get_task(name)
     before = task.load_data
