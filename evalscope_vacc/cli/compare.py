@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,18 +69,28 @@ def compare(
         # a folder that cannot be read is nothing to compare, not a task that fails
         raise ConfigError(str(error)) from error
     if as_json:
-        typer.echo(render.to_json(comparisons))
+        _print(render.to_json(comparisons) + "\n")
     elif as_markdown:
-        typer.echo(render.to_markdown(comparisons), nl=False)
+        _print(render.to_markdown(comparisons))
     elif as_csv:
-        typer.echo(render.to_csv(comparisons), nl=False)
+        _print(render.to_csv(comparisons))
     else:
         from rich.console import Console
 
         console = Console(highlight=False)
-        for part in render.to_rich(comparisons, console.width):
-            console.print(part)
+        with console.capture() as shown:
+            for part in render.to_rich(comparisons, console.width):
+                console.print(part)
+        _print(shown.get())
     raise typer.Exit(EXIT_STATUS[render.outcome_of(comparisons)])
+
+
+def _print(text: str) -> None:
+    """Prints; a reader that has seen enough, such as `head`, must not turn the verdict into another."""
+    try:
+        typer.echo(text, nl=False)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def comparisons_of(

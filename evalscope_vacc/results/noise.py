@@ -16,6 +16,7 @@ from evalscope_vacc.errors import ConfigError
 FLOAT32 = 5e-4
 HALF = 2e-3
 QUANTISED_SHARE = 0.01
+MOST = 0.1
 
 _FLOAT = {"float32": FLOAT32, "float": FLOAT32, "float64": FLOAT32, "float16": HALF, "half": HALF, "bfloat16": HALF}
 _ALIASES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "w8a8": "int8", "auto": ""}
@@ -40,7 +41,7 @@ class Noise:
         tolerance: One absolute tolerance for all rows; wins over everything.
 
     Raises:
-        ConfigError: The format is unknown, or the tolerance is not a fraction from 0 to 1.
+        ConfigError: The format is unknown, or the tolerance is not a fraction from 0 to 0.1.
     """
 
     dtype: str | None = None
@@ -50,8 +51,10 @@ class Noise:
         if self.dtype is not None and not known_dtype(self.dtype):
             msg = f"dtype {self.dtype!r} is not known; give one of {', '.join(DTYPES)}, or --tolerance"
             raise ConfigError(msg)
-        if self.tolerance is not None and not 0 <= self.tolerance < 1:
-            msg = f"tolerance {self.tolerance} is not a fraction from 0 to below 1; 0.002 means 0.2 points"
+        # more would call anything accurate; who writes 0.2 means points
+        if self.tolerance is not None and not 0 <= self.tolerance <= MOST:
+            means = f" would be {100 * self.tolerance:g} points" if self.tolerance > MOST else ""
+            msg = f"tolerance {self.tolerance}{means}: give a fraction from 0 to {MOST}; 0.002 means 0.2 points"
             raise ConfigError(msg)
 
     def of(

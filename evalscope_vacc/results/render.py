@@ -250,11 +250,9 @@ def _mean_cells(mean: MeanRow) -> list[str]:
 
 def _failure(row: ComparedRow) -> str:
     where = row.task if row.subset == "default" else f"{row.task} {row.subset}"
-    return (
-        f"{where} ({row.split}) {_points(row.difference)} points"
-        if row.difference is not None
-        else f"{where} has no score"
-    )
+    if row.difference is not None:
+        return f"{where} ({row.split}) {_points(row.difference)} points"
+    return f"{where} has no score" if row.ours is None else f"{where} ({row.split}): {row.reason}"
 
 
 def _badness(row: ComparedRow) -> tuple[float, str, str, str]:

@@ -86,6 +86,33 @@ def test_other_formats_keep_the_exit_status_and_print_nothing_else(minilm: Any, 
     assert done.output[0] in {"--json": "{", "--markdown": "#", "--csv": "v"}[flag]
 
 
+@pytest.mark.parametrize("flag", [[], ["--json"], ["--csv"], ["--markdown"]])
+@pytest.mark.parametrize(("change", "status"), [(0.0, 0), (-0.05, 1)])
+def test_a_reader_that_stops_reading_does_not_change_the_verdict(
+    minilm: Any, change: float, status: int, flag: list[str]
+) -> None:
+    command = [sys.executable, "-m", "evalscope_vacc", "compare", str(minilm(change)), "--against", MINILM, *flag]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=120, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (status, b"")
+
+
+def test_a_score_in_percent_is_named_for_what_it_is(write_run: Any) -> None:
+    done = call("compare", write_run({"STSBenchmark": {"test": {"default": 82.03}}}), "--against", MINILM)
+    assert done.exit_code == 1
+    assert "STSBenchmark (test): the score 82.03 is not a fraction from -1 to 1" in " ".join(done.output.split())
+
+
+def test_a_tolerance_in_points_is_refused(minilm: Any) -> None:
+    done = call("compare", minilm(), "--against", MINILM, "--tolerance", "0.2")
+    assert isinstance(done.exception, ConfigError)
+    assert "would be 20 points: give a fraction from 0 to 0.1; 0.002 means 0.2 points" in str(done.exception)
+
+
 def test_formats_exclude_one_another(minilm: Any) -> None:
     assert isinstance(call("compare", minilm(), "--against", MINILM, "--json", "--csv").exception, ConfigError)
 
