@@ -76,7 +76,7 @@ class TaskUsage:
         if self.cut:
             parts.append(f"{self.cut:,} cut to the limit")
         if self.cut is None:
-            parts.append("cut texts not counted (no tokenizer)")
+            parts.append("cut texts not counted (set tokenizer to have them counted)")
         if self.retries:
             parts.append(f"{self.retries:,} retries")
         if self.busy is not None:

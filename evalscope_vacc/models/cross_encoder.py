@@ -336,7 +336,8 @@ class VaccCrossEncoder:
             return document, False
         by_server = getattr(served.dialect, "truncates", False)
         strict = served.config.truncate == "error"
-        if by_server and not strict and served.counter is None:
+        if by_server and not strict and not served.config.tokenizer:
+            # only the evidence would want to know, and /tokenize takes one text a request
             return document, None
         counter = served.need_counter(f"{what}: a pair may be longer than {limit} tokens")
         pairwise = self.side.pairwise

@@ -316,7 +316,7 @@ class VaccEncoder:
             return texts, 0
         by_server = getattr(served.dialect, "truncates", False)
         strict = served.config.truncate == "error"
-        if by_server and not strict and served.counter is None:
+        if by_server and not strict and not served.may_count(len(long), DEFAULT_BATCH, of=len(texts)):
             return texts, None
         counter = served.need_counter(
             f"{len(long)} texts of {_name(task, split, side)} may be longer than {limit} tokens"

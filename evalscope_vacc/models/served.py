@@ -36,6 +36,10 @@ _OWN_FIELDS = (
 )  # fmt: skip
 
 
+# so many requests to /tokenize are never in the way
+_FEW_COUNTS = 64
+
+
 class Served:
     """One served model, opened when it is first needed.
 
@@ -186,6 +190,21 @@ class Served:
                 lambda text: self._counted.pop(text) if text in self._counted else ask(text), pair_overhead=overhead
             )
         return None
+
+    def may_count(self, long: int, batch_size: int, *, of: int) -> bool:
+        """Whether texts that the server cuts may be counted, which is only for the evidence.
+
+        A local tokenizer counts them all. The server's /tokenize takes one text a request: with a limit of 512 tokens
+        it would be asked for nearly every text, and the run would take twice as long.
+
+        Args:
+            long: Texts that may be longer than the limit.
+            batch_size: Texts per request.
+            of: Texts in all.
+        """
+        if self.counter is None:
+            return False
+        return bool(self.config.tokenizer) or long <= max(_FEW_COUNTS, of // batch_size)
 
     def count_ahead(self, texts: Sequence[str]) -> None:
         """Counts texts with the server's /tokenize, as many at a time as there are slots.

@@ -185,6 +185,15 @@ def test_the_document_is_cut_inside_the_template_and_the_rest_survives() -> None
         assert usage["cut"] == 1
 
 
+def test_pairs_that_the_server_cuts_are_not_counted_for_the_evidence_alone() -> None:
+    with ServedModel(kind="cross-encoder", max_model_len=90) as server:
+        model = reranker(server, rerank_template="none")
+        model.predict(["what is it?"] * 50, [f"{i} " + "word " * 100 for i in range(50)])
+        usage = json.loads((model.served.evidence.folder / "usage.json").read_text())["tasks"][0]
+        assert (usage["texts"], usage["cut"]) == (50, None)
+        assert sum(got.path == "/tokenize" for got in server.requests) < 10
+
+
 def test_truncate_error_names_query_and_document() -> None:
     with (
         ServedModel(kind="cross-encoder", max_model_len=90) as server,

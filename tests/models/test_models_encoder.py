@@ -121,6 +121,17 @@ def test_a_text_that_is_too_long_is_cut_by_the_server_and_counted() -> None:
         assert (usage["texts"], usage["cut"]) == (3, 1)
 
 
+def test_many_long_texts_are_not_counted_one_request_each_for_the_evidence_alone() -> None:
+    texts = [f"{i} " + "word " * 30 for i in range(200)]
+    with ServedModel(max_model_len=20) as server:
+        model = encoder(server)
+        model.encode(texts)
+        usage = json.loads((model.served.evidence.folder / "usage.json").read_text())["tasks"][0]
+        assert (usage["texts"], usage["cut"]) == (200, None)
+        assert sum(got.path == "/tokenize" for got in server.requests) < 10
+        assert all(g.json()["truncate_prompt_tokens"] == 20 for g in server.requests if g.path == "/v1/embeddings")
+
+
 def test_the_smaller_of_our_limit_and_the_servers_holds() -> None:
     with ServedModel(max_model_len=20) as server:
         encoder(server, max_tokens=64).encode(["x"])
