@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from served_model import ServedModel
+
+from evalscope_vacc import run
 
 pytestmark = pytest.mark.host
 pytest.importorskip("mteb", minversion="2.7", reason="the newer line's tests")
@@ -42,8 +45,14 @@ def test_a_reranking_task_takes_the_stored_predictions_that_are_named_for_it(
     task = next(t for t in mocks.MOCK_TASK_TEST_GRID if t.metadata.name == name)
     monkeypatch.setitem(registry, name, type(task))
     first = {"model_name": encoder.name, "api_base": encoder.base}
-    result = evaluate([first], [name], work_dir=str(tmp_path / "first"))
-    path = result.output_folder / "predictions" / f"{name}_predictions.json"
+    # as benchmarks/reproduce does it: a whole task file that says where the predictions go
+    entry = {"model_type": "vacc_api", "store": "off", "preflight": "off", **first}
+    config = {"tool": "mteb", "models": [entry], "eval": {"task_names": [name], "hub": "huggingface"}}
+    whole = {"eval_backend": "RAGEval", "work_dir": "outputs/first", "no_timestamp": True, "eval_config": config}
+    (tmp_path / "first.yaml").write_text(yaml.safe_dump(whole))
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "first.yaml")
+    path = Path("outputs/first/predictions") / f"{name}_predictions.json"
     ranked = {q: docs for q, docs in json.loads(path.read_text())["default"]["test"].items()}
     assert all(len(docs) == 2 for docs in ranked.values())
     second = {"model_name": reranker.name, "api_base": reranker.base, "is_cross_encoder": True}
