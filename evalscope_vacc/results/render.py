@@ -178,8 +178,8 @@ class _Notes:
 
 def _facts(comparison: Comparison) -> list[str]:
     lines = [f"run: {run}" for run in comparison.runs]
-    named = comparison.reference_revision in comparison.reference  # a run's name holds it
-    revision = "" if named else f" at {comparison.reference_revision}"
+    repeated = comparison.reference_revision in comparison.reference  # a run's name holds it
+    revision = "" if repeated else f" at {comparison.reference_revision}"
     lines.append(
         f"against: {comparison.reference}{revision}"
         + (f", {comparison.reference_source}" if comparison.reference_source else "")
