@@ -159,7 +159,8 @@ def _task_scores(benchmark: Benchmark, members: list[tuple[Row, ComparedRow]], *
         if task is None or row.split not in task.splits:
             continue
         ours = compared.ours if judged else row.value(task.metric)
-        if ours is None or (judged and not compared.judged):
+        # a failed row without a difference has a score that is none, such as one in percent
+        if ours is None or abs(ours) > 1 or (judged and compared.difference is None):
             continue
         by_task[row.task][(row.split, row.subset)].append((ours, compared.reference if judged else None))
     scores: dict[str, _Pair] = {}

@@ -12,13 +12,15 @@ from evalscope_vacc.results.compare import compare
 from evalscope_vacc.results.render import to_csv, to_json, to_markdown
 from evalscope_vacc.results.rows import Conditions, Reference, Results, Row, Run
 
-_SCORES = st.one_of(st.none(), st.floats(-1, 1, allow_nan=False), st.sampled_from([0.5, 0.501, 0.51]))
+_SCORES = st.one_of(st.none(), st.floats(-1, 1, allow_nan=False), st.sampled_from([0.5, 0.501, 0.51, 64.5]))
 _CONDITIONS = st.builds(
     Conditions,
     profile=st.sampled_from([None, "none", "mteb"]),
     max_tokens=st.sampled_from([None, 16, 512]),
     limit=st.sampled_from([None, None, 5]),
     dtype=st.sampled_from([None, "float32", "float16"]),
+    top_k=st.sampled_from([None, None, 10, 100]),
+    first_stage=st.sampled_from([None, "1a2b3c4d", "vacc/a", "vacc/b", "Qwen/Qwen3-Embedding-0.6B"]),
 )
 
 
@@ -75,4 +77,7 @@ def test_unlike_rows_are_never_compared(ours: list[Row], theirs: list[Row]) -> N
             and mine.run.kind != "cross-encoder"
         ]
         assert same, compared
+        assert max(abs(compared.ours), abs(compared.reference)) <= 1, "a score in percent was laid beside a fraction"
+    for mean in comparison.means:
+        assert mean.verdict == "not judged" or mean.tasks == mean.of
     json.loads(to_json([comparison]))

@@ -130,6 +130,15 @@ def test_a_reranker_that_is_known_by_its_mean_is_judged_by_it_when_all_is_there(
     assert compare(Results(tuple(rerank_rows(0.65))), reference).exit_status == 1
 
 
+def test_scores_in_percent_do_not_enter_a_mean() -> None:
+    comparison = compare(Results(tuple(rerank_rows(69.76))), published.get(RERANKER).reference())
+    assert comparison.means == ()
+    assert comparison.exit_status == 2
+    rows = [replace(r, score=100 * (r.score or 0)) if r.task == "STS12" else r for r in own_rows()]
+    found = mean(compare(Results(tuple(rows)), published.get(QWEN).reference()), "MTEB(eng, v2)")
+    assert (found.tasks, found.of, found.verdict) == (40, 41, "not judged")
+
+
 def test_a_reranker_with_a_task_missing_has_no_reference_to_its_mean() -> None:
     rows = rerank_rows(0.6976)[1:]
     comparison = compare(Results(tuple(rows)), published.get(RERANKER).reference())
