@@ -82,7 +82,9 @@ def render(data: RunData, *, language: str = "en", against: str | None = None) -
         "style": (TEMPLATES / "report.css").read_text(encoding="utf-8"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        "parts": [_part(comparison, text, clean, language) for comparison in data.comparisons],
+        "parts": [
+            _part(comparison, text, clean, language, named=len(data.comparisons) > 1) for comparison in data.comparisons
+        ],
         "outcome": {"pass": "pass", "fail": "fail"}.get(data.outcome, "nothing"),
         "rows": [_table_row(row, notes, text) for row in rows[:MAX_ROWS]],
         "rows_left_out": max(0, len(rows) - MAX_ROWS),
@@ -149,7 +151,8 @@ class _Notes:
         return self.texts.index(said) + 1
 
 
-def _part(comparison: Comparison, text: Any, clean: Any, language: str) -> Part:
+def _part(comparison: Comparison, text: Any, clean: Any, language: str, *, named: bool) -> Part:
+    """Words one comparison; where there are several, each says which run it is about."""
     judged = [row for row in comparison.rows if row.judged]
     failed = sorted((row for row in judged if row.verdict == "fail"), key=lambda r: (r.difference or -1.0, r.task))
     reference = clean(comparison.reference, 200)
@@ -164,6 +167,8 @@ def _part(comparison: Comparison, text: Any, clean: Any, language: str) -> Part:
         line = text("pass_line", judged=len(judged), reference=reference)
     if above and comparison.outcome != "nothing comparable":
         line = f"{line}{'' if language == 'zh' else ' '}{text('above_line', above=above)}"
+    if named and comparison.runs:
+        line = f"{clean(', '.join(comparison.runs), 200)}{'：' if language == 'zh' else ': '}{line}"
     worst = (", " if language == "en" else "、").join(map(_failure, failed[:WORST]))
     return Part(comparison, line, clean(worst, 600), max(0, len(failed) - WORST), dot_plot(comparison.rows))
 

@@ -204,6 +204,16 @@ def test_two_models_of_one_run_are_told_apart(tmp_path: Path, make_page) -> None
     assert page.count('data-verdict="no reference"') == 2
 
 
+def test_each_models_verdict_says_whose_it_is(tmp_path: Path, make_page) -> None:
+    task = ("SciFact", "test", "default")
+    write_results(tmp_path / "run" / "stage1", {task: ("ndcg_at_10", 0.64508)}, model="vacc/first")
+    write_results(tmp_path / "run" / "stage2", {task: ("ndcg_at_10", 0.6)}, model="vacc/second", cross_encoder=True)
+    text = _Markup(make_page(tmp_path / "run", against="sentence-transformers/all-MiniLM-L6-v2")).text
+    first, second = re.search(r"vacc/first[^:]*: 1 of 1 scores", text), re.search(r"vacc/second[^:]*: No score", text)
+    assert first
+    assert second
+
+
 def test_a_run_of_forty_thousand_subsets_stays_a_page(tmp_path: Path, make_page) -> None:
     scores = {("Flores", "devtest", f"aaa{i}-bbb"): ("f1", 0.5) for i in range(40_000)}
     run = write_results(tmp_path / "run", scores, model="vacc/mine")
