@@ -25,6 +25,7 @@ from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import MASK
 
 MARK = "__evalscope_vacc__"
+_SECRET = ("api_key", "api_base", "headers")
 Handler = Callable[[Any], Any]
 
 
@@ -101,7 +102,12 @@ def _hook_entry(cls: Any) -> None:
         if not is_ours(value):
             return {name: item for name, item in dumped.items() if name not in own}
         # only what the user wrote: EvalScope's defaults (max_seq_length 512 …) do not hold for our models
-        return {name: _shown(name, item) for name, item in dumped.items() if name in value.model_fields_set}
+        # secrets from the object: as JSON, pydantic has already made stars of the references among them
+        return {
+            name: _shown(name, getattr(value, name) if name in _SECRET else item)
+            for name, item in dumped.items()
+            if name in value.model_fields_set
+        }
 
     _change(cls, fields, validate, serialize)
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from loopback_server import Close, Got, Reply
 from served_model import ServedModel
-from warm_process import WarmProcess
+from warm_process import Started, WarmProcess
 
 pytestmark = pytest.mark.host
 pytest.importorskip("mteb", minversion="2.7", reason="the newer line's tests; tests/legacy has the older one's")
@@ -92,67 +90,35 @@ class Recorded(ServedModel):
         return []
 
 
-@pytest.fixture(scope="module")
-def warm() -> Iterator[WarmProcess]:
-    process = WarmProcess()
-    yield process
-    process.close()
+def write_config(folder: Path, encoder: ServedModel, reranker: ServedModel) -> None:
+    folder.mkdir()
+    entries = [
+        {"model_name": encoder.name, "api_base": encoder.base, "encode_kwargs": {"batch_size": 2}},
+        {
+            "model_name": reranker.name,
+            "api_base": reranker.base,
+            "encode_kwargs": {"batch_size": 4},
+            "is_cross_encoder": True,
+        },
+    ]
+    config = {
+        "tool": "MTEB",
+        "models": [{"model_type": "vacc_api", "preflight": "off", **entry} for entry in entries],
+        "eval": {"task_names": TASKS, "hub": "huggingface", "top_k": 16},
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-class Attempt:
-    """One start of the same evaluation, in an output folder of its own, as EvalScope makes one each time."""
+def begin(warm: WarmProcess, folder: Path) -> Started:
+    """Starts the evaluation, in an output folder of its own, as EvalScope makes one each time."""
+    number = len(list(folder.glob("attempt-*")))
+    command = ["evalscope-vacc", "eval", str(folder / "config.json"), "--json"]
+    return warm.start(command, folder / f"attempt-{number}", environment={"VACC_HOME": str(folder / "home")})
 
-    def __init__(
-        self, warm: WarmProcess, folder: Path, encoder: ServedModel, reranker: ServedModel, home: Path
-    ) -> None:
-        folder.mkdir(parents=True)
-        self.folder = folder
-        entries = [
-            {"model_name": encoder.name, "api_base": encoder.base, "encode_kwargs": {"batch_size": 2}},
-            {
-                "model_name": reranker.name,
-                "api_base": reranker.base,
-                "encode_kwargs": {"batch_size": 4},
-                "is_cross_encoder": True,
-            },
-        ]
-        config = {
-            "tool": "MTEB",
-            "models": [{"model_type": "vacc_api", "preflight": "off", **entry} for entry in entries],
-            "eval": {"task_names": TASKS, "hub": "huggingface", "top_k": 16},
-            "work_dir": str(folder / "work"),
-        }
-        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        self.pid = warm.start(
-            config=folder / "config.json", result=folder / "result.json", log=folder / "log", home=home
-        )
-        self.ended = threading.Event()
-        self.status: int | None = None
-        self._watch = threading.Thread(target=self._wait, args=(warm,))
-        self._watch.start()
 
-    def _wait(self, warm: WarmProcess) -> None:
-        try:
-            self.status = warm.end()
-        finally:
-            self.ended.set()
-
-    def kill(self) -> float:
-        """Ends it; returns when."""
-        when = time.monotonic()
-        if not self.ended.is_set():
-            os.kill(self.pid, signal.SIGKILL)
-        self._watch.join()
-        return when
-
-    def scores(self) -> list[object]:
-        assert self.ended.wait(300)
-        self._watch.join()
-        assert self.status == 0, self.log()
-        return json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")[-5000:]
+def scores(run: Started) -> list[object]:
+    assert run.wait() == 0, run.output()[-5000:]
+    return json.loads(run.output()[run.output().rindex('{"output_folder"') :].splitlines()[0])["results"]
 
 
 @pytest.mark.slow
@@ -161,7 +127,8 @@ def test_killed_at_twenty_moments_a_run_scores_the_same_and_sends_again_only_wha
 ) -> None:
     undisturbed, book = Book(), Book()
     with Recorded(undisturbed, "enc") as encoder, Recorded(undisturbed, "rank", kind="cross-encoder") as reranker:
-        expected = Attempt(warm, tmp_path / "once", encoder, reranker, tmp_path / "home-1").scores()
+        write_config(tmp_path / "once", encoder, reranker)
+        expected = scores(begin(warm, tmp_path / "once"))
     wanted = {sending.text for sending in undisturbed.sendings}
     assert len(wanted) == len(undisturbed.sendings) > 1000, "each text once"
 
@@ -170,42 +137,35 @@ def test_killed_at_twenty_moments_a_run_scores_the_same_and_sends_again_only_wha
     pause = 0.0
     encoder, reranker = Recorded(book, "enc"), Recorded(book, "rank", kind="cross-encoder")
     with encoder, reranker:
+        write_config(tmp_path / "killed", encoder, reranker)
         for turn in range(KILLS):
             after = draw.randrange(14)
             book.next_attempt(most=after + OVERSHOOT)
-            for server in (encoder, reranker):
-                server.stop()
+            stop(encoder, reranker)
             late = turn % 7 == 6
             if not late:
-                for server in (encoder, reranker):
-                    server.start()
-            run = Attempt(warm, tmp_path / str(turn), encoder, reranker, tmp_path / "home-2")
+                start(encoder, reranker)
+            run = begin(warm, tmp_path / "killed")
             try:
                 if late:
-                    # the server comes back when the run is already waiting for it
+                    # the servers come back when the run is already waiting for them
                     time.sleep(0.5)
-                    for server in (encoder, reranker):
-                        server.start()
+                    start(encoder, reranker)
                 if turn % 5 == 0:
                     # at any moment, before the first text too
                     pause = max(pause, sleep_watching(draw.uniform(0, 1)))
                 else:
-                    until = time.monotonic() + 120
-                    while book.answered < after:
-                        assert not run.ended.is_set(), run.log()
-                        assert time.monotonic() < until, run.log()
-                        time.sleep(0.001)
+                    run.wait_until(lambda least=after: book.answered >= least)
                     pause = max(pause, sleep_watching(draw.uniform(0, 0.06)))
             finally:
                 killed[book.attempt] = run.kill()
-            assert run.status == -signal.SIGKILL, run.log()
+            assert run.status == -signal.SIGKILL, run.output()[-5000:]
         book.next_attempt(most=float("inf"))
-        for server in (encoder, reranker):
-            server.stop()
-            server.start()
-        scores = Attempt(warm, tmp_path / "last", encoder, reranker, tmp_path / "home-2").scores()
+        stop(encoder, reranker)
+        start(encoder, reranker)
+        found = scores(begin(warm, tmp_path / "killed"))
 
-    assert scores == expected
+    assert found == expected
     assert {sending.text for sending in book.sendings} == wanted
     ages = sent_again(book, killed)
     # what was in flight has no age; 100 ms are promised of the rest, and a busy machine suspends a process for longer
@@ -214,7 +174,17 @@ def test_killed_at_twenty_moments_a_run_scores_the_same_and_sends_again_only_wha
     assert len(late_ones) <= 0.1 * len(wanted), late_ones
     in_flight = len(book.sendings) - len(wanted) - len(ages)
     assert in_flight <= KILLS * 4 * 4, "four requests of at most four texts at each kill"
-    assert not list((tmp_path / "home-2" / "store").glob("*.sqlite")), "nothing is kept of a run that is done"
+    assert not list((tmp_path / "killed" / "home" / "store").glob("*.sqlite")), "nothing is kept of a run that is done"
+
+
+def stop(*servers: ServedModel) -> None:
+    for server in servers:
+        server.stop()
+
+
+def start(*servers: ServedModel) -> None:
+    for server in servers:
+        server.start()
 
 
 def sent_again(book: Book, killed: dict[int, float]) -> list[float]:

@@ -29,41 +29,81 @@ def installed() -> tuple[Path, Path]:
     return Path(venv), Path(models)
 
 
-@pytest.fixture
-def serve(installed: tuple[Path, Path], tmp_path: Path):
-    """Starts a server of one model, waits for it, and stops it with all its processes."""
-    venv, models = installed
+class Vllm:
+    """One server of one model; it can be killed and started again on the same port."""
 
-    @contextmanager
-    def start(model: str, *options: str) -> Iterator[str]:
+    def __init__(self, installed: tuple[Path, Path], log: Path, model: str, *options: str) -> None:
+        venv, models = installed
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [str(venv / "bin" / "vllm"), "serve", str(models / model), "--served-model-name", model]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--runner", "pooling", "--dtype", "float32"]
-        command += ["--max-model-len", "256" if model == "minilm" else "2048", "--enforce-eager", *options]
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = [str(venv / "bin" / "vllm"), "serve", str(models / model), "--served-model-name", model]
+        self._command += ["--host", "127.0.0.1", "--port", str(port), "--runner", "pooling", "--dtype", "float32"]
+        self._command += ["--max-model-len", "256" if model == "minilm" else "2048", "--enforce-eager", *options]
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
         quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
-        log = tmp_path / f"{model}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **quiet}, start_new_session=True
+        with self._log.open("ab") as output:
+            process = self._process = subprocess.Popen(
+                self._command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **quiet},
+                start_new_session=True,
             )
-        url = f"http://127.0.0.1:{port}"
+        until = time.monotonic() + READY_S
+        while not _healthy(self.url):
+            assert process.poll() is None, self._log.read_text(errors="replace")[-3000:]
+            assert time.monotonic() < until, self._log.read_text(errors="replace")[-3000:]
+            time.sleep(1)
+
+    def kill(self) -> None:
+        """Ends it with all its processes, as a machine out of memory does."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(60)
+
+    def stop(self) -> None:
+        """Ends it in order, where it runs."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        os.killpg(self._process.pid, signal.SIGTERM)
         try:
-            until = time.monotonic() + READY_S
-            while not _healthy(url):
-                assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-                assert time.monotonic() < until, log.read_text(errors="replace")[-3000:]
-                time.sleep(1)
-            yield url
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+@pytest.fixture
+def vllm(installed: tuple[Path, Path], tmp_path: Path):
+    """Makes servers, not started yet, and stops them in the end."""
+    made: list[Vllm] = []
+
+    def make(model: str, *options: str) -> Vllm:
+        made.append(Vllm(installed, tmp_path / f"{model}.log", model, *options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture
+def serve(vllm):
+    """Starts a server of one model, waits for it, and stops it with all its processes."""
+
+    @contextmanager
+    def start(model: str, *options: str) -> Iterator[str]:
+        server = vllm(model, *options)
+        try:
+            server.start()
+            yield server.url
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                try:
-                    process.wait(60)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait(60)
+            server.stop()
 
     return start
 
