@@ -66,7 +66,8 @@ def reference(model: Any, task: Any, **kwargs: Any) -> dict[str, float]:
     """Main score by split, of a model in this process under the installed mteb."""
     import mteb
 
-    task.load_data()
+    # once EvalScope's own list of tasks is imported, its loader stands in MTEB's place and asks ModelScope by default
+    task.load_data(hub="huggingface")
     results = mteb.MTEB(tasks=[task]).run(
         model, output_folder=None, verbosity=0, encode_kwargs={"batch_size": 256}, **kwargs
     )
