@@ -21,7 +21,7 @@ pytest.importorskip("mteb", minversion="2.7", reason="the newer line's tests; te
 
 TASKS = ["VaccDemoSTS", "VaccDemoRetrieval"]
 KILLS = 20
-DELAY_S = 0.02
+DELAY_S = 0.03
 # requests that may be answered after the one that decides about the kill: a busy machine kills late
 OVERSHOOT = 8
 
@@ -93,11 +93,11 @@ class Recorded(ServedModel):
 def write_config(folder: Path, encoder: ServedModel, reranker: ServedModel) -> None:
     folder.mkdir()
     entries = [
-        {"model_name": encoder.name, "api_base": encoder.base, "encode_kwargs": {"batch_size": 2}},
+        {"model_name": encoder.name, "api_base": encoder.base, "encode_kwargs": {"batch_size": 1}},
         {
             "model_name": reranker.name,
             "api_base": reranker.base,
-            "encode_kwargs": {"batch_size": 4},
+            "encode_kwargs": {"batch_size": 2},
             "is_cross_encoder": True,
         },
     ]
@@ -139,7 +139,7 @@ def test_killed_at_twenty_moments_a_run_scores_the_same_and_sends_again_only_wha
     with encoder, reranker:
         write_config(tmp_path / "killed", encoder, reranker)
         for turn in range(KILLS):
-            after = draw.randrange(14)
+            after = draw.randrange(60)
             book.next_attempt(most=after + OVERSHOOT)
             stop(encoder, reranker)
             late = turn % 7 == 6
@@ -171,9 +171,9 @@ def test_killed_at_twenty_moments_a_run_scores_the_same_and_sends_again_only_wha
     # what was in flight has no age; 100 ms are promised of the rest, and a busy machine suspends a process for longer
     late_ones = [age for age in ages if age > 0.1 + 2 * pause]
     assert max(ages, default=0.0) < 1 + 2 * pause, ages
-    assert len(late_ones) <= 0.1 * len(wanted), late_ones
+    assert len(late_ones) <= 0.05 * len(wanted), late_ones
     in_flight = len(book.sendings) - len(wanted) - len(ages)
-    assert in_flight <= KILLS * 4 * 4, "four requests of at most four texts at each kill"
+    assert in_flight <= KILLS * 4 * 2, "four requests of at most two texts at each kill"
     assert not list((tmp_path / "killed" / "home" / "store").glob("*.sqlite")), "nothing is kept of a run that is done"
 
 
