@@ -526,7 +526,10 @@ def show(results: Sequence[dict[str, Any]]) -> None:
             table.add_row(client, f"{rate:,.0f}", f"{min(every):,.0f} to {max(every):,.0f}", share)
         for client, why in result.get("missing", {}).items():
             table.add_row(client, "not installed", why)
-        console.print(table)
+        if table.row_count:
+            console.print(table)
+        else:
+            console.print(result["name"])
         for words, ratio in ratios(result).items():
             console.print(f"  {words}: {ratio:.3f}")
         if result.get("agree") is False:
