@@ -36,6 +36,8 @@ class TaskUsage:
         unique: Different ones among them; the others were answered from those.
         stored: How many of the different ones came from the store.
         cut: How many of the different ones were longer than the limit.
+        at_limit: Texts of answers whose every text had as many tokens as the limit allows, by the server's own counts:
+            where ``cut`` is None, it is at least about this.
         tokens: Tokens that the server counted; None where it does not say.
         requests: Requests answered.
         retries: Requests that had to be sent again.
@@ -53,6 +55,7 @@ class TaskUsage:
     unique: int = 0
     stored: int = 0
     cut: int | None = 0
+    at_limit: int = 0
     tokens: int | None = None
     requests: int = 0
     retries: int = 0
@@ -76,7 +79,11 @@ class TaskUsage:
         if self.cut:
             parts.append(f"{self.cut:,} cut to the limit")
         if self.cut is None:
-            parts.append("cut texts not counted (set tokenizer to have them counted)")
+            parts.append(
+                f"at least {self.at_limit:,} cut to the limit or just as long (set tokenizer to have them all counted)"
+                if self.at_limit
+                else "cut texts not counted (set tokenizer to have them counted)"
+            )
         if self.retries:
             parts.append(f"{self.retries:,} retries")
         if self.busy is not None:
@@ -141,7 +148,7 @@ class Evidence:
             before = self._usage.get(key)
             now = asdict(counts)
             if before is not None:
-                for name in ("texts", "unique", "stored", "requests", "retries", "seconds"):
+                for name in ("texts", "unique", "stored", "requests", "retries", "seconds", "at_limit"):
                     now[name] += before[name]
                 for name in ("tokens", "cut"):
                     now[name] = None if now[name] is None or before[name] is None else now[name] + before[name]

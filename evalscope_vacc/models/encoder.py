@@ -262,6 +262,8 @@ class VaccEncoder:
             request.tag.tokens = got.tokens
             if got.tokens is not None:
                 counts.tokens = (counts.tokens or 0) + got.tokens
+                if served.limit is not None and got.tokens == served.limit * len(indices):
+                    counts.at_limit += len(indices)
             keep_vectors(scope, [texts[i] for i in indices], got.values)
 
         batches: Iterator[Request] = (make(missing[i : i + batch_size]) for i in range(0, len(missing), batch_size))

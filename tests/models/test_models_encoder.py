@@ -127,7 +127,7 @@ def test_many_long_texts_are_not_counted_one_request_each_for_the_evidence_alone
         model = encoder(server)
         model.encode(texts)
         usage = json.loads((model.served.evidence.folder / "usage.json").read_text())["tasks"][0]
-        assert (usage["texts"], usage["cut"]) == (200, None)
+        assert (usage["texts"], usage["cut"], usage["at_limit"]) == (200, None, 200)
         assert sum(got.path == "/tokenize" for got in server.requests) < 10
         assert all(g.json()["truncate_prompt_tokens"] == 20 for g in server.requests if g.path == "/v1/embeddings")
 
