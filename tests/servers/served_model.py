@@ -105,7 +105,10 @@ class ServedModel(LoopbackServer):
         if "truncate_prompt_tokens" not in request and any(self._tokens(t) > self.max_model_len for t in texts):
             message = f"This model's maximum context length is {self.max_model_len} tokens. Please reduce the length."
             return Reply.of({"error": {"message": message, "type": "BadRequestError", "code": 400}}, 400)
-        return Reply.of(embeddings(request, self.dimensions))
+        answer = embeddings(request, self.dimensions)
+        keep = request.get("truncate_prompt_tokens", self.max_model_len)
+        answer["usage"]["prompt_tokens"] = sum(min(self._tokens(text), keep) for text in texts)
+        return Reply.of(answer)
 
     @staticmethod
     def _tokens(text: str) -> int:
