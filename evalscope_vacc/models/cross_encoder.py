@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalscope_vacc.config import ModelConfig, configure
+from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
-from evalscope_vacc.models.keeping import Keeper, keep_scores, stored_scores
+from evalscope_vacc.models.base import DEFAULT_BATCH, VaccModel
+from evalscope_vacc.models.keeping import keep_scores, stored_scores
 from evalscope_vacc.models.rows import read_rows
-from evalscope_vacc.models.served import Served, split_in_two
+from evalscope_vacc.models.served import split_in_two
 from evalscope_vacc.models.side import TemplateSide, choose_side
 from evalscope_vacc.models.tasks import task_info
 from evalscope_vacc.redact import clean
@@ -26,8 +27,6 @@ from evalscope_vacc.text.truncation import SPECIAL_OF_A_PAIR, cut_document, cut_
 from evalscope_vacc.wire.transport import Answer, Request
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class _Query:
     documents: dict[str, list[int]]
 
 
-class VaccCrossEncoder:
+class VaccCrossEncoder(VaccModel):
     """A served cross-encoder.
 
     Args:
@@ -53,6 +52,8 @@ class VaccCrossEncoder:
         ConfigError: A key or value cannot be used.
     """
 
+    _keeps = "score"
+
     def __init__(
         self,
         model_name: str,
@@ -62,37 +63,18 @@ class VaccCrossEncoder:
         api_base: str | Sequence[str] | None = None,
         **options: Any,
     ) -> None:
-        given = {"model_name": model_name, "revision": revision, "api_base": api_base, **options}
-        given["is_cross_encoder"] = True
-        config = configure({k: v for k, v in given.items() if v is not None}, where=f"VaccCrossEncoder({model_name!r})")
-        self._setup(config)
-
-    @classmethod
-    def from_config(cls, config: ModelConfig, *, folder: Path | None = None, scope: str = "") -> VaccCrossEncoder:
-        """Builds a cross-encoder from a complete configuration; the evidence goes to ``folder``."""
-        model = cls.__new__(cls)
-        model._setup(config, folder=folder, scope=scope)  # noqa: SLF001 -- its own
-        return model
+        given = {**options, "is_cross_encoder": True}
+        self._configure(model_name=model_name, revision=revision, api_base=api_base, **given)
 
     def _setup(self, config: ModelConfig, *, folder: Path | None = None, scope: str = "") -> None:
         if not config.is_cross_encoder:
             raise ConfigError(
                 f"model {config.model_name!r} is an encoder: use VaccEncoder, or write is_cross_encoder: true"
             )
-        self.served = Served(config, folder=folder, scope=scope)
         self._side: TemplateSide | None = None
-        self._keeper = Keeper(self.served, "score", self._probe)
+        super()._setup(config, folder=folder, scope=scope)
 
     # -- MTEB's protocol -----------------------------------------------------------------------------------------
-
-    @property
-    def mteb_model_meta(self) -> Any:
-        """MTEB's ``ModelMeta``; what is set is cleaned of addresses and keys first."""
-        return self.served.mteb_model_meta
-
-    @mteb_model_meta.setter
-    def mteb_model_meta(self, meta: Any) -> None:
-        self.served.mteb_model_meta = meta
 
     def predict(
         self,
@@ -140,26 +122,8 @@ class VaccCrossEncoder:
             task=task,
             split=hf_split,
             subset=hf_subset,
-            batch_size=self.served.config.batch_size or kwargs.get("batch_size") or DEFAULT_BATCH,
-            shown=bool(kwargs.get("show_progress_bar", True)) and self.served.config.show_progress_bar,
+            **self._how(kwargs),
         )
-
-    def finish(self, tasks: Iterable[str] = ()) -> None:
-        """Says that the run is done: what was stored for resuming it is dropped.
-
-        Args:
-            tasks: Names of its tasks, those included that this model had not to do again.
-        """
-        self._keeper.finish(tasks)
-
-    def close(self, *, sync: bool = True) -> None:
-        """Closes the connections and the store; what was stored for resuming stays.
-
-        Args:
-            sync: Whether the store is forced to the disk, too, against a failure of the machine; that takes a moment.
-        """
-        self._keeper.close(sync=sync)
-        self.served.close()
 
     # -- how -----------------------------------------------------------------------------------------------------
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalscope_vacc.config import ModelConfig, configure
+from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import BadAnswerError, ConfigError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
-from evalscope_vacc.models.keeping import BLOCK, Keeper, keep_vectors, stored_vectors
+from evalscope_vacc.models.base import DEFAULT_BATCH, VaccModel
+from evalscope_vacc.models.keeping import BLOCK, keep_vectors, stored_vectors
 from evalscope_vacc.models.rows import read_rows
-from evalscope_vacc.models.served import Served, split_in_two
+from evalscope_vacc.models.served import split_in_two
 from evalscope_vacc.models.tasks import side_of, task_info
 from evalscope_vacc.redact import clean
 from evalscope_vacc.store import PROBE_TEXTS
@@ -25,14 +26,13 @@ from evalscope_vacc.wire.transport import Answer, Request
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_BATCH = 32
 # what MTEB says of retrieval in general; LangChain's callers name no task
 _NO_TASK = TaskInfo(name="", type="Retrieval", default_prompt="Retrieve text based on user query.")
 
 Vectors = NDArray[np.float32]
 
 
-class VaccEncoder:
+class VaccEncoder(VaccModel):
     """A served embedding model.
 
     Args:
@@ -47,6 +47,8 @@ class VaccEncoder:
         ConfigError: A key or value cannot be used.
     """
 
+    _keeps = "embedding"
+
     def __init__(
         self,
         model_name: str,
@@ -56,16 +58,7 @@ class VaccEncoder:
         device: str | None = None,  # noqa: ARG002 -- MTEB's protocol has it
         **options: Any,
     ) -> None:
-        given = {"model_name": model_name, "revision": revision, "api_base": api_base, **options}
-        config = configure({k: v for k, v in given.items() if v is not None}, where=f"VaccEncoder({model_name!r})")
-        self._setup(config)
-
-    @classmethod
-    def from_config(cls, config: ModelConfig, *, folder: Path | None = None, scope: str = "") -> VaccEncoder:
-        """Builds an encoder from a complete configuration; the evidence goes to ``folder``."""
-        model = cls.__new__(cls)
-        model._setup(config, folder=folder, scope=scope)  # noqa: SLF001 -- its own
-        return model
+        self._configure(model_name=model_name, revision=revision, api_base=api_base, **options)
 
     def _setup(self, config: ModelConfig, *, folder: Path | None = None, scope: str = "") -> None:
         if config.is_cross_encoder:
@@ -73,20 +66,10 @@ class VaccEncoder:
                 f"model {config.model_name!r} is a cross-encoder (is_cross_encoder, or the catalog says so): "
                 "use VaccCrossEncoder, or write is_cross_encoder: false"
             )
-        self.served = Served(config, folder=folder, scope=scope)
         self._width: int | None = None
-        self._keeper = Keeper(self.served, "embedding", self._probe)
+        super()._setup(config, folder=folder, scope=scope)
 
     # -- MTEB's protocol -----------------------------------------------------------------------------------------
-
-    @property
-    def mteb_model_meta(self) -> Any:
-        """MTEB's ``ModelMeta``; what is set is cleaned of addresses and keys first."""
-        return self.served.mteb_model_meta
-
-    @mteb_model_meta.setter
-    def mteb_model_meta(self, meta: Any) -> None:
-        self.served.mteb_model_meta = meta
 
     def encode(
         self,
@@ -126,8 +109,7 @@ class VaccEncoder:
             side,
             split=hf_split,
             subset=hf_subset,
-            batch_size=self.served.config.batch_size or kwargs.get("batch_size") or DEFAULT_BATCH,
-            shown=bool(kwargs.get("show_progress_bar", True)) and self.served.config.show_progress_bar,
+            **self._how(kwargs),
         )
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
@@ -153,23 +135,6 @@ class VaccEncoder:
     def embed_query(self, text: str) -> list[float]:
         """Embeds one query as LangChain means it."""
         return self._encode([text], _NO_TASK, "query", shown=False)[0].tolist()  # type: ignore[no-any-return]
-
-    def finish(self, tasks: Iterable[str] = ()) -> None:
-        """Says that the run is done: what was stored for resuming it is dropped.
-
-        Args:
-            tasks: Names of its tasks, those included that this model had not to do again.
-        """
-        self._keeper.finish(tasks)
-
-    def close(self, *, sync: bool = True) -> None:
-        """Closes the connections and the store; what was stored for resuming stays.
-
-        Args:
-            sync: Whether the store is forced to the disk, too, against a failure of the machine; that takes a moment.
-        """
-        self._keeper.close(sync=sync)
-        self.served.close()
 
     # -- how -----------------------------------------------------------------------------------------------------
 
