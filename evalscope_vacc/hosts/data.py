@@ -158,7 +158,7 @@ def _limit_after_load(task: Any, limit: int) -> None:
                 for split in subset.values():
                     _first_queries(split, limit)
         elif task.dataset is not None:
-            _first_rows(task, limit)
+            first_rows(task, limit)
 
     task.load_data = load_data
 
@@ -187,7 +187,7 @@ def _first_queries(split: Any, limit: int) -> None:
         split["top_ranked"] = {q: docs for q, docs in split["top_ranked"].items() if q in kept}
 
 
-def _first_rows(task: Any, limit: int) -> None:
+def first_rows(task: Any, limit: int) -> None:
     """Cuts the splits that are evaluated; what a classifier is trained on stays whole."""
 
     def cut(splits: Any) -> None:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError, HostError
+from evalscope_vacc.hosts.data import first_rows
 from evalscope_vacc.hosts.spelling import CUSTOM_TASK
 
 logger = logging.getLogger(__name__)
@@ -207,7 +208,7 @@ def _limit_after_load(task: Any, limit: int) -> None:
             for part in list(parts(task)):
                 _first_queries(task, part, limit)
         elif task.dataset is not None:
-            _first_rows(task, limit)
+            first_rows(task, limit)
         else:
             logger.warning("%s: limits does not apply to %s tasks", task.metadata.name, task.metadata.type)
 
@@ -219,18 +220,3 @@ def _first_queries(task: Any, part: Part, limit: int) -> None:
     relevant = {query: documents for query, documents in part.relevant.items() if query in kept}
     for data, value in ((task.queries, kept), (task.relevant_docs, relevant)):
         (data[part.subset] if task.is_multilingual else data)[part.split] = value
-
-
-def _first_rows(task: Any, limit: int) -> None:
-    """Cuts the splits that are evaluated; what a classifier is trained on stays whole."""
-
-    def cut(splits: Any) -> None:
-        for name in task.eval_splits:
-            if name in splits and hasattr(splits[name], "select"):
-                splits[name] = splits[name].select(range(min(limit, len(splits[name]))))
-
-    if any(name in task.dataset for name in task.eval_splits):
-        cut(task.dataset)
-    else:
-        for subset in task.dataset.values():
-            cut(subset)
