@@ -26,11 +26,13 @@ def legacy_host() -> tuple[int, ...]:
     return have
 
 
-@pytest.fixture
-def full() -> None:
-    """Skips what only the session `legacy-full` runs."""
-    if os.environ.get("VACC_TEST_FULL") != "1":
-        pytest.skip("set VACC_TEST_FULL=1 (nox -s legacy-full)")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves to the session `legacy-full` (VACC_TEST_FULL=1) what is marked for it."""
+    if os.environ.get("VACC_TEST_FULL") == "1":
+        return
+    left = [item for item in items if item.get_closest_marker("full")]
+    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from legacy_runs import CosineInProcess, InProcess, main_scores, rageval, reference
+from legacy_runs import CosineInProcess, InProcess, evalscope_version, main_scores, rageval, reference
 
 import evalscope_vacc
 
@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.timeout(3000),
 ]
 TOLERANCE = 1e-4
+IN_CI_ON_ONE_RELEASE = pytest.mark.full if evalscope_version() >= (1, 8) else pytest.mark.slow
 
 
 def task(name: str) -> Any:
@@ -54,7 +55,7 @@ def test_similarity_tasks_score_what_the_weights_score(demo_server: str, tmp_pat
     compare(demo_server, ["STSBenchmark", "QBQTC"], tmp_path)
 
 
-@pytest.mark.usefixtures("full")
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["STSB", "SciFact"])
 def test_the_other_tasks_of_the_mirror_score_what_the_weights_score(
     demo_server: str, tmp_path: Path, name: str
@@ -63,11 +64,8 @@ def test_the_other_tasks_of_the_mirror_score_what_the_weights_score(
 
 
 @pytest.mark.shows("stored")
-def test_an_embedding_run_then_a_reranker_run_from_its_saved_predictions(
-    legacy_host: tuple[int, ...], demo_server: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if legacy_host >= (1, 8):
-        request.getfixturevalue("full")
+@IN_CI_ON_ONE_RELEASE
+def test_an_embedding_run_then_a_reranker_run_from_its_saved_predictions(demo_server: str, tmp_path: Path) -> None:
     # a first stage of 64 dimensions ranks otherwise than the whole vectors, so that reranking shows
     first = evalscope_vacc.run(
         rageval([entry(demo_server, dimensions=64)], tmp_path / "embedding", tasks=["SciFact"], top_k=100)
