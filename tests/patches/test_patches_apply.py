@@ -47,7 +47,9 @@ def patched(name: str, folder: Path) -> dict[str, str]:
     git = shutil.which("git")
     if git is None:
         pytest.skip("needs git")
-    subprocess.run([git, "apply", "-v", str(PATCHES / f"{name}.diff")], cwd=folder, check=True)
+    # below a checkout, as nox's folders are, git would take the paths for that checkout's and skip them without a word
+    alone = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.resolve().parent)}
+    subprocess.run([git, "apply", "-v", str(PATCHES / f"{name}.diff")], cwd=folder, env=alone, check=True)
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "EVALSCOPE_VACC_DISABLE": "1"}
 
