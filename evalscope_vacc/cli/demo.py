@@ -86,7 +86,7 @@ def results_table(report: DemoReport) -> Table:
 
     table = Table(title="EvalScope, served models")
     for name in ("stage", "model", "task", "subset", "measure"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("served", "in process"):
         table.add_column(name, justify="right")
     for row in report.rows:

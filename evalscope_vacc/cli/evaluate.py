@@ -50,7 +50,7 @@ def results_table(result: RunResult) -> Table:
     if any(row["stage"] for row in rows):
         columns.insert(1, "stage")
     for name in columns:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     table.add_column("main score", justify="right")
     for row in rows:
         score = row["main_score"]
