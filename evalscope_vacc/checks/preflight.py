@@ -125,8 +125,7 @@ def _cross_encoder(target: Target) -> Iterator[Finding]:
         yield _tolerated(target, error, "kind")
         return
     target.rerank = facts
-    if facts.path != "/v1/score":
-        target.dialect = target.dialect.fallback() or target.dialect
+    target.dialect = facts.dialect(target.dialect)
     if facts.embeds:
         yield target.finding(
             "kind",

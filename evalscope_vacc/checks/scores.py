@@ -49,8 +49,7 @@ def check_kind(target: Target) -> Iterator[Finding]:
             raise NothingMoreError from None
         raise
     target.rerank = facts
-    if facts.path != "/v1/score":
-        target.dialect = target.dialect.fallback() or target.dialect
+    target.dialect = facts.dialect(target.dialect)
     if facts.embeds:
         yield target.finding(
             "kind",

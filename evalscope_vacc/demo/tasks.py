@@ -6,6 +6,7 @@ Importing this module imports mteb.
 from __future__ import annotations
 
 import importlib
+from abc import abstractmethod
 from typing import Any
 
 from datasets import Dataset, DatasetDict
@@ -53,8 +54,9 @@ class _FromThePackage:
             self.dataset = {language: self._subset(language) for language in self.hf_subsets}
             self.data_loaded = True
 
+    @abstractmethod
     def _subset(self, language: str) -> Any:
-        raise NotImplementedError
+        """One language's data, as the kind of task has them."""
 
 
 class VaccDemoRetrieval(_FromThePackage, AbsTaskRetrieval):  # type: ignore[misc]

@@ -68,7 +68,6 @@ class LegacyRun(Run):
         from evalscope.backend.rag_eval.cmteb import task_template
 
         super().__init__(evaluation, task_template, entries)
-        self.tasks: list[Any] = []
         self._candidates: dict[str, Path] = {}
         self._mteb: Any = None
 
@@ -87,36 +86,18 @@ class LegacyRun(Run):
 
     # -- the plan ------------------------------------------------------------------------------------------------
 
-    def run(self) -> RunResult:
-        """Runs every stage."""
-        self.tasks = resolve_tasks(self.evaluation)
-        stored = self._stored(self.tasks)
-        retrieval, reranking, others = groups(self.tasks)
-        for task in reranking:
+    def _all_tasks(self) -> list[Any]:
+        return resolve_tasks(self.evaluation)
+
+    def _groups(self, stored: dict[str, FirstStage]) -> tuple[list[Any], list[Any], list[Any]]:
+        found = groups(self.tasks)
+        for task in found[1]:
             if task.metadata.name in stored:
                 raise ConfigError(
                     f"{task.metadata.name} brings its own candidates, and MTEB 1.x reranks no others: remove it from "
                     "model_kwargs.task_name, or use MTEB 2.x"
                 )
-        if not self.encoders:
-            self._check_rerankers_alone(retrieval, others, stored)
-        self._check_stored(stored)
-        try:
-            if not self.rerankers:
-                for encoder in self.encoders:
-                    self._evaluate(encoder, self.tasks, self.out, "", self._predictions(self.out, encoder))
-            elif not retrieval:
-                for encoder in self.encoders:
-                    self._evaluate(encoder, others, self.out, "", None)
-                for reranker in self.rerankers:
-                    self._evaluate(reranker, reranking, self.out, "", None)
-            else:
-                self._stages(retrieval, reranking, others, stored)
-        finally:
-            self._close()
-        self._report()
-        self._finish(self.tasks)
-        return self.result
+        return found
 
     def _task(self, name: str) -> Any:
         return next(task for task in self.tasks if task.metadata.name == name)

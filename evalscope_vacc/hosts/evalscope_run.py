@@ -87,6 +87,7 @@ class Run:
         self.encoders = [model for model in models if not is_cross_encoder(model)]
         self.result = RunResult(self.out)
         self.stop: BaseException | None = None
+        self.tasks: list[Any] = []
         self._loaded: dict[str, Any] = {}
         self._changed: dict[str, bool] = {}
         last_result.set(self.result)
@@ -111,16 +112,16 @@ class Run:
             ConfigError: The models, tasks and stored predictions do not go together, before anything is sent.
             RunFailed: One or more tasks failed; the finished ones are kept and named.
         """
-        tasks = resolve_tasks(self.evaluation, self.template)
-        stored = self._stored(tasks)
-        retrieval, reranking, others = pairs_to_rerank(tasks, stored)
+        self.tasks = self._all_tasks()
+        stored = self._stored(self.tasks)
+        retrieval, reranking, others = self._groups(stored)
         if not self.encoders:
             self._check_rerankers_alone(retrieval, others, stored)
         self._check_stored(stored)
         try:
             if not self.rerankers:
                 for encoder in self.encoders:
-                    self._evaluate(encoder, tasks, self.out, "", self._predictions(self.out, encoder))
+                    self._evaluate(encoder, self.tasks, self.out, "", self._predictions(self.out, encoder))
             elif not retrieval:
                 for encoder in self.encoders:
                     self._evaluate(encoder, others, self.out, "", None)
@@ -131,8 +132,15 @@ class Run:
         finally:
             self._close()
         self._report()
-        self._finish(tasks)
+        self._finish(self.tasks)
         return self.result
+
+    def _all_tasks(self) -> list[Any]:
+        return resolve_tasks(self.evaluation, self.template)
+
+    def _groups(self, stored: dict[str, FirstStage]) -> tuple[list[Any], list[Any], list[Any]]:
+        """The tasks by what they need: a first stage, a cross-encoder alone, an encoder alone."""
+        return pairs_to_rerank(self.tasks, stored)
 
     def _close(self) -> None:
         """Closes the connections and the stores; without waiting for the disk where somebody waits for the end."""
@@ -208,7 +216,7 @@ class Run:
 
     def _fresh(self, name: str) -> Any:
         """A task whose data nobody has changed."""
-        return next(t for t in resolve_tasks(self.evaluation, self.template) if t.metadata.name == name)
+        return next(t for t in self._all_tasks() if t.metadata.name == name)
 
     def _with_data(self, name: str) -> Any:
         """A task with its data, in the shape that predictions are checked against."""

@@ -83,8 +83,7 @@ def choose_side(served: Served) -> TemplateSide:
             "instruction, or in that some are embedding servers: start them alike"
         )
     facts = asked[0]
-    if facts.path != "/v1/score":
-        served.dialect = served.dialect.fallback() or served.dialect
+    served.dialect = facts.dialect(served.dialect)
     on_server = facts.template == "server"
     pairwise = not facts.embeds
     extra = plugins().rerank_templates()

@@ -83,6 +83,10 @@ class RerankFacts:
     embeds: bool
     path: str
 
+    def dialect(self, asked: Dialect) -> Dialect:
+        """Returns the dialect that answered: the one that was asked for, or its fallback."""
+        return asked if self.path == "/v1/score" else asked.fallback() or asked
+
 
 def probe(transport: Transport, model: str, *, server: str | None = None) -> ServerFacts:
     """Asks one server for its version and models; three small requests.

@@ -107,13 +107,7 @@ class Transport:
         run = self._begin(self._servers)
         start = time.perf_counter()
         try:
-            run.drive(iter(requests), handle, progress)
-            run.stop()
-        except KeyboardInterrupt:
-            self._interrupt(run)
-        except BaseException:
-            run.stop()
-            raise
+            self._drive(run, requests, handle, progress)
         finally:
             self.usage.seconds += time.perf_counter() - start
 
@@ -143,6 +137,7 @@ class Transport:
             ServerError: There is no 2xx answer.
             RunInterrupted: Ctrl-C.
         """
+        request = Request(path, dict(payload or {}), 0, describe=describe)
         run = self._begin(
             [self._find(server)] if server is not None else self._servers,
             method=method,
@@ -151,15 +146,7 @@ class Transport:
             beside=True,
         )
         answers: list[Answer] = []
-        try:
-            request = Request(path, dict(payload or {}), 0, describe=describe)
-            run.drive(iter([request]), lambda _, answer: answers.append(answer), None)
-            run.stop()
-        except KeyboardInterrupt:
-            self._interrupt(run)
-        except BaseException:
-            run.stop()
-            raise
+        self._drive(run, [request], lambda _, answer: answers.append(answer), None)
         return answers[0]
 
     def _begin(self, servers: list[Server], **options: Any) -> Run:
@@ -172,11 +159,25 @@ class Transport:
                 server.new_run()
         return Run(self._connection, servers, self._lock, self._work, self.usage, self._backoff_s, **options)
 
-    def _interrupt(self, run: Run) -> None:
-        with next_kills():
+    def _drive(
+        self,
+        run: Run,
+        requests: Iterable[Request],
+        handle: Callable[[Request, Answer], None],
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        """Drives a run to its end, and leaves nothing of it behind however it ends."""
+        try:
+            run.drive(iter(requests), handle, progress)
             run.stop()
-            self.close()
-        raise RunInterrupted from None
+        except KeyboardInterrupt:
+            with next_kills():
+                run.stop()
+                self.close()
+            raise RunInterrupted from None
+        except BaseException:
+            run.stop()
+            raise
 
     def _connect(self) -> list[Server]:
         connection = self._connection
