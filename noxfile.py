@@ -78,6 +78,8 @@ def _test(session: nox.Session, *args: str, **env: str) -> None:
         str(HERE),
         "-p",
         "no:cacheprovider",
+        "-m",
+        "",  # the slow ones, too
         f"--junitxml={report}",
         *args,
         env={"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", **env},

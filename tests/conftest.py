@@ -70,6 +70,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails a session of VACC_TEST_SKIPS=error that left a test out: continuous integration has what each one needs."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("VACC_TEST_SKIPS") == "error" and terminal is not None and terminal.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Has a test's report say what it shows of the README's support table (docs/support.py)."""
     for item in items:
