@@ -2,7 +2,7 @@
 
 A simulated server (``simulated_server.py``, a process of its own) takes a known time for every request; its limit is
 measured with wrk where that is installed, else with a client of bare sockets that decodes nothing. Then the same work
-is done by our transport, our models, EvalScope's API classes, mteb's API wrappers, and one pair per request, which is
+is done by our engine, our models, EvalScope's API classes, mteb's API wrappers, and one pair per request, which is
 how the vendor's patch asks a reranker. Each is run several times in turn; medians are compared.
 
     python benchmarks/throughput.py                       # everything; about 15 minutes
@@ -48,7 +48,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 from evalscope_vacc.wire.dialects import get_dialect  # noqa: E402
-from evalscope_vacc.wire.transport import Answer, Connection, Request, Transport  # noqa: E402
+from evalscope_vacc.wire.engine import Answer, Connection, Engine, Request  # noqa: E402
 
 MODEL = "m"
 DIALECT = get_dialect("vllm")
@@ -171,8 +171,8 @@ class Embedding:
         step = self.batch
         return [DIALECT.embeddings(MODEL, self.texts[i : i + step]) for i in range(0, len(self.texts), step)]
 
-    def transport(self) -> int:
-        """Our transport and dialect alone."""
+    def engine(self) -> int:
+        """Our engine and dialect alone."""
         out = np.empty((len(self.texts), self.dimensions), np.float32)
 
         def requests() -> Iterator[Request]:
@@ -181,12 +181,13 @@ class Embedding:
                 path, body = DIALECT.embeddings(MODEL, texts)
                 yield Request(path, body, len(texts), tag=i)
 
-        def handle(request: Request, answer: Answer) -> None:
-            out[request.tag : request.tag + request.items] = DIALECT.read_embeddings(answer.body, request.items).values
+        def parse(request: Request, answer: Answer) -> Any:
+            return DIALECT.read_embeddings(answer.body, request.items).values
 
-        with Transport(Connection(tuple(self.bases), max_concurrency=self.slots)) as transport:
-            transport.run(requests(), handle)
-        self.results["transport"] = out
+        with Engine(Connection(tuple(self.bases), max_concurrency=self.slots)) as engine:
+            for request, values in engine.stream(requests(), parse):
+                out[request.tag : request.tag + request.items] = values
+        self.results["engine"] = out
         return len(out)
 
     def ours(self) -> Client:
@@ -272,8 +273,8 @@ class Reranking:
             for i in range(0, len(texts), self.batch)
         ]
 
-    def transport(self) -> int:
-        """Our transport and dialect alone."""
+    def engine(self) -> int:
+        """Our engine and dialect alone."""
         out = np.empty(sum(map(len, self.documents)))
 
         def requests() -> Iterator[Request]:
@@ -285,12 +286,13 @@ class Reranking:
                     yield Request(path, body, len(some), tag=first)
                     first += len(some)
 
-        def handle(request: Request, answer: Answer) -> None:
-            out[request.tag : request.tag + request.items] = DIALECT.read_scores(answer.body, request.items).values
+        def parse(request: Request, answer: Answer) -> Any:
+            return DIALECT.read_scores(answer.body, request.items).values
 
-        with Transport(Connection(tuple(self.bases), max_concurrency=self.slots)) as transport:
-            transport.run(requests(), handle)
-        self.results["transport"] = out
+        with Engine(Connection(tuple(self.bases), max_concurrency=self.slots)) as engine:
+            for request, values in engine.stream(requests(), parse):
+                out[request.tag : request.tag + request.items] = values
+        self.results["engine"] = out
         return len(out)
 
     def ours(self) -> Client:
@@ -429,7 +431,7 @@ def compare(
 
 def check(work: Embedding | Reranking) -> bool:
     """Whether all clients got the same numbers."""
-    expected = np.asarray(work.results["transport"])
+    expected = np.asarray(work.results["engine"])
     return all(
         bool(np.allclose(np.asarray(got), expected[: len(got)], rtol=0, atol=1e-6)) for got in work.results.values()
     )
@@ -438,7 +440,7 @@ def check(work: Embedding | Reranking) -> bool:
 def peers_of(work: Embedding | Reranking) -> dict[str, Callable[[], Client]]:
     """The clients of a comparison, by name."""
     found: dict[str, Callable[[], Client]] = {
-        "transport": lambda: work.transport,
+        "engine": lambda: work.engine,
         "ours": work.ours,
         "evalscope": work.evalscope,
         "mteb": work.mteb,
@@ -482,9 +484,9 @@ def scenario(name: str, options: argparse.Namespace) -> dict[str, Any]:
         if name == "two-servers":
             alone = Embedding(texts, options.batch, options.slots, [servers[0].base], dimensions)
             clients = {
-                "transport": lambda: work.transport,
+                "engine": lambda: work.engine,
                 "ours": work.ours,
-                "transport, one server": lambda: alone.transport,
+                "engine, one server": lambda: alone.engine,
                 "ours, one server": alone.ours,
             }
             return compare(name, work, clients, len(texts), options.repeats)
@@ -498,10 +500,10 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
         return {"requests / requests without": result["requests"] / result["requests_without"]}
     return {
         f"{mine} / {other}": medians[mine] / medians[other]
-        for mine in ("ours", "transport")
+        for mine in ("ours", "engine")
         for other in medians
         if mine in medians
-        and other not in {"ours", "transport"}
+        and other not in {"ours", "engine"}
         and not other.startswith(mine + "_")
         and ("one server" not in other or other.startswith(mine))
     }

@@ -144,7 +144,7 @@ class ModelConfig:
 
     Attributes:
         model_name: The served name.
-        bases: Normalised addresses without ``/v1``, as the transport wants them; may hold user information.
+        bases: Normalised addresses without ``/v1``, as the engine wants them; may hold user information.
         notes: One line for each value that the catalog supplied, or that a default chose, for printing.
         catalog_prompts: Raw prefixes that the model's card prescribes (keys as in MTEB).
         key_reference: ``${NAME}`` where the key came from the environment, else "".

@@ -23,15 +23,15 @@ from evalscope_vacc.errors import (
     ServerUnreachableError,
 )
 from evalscope_vacc.redact import clean
+from evalscope_vacc.wire.engine import Engine
 from evalscope_vacc.wire.probe import probe
-from evalscope_vacc.wire.transport import Transport
 
 WAIT_S = 5.0
 _PAUSE_S = 0.25
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
-def first_contact(transport: Transport, *, wait_s: float = WAIT_S) -> tuple[tuple[str, ...], float]:
+def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str, ...], float]:
     """Waits for a server's first answer, never longer than ``wait_s`` in all.
 
     Returns:
@@ -44,7 +44,7 @@ def first_contact(transport: Transport, *, wait_s: float = WAIT_S) -> tuple[tupl
     while True:
         left = until - time.monotonic()
         try:
-            answer = transport.call("GET", "/v1/models", retry=False, timeout_s=max(0.2, left))
+            answer = engine.call("GET", "/v1/models", retry=False, timeout_s=max(0.2, left))
         except AuthenticationError:
             raise
         except RequestRefusedError:
@@ -60,14 +60,14 @@ def first_contact(transport: Transport, *, wait_s: float = WAIT_S) -> tuple[tupl
 
 def check_contact(target: Target) -> Iterator[Finding]:
     """Whether the server answers and accepts the key."""
-    _, seconds = first_contact(target.transport)
+    _, seconds = first_contact(target.engine)
     yield target.finding("reachable", "ok", f"answers in {seconds * 1000:.0f} ms")
     yield target.finding("key", "ok", "the key is accepted" if target.config.api_key else "no key is asked for")
 
 
 def check_facts(target: Target) -> Iterator[Finding]:
     """Name, version and limits, as the server states them."""
-    facts = target.facts = probe(target.transport, target.config.model_name, server=target.server)
+    facts = target.facts = probe(target.engine, target.config.model_name, server=target.server)
     yield from _model(target)
     yield _version(target)
     yield _max_length(target)

@@ -56,9 +56,9 @@ def preflight(served: Served, facts: Sequence[ServerFacts] | None = None) -> Rep
     config = served.config
     found: list[Finding] = []
     answers: list[Target] = []
-    for number, shown in enumerate(served.transport.servers):
-        target = Target(config, served.transport, shown, served.dialect, several=len(config.bases) > 1)
-        target.facts = facts[number] if facts is not None else probe(served.transport, config.model_name, server=shown)
+    for number, shown in enumerate(served.engine.servers):
+        target = Target(config, served.engine, shown, served.dialect, several=len(config.bases) > 1)
+        target.facts = facts[number] if facts is not None else probe(served.engine, config.model_name, server=shown)
         if target.facts.serves(config.model_name) is False:
             names = ", ".join(map(repr, target.facts.served[:5]))
             raise ModelNotServedError(
@@ -73,7 +73,7 @@ def preflight(served: Served, facts: Sequence[ServerFacts] | None = None) -> Rep
         if finding.state != "ok":
             logger.warning("%s: %s", config.model_name, finding.line())
     kind = "cross-encoder" if config.is_cross_encoder else "encoder"
-    return Report(config.model_name, served.transport.servers, kind, tuple(found), time.monotonic() - start)
+    return Report(config.model_name, served.engine.servers, kind, tuple(found), time.monotonic() - start)
 
 
 def _texts(target: Target) -> list[str]:
@@ -120,7 +120,7 @@ def _encoder(target: Target) -> Iterator[Finding]:
 
 def _cross_encoder(target: Target) -> Iterator[Finding]:
     try:
-        facts = probe_reranker(target.transport, target.dialect, target.config.model_name, server=target.server)
+        facts = probe_reranker(target.engine, target.dialect, target.config.model_name, server=target.server)
     except (RequestRefusedError, BadAnswerError) as error:
         yield _tolerated(target, error, "kind")
         return

@@ -73,11 +73,11 @@ def check_model(config: ModelConfig, *, budget_s: float = BUDGET_S) -> Report:
     share = budget_s / len(config.bases)
     kind = "cross-encoder" if config.is_cross_encoder else "encoder"
     for number, base in enumerate(config.bases):
-        with connect(config, base) as transport:
+        with connect(config, base) as engine:
             target = Target(
                 config,
-                transport,
-                transport.servers[0],
+                engine,
+                engine.servers[0],
                 get_dialect(config.dialect, extra=plugins().dialects()),
                 several=len(config.bases) > 1,
                 until=start + share * (number + 1),
@@ -169,9 +169,9 @@ def find_entry(url: str, *, model: str | None = None, api_key: str | None = None
     config = configure(entry, where=clean(url, limit=200))
     if len(config.bases) > 1:
         raise ConfigError("give one address, or a configuration file with a list in api_base")
-    with connect(config, config.bases[0]) as transport:
-        target = Target(config, transport, transport.servers[0], get_dialect("auto"))
-        names, _ = connection.first_contact(transport)
+    with connect(config, config.bases[0]) as engine:
+        target = Target(config, engine, engine.servers[0], get_dialect("auto"))
+        names, _ = connection.first_contact(engine)
         if model is None:
             if len(names) != 1:
                 shown = ", ".join(clean(name, limit=200) for name in names) or "no list of its models"
@@ -207,8 +207,8 @@ def check_address(
     except ServerError as error:
         given = {"model_name": model or "?", "api_base": url, **({} if api_key is None else {"api_key": api_key})}
         config = configure(given, where=where)
-        with connect(config, config.bases[0]) as transport:
-            target = Target(config, transport, transport.servers[0], get_dialect("auto"))
+        with connect(config, config.bases[0]) as engine:
+            target = Target(config, engine, engine.servers[0], get_dialect("auto"))
             finding = connection.from_error(target, error, "reachable")
         return Report(model or "?", config.servers, "", (finding,))
     return check_model(configure(entry, where=where), budget_s=budget_s)

@@ -32,7 +32,7 @@ _EQUAL = 1e-6
 def check_kind(target: Target) -> Iterator[Finding]:
     """Whether it is a reranker: an embedding server answers /v1/score, too."""
     try:
-        facts = probe_reranker(target.transport, target.dialect, target.config.model_name, server=target.server)
+        facts = probe_reranker(target.engine, target.dialect, target.config.model_name, server=target.server)
     except EngineDeadError:
         raise
     except (RequestRefusedError, BadAnswerError, ServerFaultError) as error:

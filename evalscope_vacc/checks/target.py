@@ -19,9 +19,9 @@ from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
 from evalscope_vacc.text.templates import RerankTemplate
 from evalscope_vacc.wire.dialects import Dialect
+from evalscope_vacc.wire.engine import Answer, Connection, Engine
 from evalscope_vacc.wire.probe import RerankFacts, ServerFacts
 from evalscope_vacc.wire.refusals import placed
-from evalscope_vacc.wire.transport import Answer, Connection, Transport
 
 # one request of a check; a server that needs longer for a few short texts is reported as slow
 REQUEST_S = 15.0
@@ -71,7 +71,7 @@ class Target:
     """
 
     config: ModelConfig
-    transport: Transport
+    engine: Engine
     server: str
     dialect: Dialect
     several: bool = False
@@ -107,7 +107,7 @@ class Target:
 
     def finding(self, check: str, state: State, seen: str, meaning: str = "", action: str = "") -> Finding:
         """A finding about this server, cleaned for printing."""
-        seen, meaning, action = (clean(text, self.transport.secrets, 700) for text in (seen, meaning, action))
+        seen, meaning, action = (clean(text, self.engine.secrets, 700) for text in (seen, meaning, action))
         return Finding(check, state, seen, meaning, action, self.server if self.several else "")
 
     def call(self, method: str, path: str, payload: Mapping[str, Any] | None = None, *, describe: str = "") -> Answer:
@@ -118,11 +118,11 @@ class Target:
             ServerError: There is no 2xx answer.
         """
         if self.until is None:
-            return self.transport.call(method, path, payload, server=self.server, describe=describe)
+            return self.engine.call(method, path, payload, server=self.server, describe=describe)
         left = self.left_s
         if left <= 0:
             raise OutOfTimeError
-        return self.transport.call(
+        return self.engine.call(
             method, path, payload, server=self.server, timeout_s=max(0.5, min(REQUEST_S, left)), describe=describe
         )
 
@@ -146,7 +146,7 @@ class Target:
         try:
             got = self.dialect.read_embeddings(answer.body, len(texts))
         except BadAnswerError as error:
-            raise placed(error, answer, path, self.transport.secrets) from None
+            raise placed(error, answer, path, self.engine.secrets) from None
         return Vectors(got.values, got.tokens, answer.seconds)
 
     def score(self, query: str, documents: Sequence[str], *, raw: bool = False, cut: bool = False) -> Scores:
@@ -174,13 +174,13 @@ class Target:
         try:
             got = self.dialect.read_scores(answer.body, len(texts))
         except BadAnswerError as error:
-            raise placed(error, answer, path, self.transport.secrets) from None
+            raise placed(error, answer, path, self.engine.secrets) from None
         return Scores(got.values, got.tokens, answer.seconds)
 
 
-def connect(config: ModelConfig, base: str, *, concurrency: int | None = None) -> Transport:
+def connect(config: ModelConfig, base: str, *, concurrency: int | None = None) -> Engine:
     """Connections to one server with the patience of a check: one repetition, no waiting."""
-    return Transport(
+    return Engine(
         Connection(
             bases=(base,),
             api_key=config.api_key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from evalscope_vacc.redact import clean
 from evalscope_vacc.store import PROBE_PAIRS
 from evalscope_vacc.text.task import TaskInfo
 from evalscope_vacc.text.truncation import SPECIAL_OF_A_PAIR, cut_document, cut_text, fits_by_bytes
-from evalscope_vacc.wire.transport import Answer, Request
+from evalscope_vacc.wire.engine import Answer, Request
 
 logger = logging.getLogger(__name__)
 
@@ -273,7 +274,7 @@ class VaccCrossEncoder(VaccModel):
                     instruction=side.request_instruction(instruction),
                 )
                 requests.append(Request(path, body, 1, tag=(repeat, at), describe="the store's probe pairs"))
-        served.transport.run(requests, handle)
+        deque(served.engine.stream(requests, handle), maxlen=0)
         return answers
 
     def _document(self, query: str, document: str, instruction: str | None, what: str) -> tuple[str, bool | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from evalscope_vacc.redact import clean
 from evalscope_vacc.store import PROBE_TEXTS
 from evalscope_vacc.text.task import Side, TaskInfo
 from evalscope_vacc.text.truncation import cut_text, fits_by_bytes
-from evalscope_vacc.wire.transport import Answer, Request
+from evalscope_vacc.wire.engine import Answer, Request
 
 logger = logging.getLogger(__name__)
 
@@ -264,10 +265,10 @@ class VaccEncoder(VaccModel):
 
         # once each alone and once together, so that what a batch changes of a vector counts as noise
         together = tuple(range(len(texts)))
-        served.transport.run([ask((i,)) for i in together], handle)
+        deque(served.engine.stream([ask((i,)) for i in together], handle), maxlen=0)
         alone = np.concatenate([answers[i,] for i in together])
         answers.clear()
-        served.transport.run([ask(together)], handle)
+        deque(served.engine.stream([ask(together)], handle), maxlen=0)
         return np.stack([alone, answers[together]])
 
     def _within_limit(

@@ -24,8 +24,8 @@ from evalscope_vacc.text.instructions import TextRules, make_rules
 from evalscope_vacc.text.task import TaskInfo
 from evalscope_vacc.text.truncation import CountingFunction, LocalTokenizer, TokenCounter
 from evalscope_vacc.wire.dialects import Dialect, get_dialect
+from evalscope_vacc.wire.engine import Answer, Connection, Engine, Request
 from evalscope_vacc.wire.probe import ServerFacts, probe_all, read_token_count, tokenize_counter
-from evalscope_vacc.wire.transport import Answer, Connection, Request, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Served:
         self.scope = scope
         self._folder = folder
         self._lock = threading.RLock()
-        self._transport: Transport | None = None
+        self._engine: Engine | None = None
         self.settings: dict[str, Any] = experiment_kwargs(config)
         self._meta: Any = None
         self._server_record: dict[str, Any] = {}
@@ -93,12 +93,12 @@ class Served:
     # -- the server ----------------------------------------------------------------------------------------------
 
     @property
-    def transport(self) -> Transport:
+    def engine(self) -> Engine:
         """The connections to the server, opened on first use."""
         with self._lock:
-            if self._transport is None:
+            if self._engine is None:
                 config = self.config
-                self._transport = Transport(
+                self._engine = Engine(
                     Connection(
                         bases=config.bases,
                         api_key=config.api_key,
@@ -111,7 +111,7 @@ class Served:
                         max_concurrency=config.max_concurrency,
                     )
                 )
-            return self._transport
+            return self._engine
 
     @cached_property
     def facts(self) -> ServerFacts:
@@ -120,7 +120,7 @@ class Served:
         Raises:
             ModelNotServedError: A server lists its models and this one is not among them.
         """
-        asked = probe_all(self.transport, self.config.model_name)
+        asked = probe_all(self.engine, self.config.model_name)
         for facts in asked:
             if facts.serves(self.config.model_name) is False:
                 names = [clean(name, limit=200) for name in facts.served]
@@ -183,7 +183,7 @@ class Served:
         if self.config.tokenizer:
             return LocalTokenizer(self.config.tokenizer)
         if self.facts.tokenize:
-            ask = tokenize_counter(self.transport, self.config.model_name)
+            ask = tokenize_counter(self.engine, self.config.model_name)
             # a language model reads the templated pair as one text: exact at the seam of the two
             overhead = None if self.config.rerank_template != "none" else 0
             return CountingFunction(
@@ -226,7 +226,8 @@ class Served:
             if text not in self._counted
         )
         with self._lock:
-            self.transport.run(requests, lambda r, a: self._counted.update({r.tag: read_token_count(a)}))
+            for request, count in self.engine.stream(requests, lambda _, answer: read_token_count(answer)):
+                self._counted[request.tag] = count
 
     def need_counter(self, why: str) -> TokenCounter:
         """Returns the counter.
@@ -250,9 +251,9 @@ class Served:
 
     @contextmanager
     def counting(self, task: TaskInfo, split: str, subset: str, side: str, instruction: str) -> Iterator[TaskUsage]:
-        """Counts one call of MTEB: what the transport did meanwhile, and how long it took; says so at the end."""
+        """Counts one call of MTEB: what the engine did meanwhile, and how long it took; says so at the end."""
         counts = TaskUsage(self.name, task.name, split, subset, side, instruction)
-        usage = self.transport.usage
+        usage = self.engine.usage
         before = (usage.requests, usage.retries, usage.seconds, usage.busy_share)
         start = time.monotonic()
         try:
@@ -300,22 +301,18 @@ class Served:
             tokens = 0
             start = time.monotonic()
 
-            def counted(request: Request, answer: Answer) -> None:
-                handle(request, answer)
-                nonlocal tokens
+            for request, _ in self.engine.stream(requests, handle):
                 tokens += getattr(request.tag, "tokens", None) or 0
                 if tokens:
                     bar.set_postfix_str(f"{tokens / max(time.monotonic() - start, 1e-6):,.0f} tokens/s", refresh=False)
                 bar.update(request.items)
 
-            self.transport.run(requests, counted)
-
     def close(self) -> None:
         """Closes the connections; the model can be used again and opens new ones."""
         with self._lock:
-            if self._transport is not None:
-                self._transport.close()
-                self._transport = None
+            if self._engine is not None:
+                self._engine.close()
+                self._engine = None
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("a served model holds connections and a key; build it anew in the other process")

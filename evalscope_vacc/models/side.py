@@ -75,7 +75,7 @@ def choose_side(served: Served) -> TemplateSide:
     """
     config = served.config
     wanted = config.rerank_template
-    asked = [probe_reranker(served.transport, served.dialect, config.model_name, server=base) for base in config.bases]
+    asked = [probe_reranker(served.engine, served.dialect, config.model_name, server=base) for base in config.bases]
     name = f"model {config.model_name!r} on {served.servers}"
     if len({(facts.template, facts.takes_instruction, facts.prompt_tokens_short, facts.embeds) for facts in asked}) > 1:
         raise ConfigError(

@@ -1,1 +1,1 @@
-"""HTTP: addresses, transport, dialects of servers, probing. Knows nothing of MTEB, torch or EvalScope."""
+"""HTTP: addresses, engine, dialects of servers, probing. Knows nothing of MTEB, torch or EvalScope."""

@@ -32,7 +32,7 @@ def normalize_base(url: str) -> str:
     """Returns the root of a server's address.
 
     ``/v1`` and the names of endpoints are cut off, scheme and host are written in lower case, default ports, doubled
-    and trailing slashes are dropped. User information stays in the result, because the transport needs it; use
+    and trailing slashes are dropped. User information stays in the result, because the engine needs it; use
     :func:`public_base` for everything that is printed, logged or hashed.
 
     Args:

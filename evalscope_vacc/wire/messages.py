@@ -83,7 +83,7 @@ class Connection:
             return headers
         user = user_info(base)
         if user is not None and self._key() is None:
-            headers["Authorization"] = "Basic " + _basic(*user)
+            headers["Authorization"] = "Basic " + basic(*user)
         elif self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
         return headers
@@ -100,7 +100,7 @@ class Connection:
         for base in self.bases:
             user = user_info(base)
             if user is not None:
-                found += [user[1], quote(user[1], safe=""), _basic(*user)]
+                found += [user[1], quote(user[1], safe=""), basic(*user)]
         return tuple(dict.fromkeys(secret for secret in found if secret))
 
     def _key(self) -> str | None:
@@ -187,5 +187,6 @@ def _is_header_value(text: str) -> bool:
     return True
 
 
-def _basic(user: str, password: str) -> str:
+def basic(user: str, password: str) -> str:
+    """Returns user and password as basic authentication wants them."""
     return base64.b64encode(f"{user}:{password}".encode()).decode("ascii")

@@ -7,35 +7,18 @@ whatever the bytes are, no other exception leaves this module.
 
 from __future__ import annotations
 
-import binascii
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
+import pybase64
 
 from evalscope_vacc.errors import BadAnswerError, EngineDeadError, NotFiniteError
 from evalscope_vacc.redact import clean
 from evalscope_vacc.wire.refusals import MESSAGE_LIMIT, error_message, is_engine_dead, read_error
-
-decode_base64: Callable[[bytes | memoryview], bytes]
-try:
-    # Decoding is the largest cost of a client that gets its answers at once: with vector instructions it takes a
-    # twentieth of the standard library's time (libbase64 in pybase64).
-    from pybase64 import b64decode
-
-    decode_base64 = partial(b64decode, validate=True)
-except ImportError:
-    decode_base64 = binascii.a2b_base64
-
-# Strings of at least this many bytes are taken out of the body before it is parsed as JSON. Shorter ones (names,
-# vectors of up to 35 dimensions) are not worth it.
-_LONG = 192
-_MARK = "@"
-_QUOTE = ord('"')
 
 
 @dataclass(frozen=True)
@@ -71,6 +54,11 @@ def parse(body: bytes) -> Any:
         BadAnswerError: It is not JSON (retryable: a proxy's page, a cut body).
     """
     try:
+        return orjson.loads(body)
+    except ValueError:
+        pass
+    try:
+        # what orjson refuses and servers send: NaN and Infinity, which are named where they stand
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         words = clean(read_error(200, body), limit=200)
@@ -111,12 +99,12 @@ def read_vectors(body: bytes, n: int) -> Vectors:
         BadAnswerError: The answer is not exactly one vector for every text, all of one size, finite and not zero.
         EngineDeadError: It says that the engine died.
     """
-    document, kept = _parse_keeping_long_strings(body)
+    document = parse(body)
     check_no_error(document)
     rows = _rows(document, "data", n, "vectors", "texts")
     values: npt.NDArray[np.float32] | None = None
     for position, row in rows:
-        vector = _vector(row.get("embedding"), kept, position)
+        vector = _vector(row.get("embedding"), position)
         if values is None:
             values = np.empty((n, vector.size), dtype=np.float32)
         elif vector.size != values.shape[1]:
@@ -141,7 +129,7 @@ def read_vector_matrix(body: bytes, n: int) -> Vectors:
     check_no_error(document)
     wrapped = [{"index": i, "embedding": v} for i, v in enumerate(document)] if isinstance(document, list) else document
     rows = _rows({"data": wrapped}, "data", n, "vectors", "texts")
-    vectors = [_vector(row["embedding"], [], position) for position, row in rows]
+    vectors = [_vector(row["embedding"], position) for position, row in rows]
     for position, vector in enumerate(vectors):
         if vector.size != vectors[0].size:
             msg = f"vector {position} has {vector.size} dimensions, others of the same answer have {vectors[0].size}"
@@ -230,40 +218,6 @@ def tokens_of(document: Any) -> int | None:
     return None
 
 
-def _parse_keeping_long_strings(body: bytes) -> tuple[Any, list[memoryview]]:
-    """Parses JSON, keeping long strings as bytes: a base64 vector is decoded where it lies, without ever being a str.
-
-    Without a backslash in the body every quotation mark delimits a string, so going by the marks is exact. The long
-    strings are replaced by short marks, and what is left is ordinary, small JSON. Anything unusual (a backslash, a
-    string that looks like a mark, an error) goes the ordinary way.
-    """
-    if b"\\" in body:
-        return parse(body), []
-    quotes = np.flatnonzero(np.frombuffer(body, dtype=np.uint8) == _QUOTE)
-    if quotes.size % 2:
-        return parse(body), []
-    starts, ends = quotes[0::2] + 1, quotes[1::2]
-    long = np.flatnonzero(ends - starts >= _LONG)
-    if not long.size:
-        return parse(body), []
-    view = memoryview(body)
-    kept: list[memoryview] = []
-    pieces: list[bytes | memoryview] = []
-    done = 0
-    for start, end in zip(starts[long].tolist(), ends[long].tolist(), strict=True):
-        pieces += [view[done:start], b"%s%d" % (_MARK.encode(), len(kept))]
-        kept.append(view[start:end])
-        done = end
-    skeleton = b"".join([*pieces, view[done:]])
-    if skeleton.count(b'"' + _MARK.encode()) != len(kept):
-        return parse(body), []
-    document = parse(skeleton)
-    if not isinstance(document, dict) or error_message(document) is not None:
-        # an error's own words may have been long: read it the ordinary way
-        return parse(body), []
-    return document, kept
-
-
 def _rows(document: Any, key: str, n: int, what: str, sent: str) -> list[tuple[int, dict[str, Any]]]:
     """Returns the entries of an answer with their positions, after checking that every position is there once."""
     if not isinstance(document, dict):
@@ -298,19 +252,14 @@ def _rows(document: Any, key: str, n: int, what: str, sent: str) -> list[tuple[i
     return rows
 
 
-def _vector(value: Any, kept: list[memoryview], position: int) -> npt.NDArray[np.float32]:
+def _vector(value: Any, position: int) -> npt.NDArray[np.float32]:
     """Returns one vector, float32 of shape (dimensions,), from base64 of little-endian float32 or a list of floats."""
     if isinstance(value, str):
-        if kept and value.startswith(_MARK) and value[1:].isdecimal() and int(value[1:]) < len(kept):
-            text: bytes | memoryview = kept[int(value[1:])]
-        else:
-            text = value.encode("utf-8", errors="replace")
         try:
-            data = decode_base64(text)
+            data = pybase64.b64decode(value, validate=True)
         except ValueError:
             data = b""
-        # the standard library's decoder skips what does not belong to base64; then the lengths do not agree
-        if not data or len(text) != 4 * ((len(data) + 2) // 3):
+        if not data:
             msg = f"vector {position} is not base64"
             raise BadAnswerError(msg, item=position, retryable=True)
         if len(data) % 4:

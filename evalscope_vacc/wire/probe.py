@@ -22,10 +22,10 @@ from evalscope_vacc.errors import (
 from evalscope_vacc.redact import clean
 from evalscope_vacc.wire.address import normalize_base, public_base
 from evalscope_vacc.wire.dialects import Dialect
+from evalscope_vacc.wire.engine import Engine
 from evalscope_vacc.wire.messages import Answer
 from evalscope_vacc.wire.parsing import check_no_error, parse
 from evalscope_vacc.wire.refusals import is_missing_route, placed
-from evalscope_vacc.wire.transport import Transport
 
 # A pair of single letters has 2 tokens in a causal reranker, 5 to 8 with the special tokens of BERT and XLM-RoBERTa;
 # Qwen3-Reranker's template makes 116 of it.
@@ -88,11 +88,11 @@ class RerankFacts:
         return asked if self.path == "/v1/score" else asked.fallback() or asked
 
 
-def probe(transport: Transport, model: str, *, server: str | None = None) -> ServerFacts:
+def probe(engine: Engine, model: str, *, server: str | None = None) -> ServerFacts:
     """Asks one server for its version and models; three small requests.
 
     Args:
-        transport: Connections to the servers.
+        engine: Connections to the servers.
         model: The name that requests will carry.
         server: Address of the server to ask; None = the first one.
 
@@ -101,8 +101,8 @@ def probe(transport: Transport, model: str, *, server: str | None = None) -> Ser
         AuthenticationError: It refuses the key.
         ServerFaultError: It fails.
     """
-    shown = server if server is not None else transport.servers[0]
-    listed = _ask(transport, "GET", "/v1/models", shown)
+    shown = server if server is not None else engine.servers[0]
+    listed = _ask(engine, "GET", "/v1/models", shown)
     served: tuple[str, ...] = ()
     max_model_len: int | None = None
     root: str | None = None
@@ -115,27 +115,27 @@ def probe(transport: Transport, model: str, *, server: str | None = None) -> Ser
         if mine:
             max_model_len = _count(mine[0].get("max_model_len"))
             root = _text(mine[0].get("root"))
-    about = _optional(transport, "GET", "/version", shown)
+    about = _optional(engine, "GET", "/version", shown)
     if about is not None:
         version = _text(about.get("version"))
     if max_model_len is None and listed is None:
         # text-embeddings-inference describes itself here
-        info = _optional(transport, "GET", "/info", shown)
+        info = _optional(engine, "GET", "/info", shown)
         if info is not None:
             max_model_len = _count(info.get("max_input_length"))
             root = _text(info.get("model_id"))
             max_batch = _count(info.get("max_client_batch_size"))
-    counted = _optional(transport, "POST", "/tokenize", shown, {"model": model, "prompt": "a"})
+    counted = _optional(engine, "POST", "/tokenize", shown, {"model": model, "prompt": "a"})
     tokenize = counted is not None and _count(counted.get("count"), least=0) is not None
     return ServerFacts(public_base(normalize_base(shown)), version, served, max_model_len, root, tokenize, max_batch)
 
 
-def probe_all(transport: Transport, model: str) -> tuple[ServerFacts, ...]:
+def probe_all(engine: Engine, model: str) -> tuple[ServerFacts, ...]:
     """Asks every server; see :func:`probe`."""
-    return tuple(probe(transport, model, server=server) for server in transport.servers)
+    return tuple(probe(engine, model, server=server) for server in engine.servers)
 
 
-def probe_reranker(transport: Transport, dialect: Dialect, model: str, *, server: str | None = None) -> RerankFacts:
+def probe_reranker(engine: Engine, dialect: Dialect, model: str, *, server: str | None = None) -> RerankFacts:
     """Finds out whether a reranker applies a template, and whether it takes an instruction; three small requests.
 
     A pair of single letters is scored and the server's token count read: a template shows in it. The same with a long
@@ -143,7 +143,7 @@ def probe_reranker(transport: Transport, dialect: Dialect, model: str, *, server
     /v1/embeddings is asked as well.
 
     Args:
-        transport: Connections to the servers.
+        engine: Connections to the servers.
         dialect: The kind of server.
         model: The name that requests will carry.
         server: Address of the server to ask; None = the first one.
@@ -151,26 +151,26 @@ def probe_reranker(transport: Transport, dialect: Dialect, model: str, *, server
     Raises:
         ServerError: Scores cannot be had from it.
     """
-    shown = server if server is not None else transport.servers[0]
+    shown = server if server is not None else engine.servers[0]
     try:
-        path, tokens = _score(transport, dialect, model, shown)
+        path, tokens = _score(engine, dialect, model, shown)
     except RequestRefusedError as error:
         other = dialect.fallback()
         if other is None or not is_missing_route(error):
             raise
         dialect = other
-        path, tokens = _score(transport, dialect, model, shown)
+        path, tokens = _score(engine, dialect, model, shown)
     template: Literal["none", "server"] | None = None
     takes: bool | None = None
     if tokens is not None:
         template = "server" if tokens >= _TEMPLATE_TOKENS else "none"
-        takes = _takes_instruction(transport, dialect, model, shown, tokens)
+        takes = _takes_instruction(engine, dialect, model, shown, tokens)
     return RerankFacts(
-        public_base(normalize_base(shown)), template, takes, tokens, _embeds(transport, dialect, model, shown), path
+        public_base(normalize_base(shown)), template, takes, tokens, _embeds(engine, dialect, model, shown), path
     )
 
 
-def tokenize_counter(transport: Transport, model: str) -> Callable[[str], int]:
+def tokenize_counter(engine: Engine, model: str) -> Callable[[str], int]:
     """Returns a function that counts a text's tokens with the server's /tokenize, special tokens included.
 
     The function raises ServerError when the server does not count.
@@ -178,7 +178,7 @@ def tokenize_counter(transport: Transport, model: str) -> Callable[[str], int]:
 
     def count(text: str) -> int:
         payload = {"model": model, "prompt": text}
-        return read_token_count(transport.call("POST", "/tokenize", payload, describe="counting the tokens of a text"))
+        return read_token_count(engine.call("POST", "/tokenize", payload, describe="counting the tokens of a text"))
 
     return count
 
@@ -196,10 +196,10 @@ def read_token_count(answer: Answer) -> int:
     return number
 
 
-def _ask(transport: Transport, method: str, path: str, server: str) -> dict[str, Any] | None:
+def _ask(engine: Engine, method: str, path: str, server: str) -> dict[str, Any] | None:
     """Asks something that may be missing, but must not be refused; None where it is missing."""
     try:
-        answer = transport.call(method, path, server=server)
+        answer = engine.call(method, path, server=server)
     except AuthenticationError:
         raise
     except RequestRefusedError as error:
@@ -207,18 +207,18 @@ def _ask(transport: Transport, method: str, path: str, server: str) -> dict[str,
             return None
         raise
     try:
-        return _document(answer, path, transport.secrets)
+        return _document(answer, path, engine.secrets)
     except BadAnswerError:
         return None
 
 
 def _optional(
-    transport: Transport, method: str, path: str, server: str, payload: Mapping[str, Any] | None = None
+    engine: Engine, method: str, path: str, server: str, payload: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """Asks something that does not matter when it is missing, refused or broken."""
     try:
-        answer = transport.call(method, path, payload, server=server)
-        return _document(answer, path, transport.secrets)
+        answer = engine.call(method, path, payload, server=server)
+        return _document(answer, path, engine.secrets)
     except EngineDeadError:
         raise
     except (RequestRefusedError, BadAnswerError, ServerFaultError):
@@ -243,19 +243,19 @@ def _document(answer: Answer, path: str, secrets: Sequence[str] = ()) -> dict[st
 
 
 def _score(
-    transport: Transport, dialect: Dialect, model: str, server: str, instruction: str | None = None
+    engine: Engine, dialect: Dialect, model: str, server: str, instruction: str | None = None
 ) -> tuple[str, int | None]:
     path, body = dialect.scores(model, "a", ["b"], instruction=instruction)
-    answer = transport.call("POST", path, json.loads(body), server=server, describe="a pair of single letters")
+    answer = engine.call("POST", path, json.loads(body), server=server, describe="a pair of single letters")
     try:
         return path, dialect.read_scores(answer.body, 1).tokens
     except BadAnswerError as error:
-        raise placed(error, answer, path, transport.secrets) from None
+        raise placed(error, answer, path, engine.secrets) from None
 
 
-def _takes_instruction(transport: Transport, dialect: Dialect, model: str, server: str, short: int) -> bool | None:
+def _takes_instruction(engine: Engine, dialect: Dialect, model: str, server: str, short: int) -> bool | None:
     try:
-        _, tokens = _score(transport, dialect, model, server, instruction=_LONG_INSTRUCTION)
+        _, tokens = _score(engine, dialect, model, server, instruction=_LONG_INSTRUCTION)
     except EngineDeadError:
         raise
     except VaccError:
@@ -264,10 +264,10 @@ def _takes_instruction(transport: Transport, dialect: Dialect, model: str, serve
     return None if tokens is None else abs(tokens - short) >= _INSTRUCTION_TOKENS
 
 
-def _embeds(transport: Transport, dialect: Dialect, model: str, server: str) -> bool:
+def _embeds(engine: Engine, dialect: Dialect, model: str, server: str) -> bool:
     path, body = dialect.embeddings(model, ["a"], truncate_to=None)
     try:
-        answer = transport.call("POST", path, json.loads(body), server=server)
+        answer = engine.call("POST", path, json.loads(body), server=server)
         dialect.read_embeddings(answer.body, 1)
     except EngineDeadError:
         raise

@@ -1,4 +1,4 @@
-"""Counters of a transport: what a run has cost, and whether the servers were kept busy."""
+"""Counters of an engine: what a run has cost, and whether the servers were kept busy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class ServerUsage:
-    """What one server was asked; kept up by the transport under its lock.
+    """What one server was asked; kept up in the engine's event loop.
 
     Attributes:
         server: Address without user information.
@@ -59,7 +59,7 @@ class ServerUsage:
 
 @dataclass
 class Usage:
-    """Counters over all runs and calls of a transport.
+    """Counters over all runs and calls of an engine.
 
     Attributes:
         servers: By address, in the order of the configuration.

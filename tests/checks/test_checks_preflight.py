@@ -70,7 +70,7 @@ def test_its_texts_can_be_recognised(kind: str, served) -> None:
 def test_what_was_asked_already_is_not_asked_again(served) -> None:
     with SoundServer() as server:
         model = served(server)
-        facts = probe_all(model.transport, server.name)
+        facts = probe_all(model.engine, server.name)
         before = len(server.requests)
         preflight(model, facts)
         assert [got.path for got in server.requests[before:]] == ["/v1/embeddings", "/v1/embeddings"]

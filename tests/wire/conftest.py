@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from embedding_answers import embeddings, rerank, scores
 from loopback_server import Answering, Got, LoopbackServer, Reply
 
-from evalscope_vacc.wire.transport import Connection, Transport
+from evalscope_vacc.wire.engine import Connection, Engine
 
 
 def answer_well(got: Got, sock: Any = None) -> Reply:
@@ -49,13 +49,13 @@ def serve() -> Iterator[Callable[..., LoopbackServer]]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[..., Transport]]:
+def connect() -> Iterator[Callable[..., Engine]]:
     """Makes transports with short patience that are closed after the test."""
     with ExitStack() as stack:
 
-        def make(*servers: LoopbackServer | str, backoff_s: float = 0.005, **options: Any) -> Transport:
+        def make(*servers: LoopbackServer | str, backoff_s: float = 0.005, **options: Any) -> Engine:
             bases = tuple(server if isinstance(server, str) else server.base for server in servers)
             settings = {"timeout_s": 10, "retries": 3, "wait_for_server_s": 0, **options}
-            return stack.enter_context(Transport(Connection(bases, **settings), backoff_s=backoff_s))
+            return stack.enter_context(Engine(Connection(bases, **settings), backoff_s=backoff_s))
 
         yield make

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draining import drain
 from loopback_server import Close, Got, LoopbackServer, Reply
 
 from evalscope_vacc.errors import AuthenticationError, ConfigError, ServerError, ServerUnreachableError
-from evalscope_vacc.wire.client import Client
+from evalscope_vacc.wire.engine import Connection, Engine, Request
 from evalscope_vacc.wire.messages import encode_json
-from evalscope_vacc.wire.transport import Connection, Request, Transport
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-very-secret-0123456789"
 Serve = Callable[..., LoopbackServer]
-Connect = Callable[..., Transport]
+Connect = Callable[..., Engine]
 
 
 def hello(got: Got, sock: Any) -> Reply:
@@ -124,8 +124,8 @@ def test_secrets_are_in_no_error_log_or_representation(
             {"server": with_user, "headers": {"X-Auth": header}},
         ):
             base = options.pop("server")
-            transport = connect(base, retries=1, **options)
-            shown += [repr(transport), str(transport.servers), str(transport.usage.as_dict())]
+            engine = connect(base, retries=1, **options)
+            shown += [repr(engine), str(engine.servers), str(engine.usage.as_dict())]
 
             def handle(request: Request, answer: Any) -> None:
                 from evalscope_vacc.wire.dialects import get_dialect
@@ -133,7 +133,7 @@ def test_secrets_are_in_no_error_log_or_representation(
                 get_dialect("vllm").read_embeddings(answer.body, 1)
 
             try:
-                transport.run([Request("/v1/embeddings", {}, 1, describe="a text")], handle)
+                drain(engine, [Request("/v1/embeddings", {}, 1, describe="a text")], handle)
             except ServerError as error:
                 shown += [str(error), repr(error), error.server, error.server_message, *map(str, error.args)]
                 shown.append("".join(traceback.format_exception(error)))
@@ -197,9 +197,11 @@ def test_a_private_authority_is_trusted_when_named(tls: LoopbackServer, authorit
     assert connect(tls, verify=str(authority)).call("GET", "/v1/models").status == 200
 
 
-def test_checking_can_be_switched_off(tls: LoopbackServer, connect: Connect) -> None:
-    with pytest.warns(Warning, match="Unverified HTTPS request"):
-        assert connect(tls, verify=False).call("GET", "/v1/models").status == 200
+def test_checking_can_be_switched_off_and_is_said(
+    tls: LoopbackServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert connect(tls, verify=False).call("GET", "/v1/models").status == 200
+    assert "its certificate is not checked" in caplog.text
 
 
 def test_a_file_without_certificates_is_a_configuration_error(tmp_path: Path, connect: Connect) -> None:
@@ -245,13 +247,13 @@ def test_a_private_server_is_reached_directly(proxy: LoopbackServer, serve: Serv
 
 
 def test_a_public_server_is_reached_through_the_proxy(proxy: LoopbackServer, connect: Connect) -> None:
-    transport = connect("http://public.example/prefix")
-    answer = transport.call("GET", "/v1/models")
+    engine = connect("http://public.example/prefix")
+    answer = engine.call("GET", "/v1/models")
     assert b"http://public.example/prefix/v1/models" in answer.body
     expected = "Basic " + base64.b64encode(b"u:proxy-pw").decode()
     assert proxy.requests[0].headers["proxy-authorization"] == expected
     assert proxy.requests[0].headers["host"] == "public.example"
-    assert "proxy-pw" in transport.secrets
+    assert "proxy-pw" in engine.secrets
 
 
 def test_the_environment_may_be_overruled(
@@ -293,7 +295,7 @@ def test_a_compressed_answer_is_read(serve: Serve, connect: Connect) -> None:
 def test_an_answer_of_any_size_is_bounded(serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     import gzip
 
-    monkeypatch.setattr("evalscope_vacc.wire.client.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("evalscope_vacc.wire.server.MAX_ANSWER_BYTES", 1000)
     bomb = gzip.compress(b"0" * 10_000_000)
     server = serve(lambda got, sock: Reply(200, bomb, headers={"Content-Encoding": "gzip"}))
     with pytest.raises(ServerError, match="more than 1000 bytes"):
@@ -313,11 +315,12 @@ def test_a_body_is_compact_json_in_utf8() -> None:
 SCRIPT = """
 import sys, threading, time
 from evalscope_vacc.errors import RunInterrupted
-from evalscope_vacc.wire.transport import Connection, Request, Transport
+from evalscope_vacc.wire.engine import Connection, Request, Engine
 
-transport = Transport(Connection((sys.argv[1],), max_concurrency=4, api_key="sk-very-secret-0123456789"))
+engine = Engine(Connection((sys.argv[1],), max_concurrency=4, api_key="sk-very-secret-0123456789"))
 try:
-    transport.run((Request("/v1/embeddings", {"n": i}, 1) for i in range(10**9)), lambda request, answer: None)
+    for _ in engine.stream((Request("/v1/embeddings", {"n": i}, 1) for i in range(10**9)), lambda request, answer: None):
+        pass
 except RunInterrupted as error:
     left = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
     print("stopped:", error, "threads:", left, flush=True)
@@ -371,8 +374,8 @@ def test_a_refused_key_is_no_reason_to_print_it(serve: Serve, connect: Connect) 
         connect(server, api_key=KEY).call("GET", "/v1/models")
 
 
-def test_a_client_shows_nothing_of_its_headers() -> None:
-    client = Client(Connection(("http://me:hidden@h",), headers={"X-Api-Key": KEY}), "http://me:hidden@h")
-    assert "hidden" not in repr(client)
-    assert KEY not in repr(client)
-    assert {"hidden", KEY} <= set(client.secrets)
+def test_an_engine_shows_nothing_of_its_headers() -> None:
+    with Engine(Connection(("http://me:hidden@h",), headers={"X-Api-Key": KEY})) as engine:
+        assert "hidden" not in repr(engine)
+        assert KEY not in repr(engine)
+        assert {"hidden", KEY} <= set(engine.secrets)

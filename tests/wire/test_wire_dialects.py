@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import json
 import random
@@ -235,18 +234,6 @@ def test_wrong_vectors_are_refused(case: str) -> None:
     answer, words = broken_vectors()[case]
     with pytest.raises(BadAnswerError, match=words):
         read_vectors(body_of(answer), 4)
-
-
-@pytest.mark.parametrize("case", [name for name in broken_vectors() if "base64" in name or "text" in name])
-def test_the_decoder_of_the_standard_library_refuses_the_same(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pybase64, binascii decodes; it skips foreign characters, which must not go unnoticed."""
-    monkeypatch.setattr("evalscope_vacc.wire.parsing.decode_base64", binascii.a2b_base64)
-    answer, words = broken_vectors()[case]
-    with pytest.raises(BadAnswerError, match=words):
-        read_vectors(body_of(answer), 4)
-    for dimensions in (16, 64, 65, 66):
-        got = read_vectors(body_of(wide(dimensions=dimensions)), 4)
-        assert got.values.tobytes() == vectors(TEXTS, dimensions).tobytes()
 
 
 def test_very_small_and_very_large_numbers_are_numbers() -> None:

@@ -18,11 +18,11 @@ from evalscope_vacc.errors import (
     ServerUnreachableError,
 )
 from evalscope_vacc.wire.dialects import get_dialect
+from evalscope_vacc.wire.engine import Engine
 from evalscope_vacc.wire.probe import RerankFacts, ServerFacts, probe, probe_all, probe_reranker, tokenize_counter
-from evalscope_vacc.wire.transport import Transport
 
 Serve = Callable[..., LoopbackServer]
-Connect = Callable[..., Transport]
+Connect = Callable[..., Engine]
 NOT_FOUND = Reply.of({"detail": "Not Found"}, 404)
 
 
@@ -44,12 +44,12 @@ def vllm(**changes: Any) -> Callable[[Got, Any], Reply]:
 
 def test_a_vllm_says_everything(serve: Serve, connect: Connect) -> None:
     server = serve(vllm())
-    transport = connect(server, api_key="k-123456")
+    engine = connect(server, api_key="k-123456")
     expected = ServerFacts(server.base, "0.17.0", ("other", "m"), 2048, "org/m", True)
-    assert probe(transport, "m") == expected
-    assert probe_all(transport, "m") == (expected,)
+    assert probe(engine, "m") == expected
+    assert probe_all(engine, "m") == (expected,)
     assert server.requests[0].headers["authorization"] == "Bearer k-123456"
-    assert tokenize_counter(transport, "m")("some text") == 3
+    assert tokenize_counter(engine, "m")("some text") == 3
     assert server.requests[-1].json() == {"model": "m", "prompt": "some text"}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draining import drain
 from recorded_server import MODELS, SERVERS, VERSIONS, RecordedServer, load, request_body
 
 from evalscope_vacc.errors import (
@@ -20,9 +21,9 @@ from evalscope_vacc.errors import (
     ServerError,
 )
 from evalscope_vacc.wire.dialects import get_dialect
+from evalscope_vacc.wire.engine import Connection, Engine, Request
 from evalscope_vacc.wire.parsing import read_score_list, read_vectors
 from evalscope_vacc.wire.probe import probe
-from evalscope_vacc.wire.transport import Connection, Request, Transport
 
 READERS: dict[str, Callable[[bytes, int], Any]] = {
     "embeddings": read_vectors,
@@ -89,7 +90,7 @@ def test_every_recorded_exchange_is_understood(recorded: tuple[str, str, list[di
             if any(part in name for part in NOT_OURS) or "elided" in response:
                 continue
             key = authorization.removeprefix("Bearer ") or None
-            with Transport(Connection((replay.base,), api_key=key, retries=0, wait_for_server_s=0)) as transport:
+            with Engine(Connection((replay.base,), api_key=key, retries=0, wait_for_server_s=0)) as engine:
                 reader = READERS.get(kind) if asked["method"] == "POST" else None
                 n = asked_for(asked.get("json", {}))
                 got: list[Any] = []
@@ -103,13 +104,13 @@ def test_every_recorded_exchange_is_understood(recorded: tuple[str, str, list[di
                     exchange: Any = exchange,
                     n: int = n,
                     got: list = got,
-                    transport: Transport = transport,
+                    engine: Engine = engine,
                     handle: Any = handle,
                 ) -> None:
                     if reader is None:
-                        got.append(transport.call(asked["method"], asked["path"], asked.get("json")))
+                        got.append(engine.call(asked["method"], asked["path"], asked.get("json")))
                     else:
-                        transport.run([Request(asked["path"], request_body(exchange), n)], handle)
+                        drain(engine, [Request(asked["path"], request_body(exchange), n)], handle)
 
                 document = response.get("json")
                 if response["status"] != 200:
@@ -160,10 +161,12 @@ def test_the_dialect_asks_and_reads_embeddings(version: str, shared: Path) -> No
     one = next(e for e in exchanges if e["name"] == "embeddings-3-base64")
     asked = one["request"]["json"]
     path, body = get_dialect("auto").embeddings(asked["model"], asked["input"])
-    with RecordedServer(exchanges) as replay, Transport(Connection((replay.base,), retries=0)) as transport:
+    with RecordedServer(exchanges) as replay, Engine(Connection((replay.base,), retries=0)) as engine:
         got: list[Any] = []
-        transport.run(
-            [Request(path, body, 3)], lambda _, answer: got.append(get_dialect("vllm").read_embeddings(answer.body, 3))
+        drain(
+            engine,
+            [Request(path, body, 3)],
+            lambda _, answer: got.append(get_dialect("vllm").read_embeddings(answer.body, 3)),
         )
     assert got[0].values.tolist() == numbers_of(one["response"]["json"], "embeddings")
     assert got[0].values.dtype == "float32"
@@ -181,9 +184,10 @@ def test_the_dialect_asks_and_reads_scores(version: str, server: str, name: str,
         dialect = dialect.fallback()
     documents = asked.get("text_2") or asked["documents"]
     path, body = dialect.scores(asked["model"], asked.get("text_1") or asked["query"], documents)
-    with RecordedServer(exchanges) as replay, Transport(Connection((replay.base,), retries=0)) as transport:
+    with RecordedServer(exchanges) as replay, Engine(Connection((replay.base,), retries=0)) as engine:
         got: list[Any] = []
-        transport.run(
+        drain(
+            engine,
             [Request(path, body, len(documents))],
             lambda _, answer: got.append(dialect.read_scores(answer.body, len(documents))),
         )
@@ -201,9 +205,9 @@ def test_the_probe_reads_version_models_and_limit(version: str, server: str, sha
             exchange["request"]["headers"]["authorization"] = f"Bearer {key}"
     with (
         RecordedServer(exchanges) as replay,
-        Transport(Connection((replay.base,), api_key=key, retries=0)) as transport,
+        Engine(Connection((replay.base,), api_key=key, retries=0)) as engine,
     ):
-        facts = probe(transport, MODELS[server])
+        facts = probe(engine, MODELS[server])
     assert facts.version == version
     assert facts.served == (MODELS[server],)
     assert facts.max_model_len == (256 if server == "minilm" else 2048)
@@ -216,8 +220,8 @@ def test_the_probe_reads_version_models_and_limit(version: str, server: str, sha
 def test_a_wrong_key_is_refused_and_not_shown(version: str, shared: Path) -> None:
     with RecordedServer(load(shared, version, "embedding-guarded")) as replay:
         connection = Connection((replay.base,), api_key="wrong", retries=0)
-        with Transport(connection) as transport, pytest.raises(AuthenticationError) as caught:
-            probe(transport, "qwen3-embedding")
+        with Engine(connection) as engine, pytest.raises(AuthenticationError) as caught:
+            probe(engine, "qwen3-embedding")
     assert caught.value.server_message == "Unauthorized"
     assert isinstance(caught.value, ServerError)
     assert "wrong" not in str(caught.value).replace("wrong key", "")

@@ -1,4 +1,4 @@
-"""The transport: full slots, the right order, patience, several servers, and an end without leftovers."""
+"""The engine: full slots, the right order, patience, several servers, and an end without leftovers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from draining import drain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback_server import Close, Got, LoopbackServer, Reply, Reset
@@ -30,10 +31,10 @@ from evalscope_vacc.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
-from evalscope_vacc.wire.transport import Answer, Connection, Request, Transport
+from evalscope_vacc.wire.engine import Answer, Connection, Engine, Request
 
 Serve = Callable[..., LoopbackServer]
-Connect = Callable[..., Transport]
+Connect = Callable[..., Engine]
 
 
 def echo(got: Got, sock: Any) -> Reply:
@@ -48,7 +49,7 @@ def requests(n: int, **fields: Any) -> Iterator[Request]:
     return (Request("/v1/embeddings", {"n": i, **fields}, 1, tag=i, describe=f"item {i}") for i in range(n))
 
 
-def numbers(transport: Transport, n: int, **fields: Any) -> list[int]:
+def numbers(engine: Engine, n: int, **fields: Any) -> list[int]:
     """Runs n requests and returns their numbers in the order of the answers."""
     found: list[int] = []
 
@@ -56,7 +57,7 @@ def numbers(transport: Transport, n: int, **fields: Any) -> list[int]:
         assert json.loads(answer.body)["n"] == request.tag
         found.append(request.tag)
 
-    transport.run(requests(n, **fields), handle)
+    drain(engine, requests(n, **fields), handle)
     return found
 
 
@@ -89,10 +90,10 @@ def test_every_request_is_answered_once_whatever_the_order(n: int, slots: int, s
     running = [LoopbackServer(answer).start() for _ in range(servers)]
     try:
         bases = tuple(server.base for server in running)
-        with Transport(Connection(bases, max_concurrency=slots)) as transport:
-            assert sorted(numbers(transport, n)) == list(range(n))
-            assert transport.usage.requests == n
-            assert transport.usage.items == n
+        with Engine(Connection(bases, max_concurrency=slots)) as engine:
+            assert sorted(numbers(engine, n)) == list(range(n))
+            assert engine.usage.requests == n
+            assert engine.usage.items == n
             assert all(server.most_in_flight <= slots for server in running)
             assert sum(len(server.requests) for server in running) == n
     finally:
@@ -103,10 +104,10 @@ def test_every_request_is_answered_once_whatever_the_order(n: int, slots: int, s
 
 def test_the_slots_are_full_until_the_last_item(serve: Serve, connect: Connect) -> None:
     server = serve(echo)
-    transport = connect(server, max_concurrency=4)
-    assert len(numbers(transport, 40, sleep=0.03)) == 40
+    engine = connect(server, max_concurrency=4)
+    assert len(numbers(engine, 40, sleep=0.03)) == 40
     assert server.most_in_flight == 4
-    usage = transport.usage.as_dict()
+    usage = engine.usage.as_dict()
     assert usage["busy_share"] > 0.75
     assert usage["seconds"] < 40 * 0.03 / 4 * 1.6
     assert usage["servers"][0]["most_in_flight"] == 4
@@ -116,19 +117,19 @@ def test_the_slots_are_full_until_the_last_item(serve: Serve, connect: Connect) 
 def test_the_next_request_leaves_before_the_last_answer_is_decoded(serve: Serve, connect: Connect) -> None:
     """With one slot and a slow handle, the server must already be busy again while handle works."""
     server = serve(echo)
-    transport = connect(server, max_concurrency=1)
+    engine = connect(server, max_concurrency=1)
     overlaps = []
 
     def handle(request: Request, answer: Answer) -> None:
         if request.tag < 9:
             overlaps.append(eventually(lambda: len(server.requests) > request.tag + 1, 1.0))
 
-    transport.run(requests(10), handle)
+    drain(engine, requests(10), handle)
     assert overlaps == [True] * 9
 
 
 def test_requests_are_pulled_as_they_are_needed(serve: Serve, connect: Connect) -> None:
-    transport = connect(serve(echo), max_concurrency=2)
+    engine = connect(serve(echo), max_concurrency=2)
     pulled = 0
     handled = 0
     ahead = []
@@ -144,35 +145,33 @@ def test_requests_are_pulled_as_they_are_needed(serve: Serve, connect: Connect) 
         nonlocal handled
         handled += 1
 
-    transport.run(lazily(), handle)
+    drain(engine, lazily(), handle)
     assert handled == 60
     assert max(ahead) <= 7
 
 
-def test_handle_and_progress_run_in_the_callers_thread(serve: Serve, connect: Connect) -> None:
+def test_answers_are_parsed_in_the_callers_thread(serve: Serve, connect: Connect) -> None:
     seen: list[Any] = []
-    transport = connect(serve(echo))
-    transport.run(
+    engine = connect(serve(echo))
+    drain(
+        engine,
         requests(5),
         lambda request, answer: seen.append(threading.current_thread()),
-        progress=lambda items: seen.append((items, threading.current_thread())),
     )
-    me = threading.current_thread()
-    assert seen.count(me) == 5
-    assert seen.count((1, me)) == 5
+    assert seen == [threading.current_thread()] * 5
 
 
 def test_an_empty_run_asks_nothing(serve: Serve, connect: Connect) -> None:
     server = serve(echo)
-    connect(server).run(iter(()), lambda request, answer: None)
+    drain(connect(server), iter(()), lambda request, answer: None)
     assert not server.requests
     assert not wire_threads()
 
 
-@pytest.mark.parametrize("where", ["handle", "iterator", "progress"])
+@pytest.mark.parametrize("where", ["handle", "iterator"])
 def test_an_exception_of_the_caller_ends_the_run_cleanly(where: str, serve: Serve, connect: Connect) -> None:
     server = serve(echo)
-    transport = connect(server, max_concurrency=4)
+    engine = connect(server, max_concurrency=4)
 
     def fail(*args: Any) -> None:
         raise ZeroDivisionError(where)
@@ -184,36 +183,36 @@ def test_an_exception_of_the_caller_ends_the_run_cleanly(where: str, serve: Serv
     source = broken() if where == "iterator" else requests(50)
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError):
-        transport.run(
+        drain(
+            engine,
             source,
             fail if where == "handle" else lambda request, answer: None,
-            progress=fail if where == "progress" else None,
         )
     assert time.monotonic() - start < 5
     assert not wire_threads()
-    assert len(numbers(transport, 3)) == 3, "the transport is as good as new"
+    assert len(numbers(engine, 3)) == 3, "the engine is as good as new"
 
 
 def test_calls_may_be_made_while_a_run_makes_its_requests(serve: Serve, connect: Connect) -> None:
     """Tokens are counted by the server while batches are put together."""
-    transport = connect(serve(echo), max_concurrency=1)
+    engine = connect(serve(echo), max_concurrency=1)
 
     def counting() -> Iterator[Request]:
         for request in requests(6):
-            assert transport.call("POST", "/tokenize", {"n": 1}).status == 200
+            assert engine.call("POST", "/tokenize", {"n": 1}).status == 200
             yield request
 
     done: list[Any] = []
-    transport.run(counting(), lambda request, answer: done.append(transport.call("GET", "/health").status))
+    drain(engine, counting(), lambda request, answer: done.append(engine.call("GET", "/health").status))
     assert done == [200] * 6
-    assert transport.usage.items == 6
+    assert engine.usage.items == 6
 
 
 def test_runs_of_two_threads_share_the_slots(serve: Serve, connect: Connect) -> None:
     server = serve(echo)
-    transport = connect(server, max_concurrency=2)
+    engine = connect(server, max_concurrency=2)
     found: list[list[int]] = []
-    threads = [threading.Thread(target=lambda: found.append(numbers(transport, 15, sleep=0.005))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: found.append(numbers(engine, 15, sleep=0.005))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -250,27 +249,27 @@ def test_runs_of_two_threads_share_the_slots(serve: Serve, connect: Connect) -> 
 )
 def test_a_refusal_is_not_sent_again(reply: Reply, kind: type, words: str, serve: Serve, connect: Connect) -> None:
     server = serve(lambda got, sock: reply)
-    transport = connect(server, max_concurrency=1)
+    engine = connect(server, max_concurrency=1)
     with pytest.raises(kind, match=words) as caught:
-        transport.run(requests(1), lambda request, answer: None)
+        drain(engine, requests(1), lambda request, answer: None)
     assert type(caught.value) is kind
     assert caught.value.status == reply.status
     assert caught.value.server == server.base
     assert len(server.requests) == 1
     with pytest.raises(kind):
-        transport.call("POST", "/v1/embeddings", {})
+        engine.call("POST", "/v1/embeddings", {})
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_a_passing_failure_is_repeated_as_often_as_asked(status: int, serve: Serve, connect: Connect) -> None:
     server = serve(lambda got, sock: Reply.of({"error": {"message": "busy"}}, status))
-    transport = connect(server, retries=3, max_concurrency=1)
+    engine = connect(server, retries=3, max_concurrency=1)
     with pytest.raises(ServerTimeoutError if status == 408 else ServerFaultError, match="busy") as caught:
-        transport.run(requests(1), lambda request, answer: None)
+        drain(engine, requests(1), lambda request, answer: None)
     assert caught.value.status == status
     assert "item 0" in str(caught.value)
     assert len(server.requests) == 4
-    assert transport.usage.retries == 3
+    assert engine.usage.retries == 3
 
 
 def test_the_server_may_ask_for_patience(serve: Serve, connect: Connect) -> None:
@@ -294,7 +293,7 @@ def test_a_request_waits_longer_after_each_failure(serve: Serve, connect: Connec
         return Reply(500, b"{}")
 
     with pytest.raises(ServerFaultError):
-        connect(serve(answer), retries=4, backoff_s=0.05).run(requests(1), lambda request, answer: None)
+        drain(connect(serve(answer), retries=4, backoff_s=0.05), requests(1), lambda request, answer: None)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps[0] >= 0.025
     assert gaps[1] >= 0.05
@@ -323,7 +322,7 @@ def test_a_silent_server_is_given_up_after_the_timeout(serve: Serve, connect: Co
     server = serve(answer)
     start = time.monotonic()
     with pytest.raises(ServerTimeoutError, match=r"within 0\.3 s \(timeout_s\)"):
-        connect(server, timeout_s=0.3, retries=0).run(requests(1), lambda request, answer: None)
+        drain(connect(server, timeout_s=0.3, retries=0), requests(1), lambda request, answer: None)
     assert time.monotonic() - start < 10
 
 
@@ -331,22 +330,22 @@ def test_a_refused_connection_without_patience_is_an_error_at_once(serve: Serve,
     server = LoopbackServer(echo).start()
     server.stop()
     with pytest.raises(ServerUnreachableError, match="connection refused; is the server running there"):
-        connect(server).run(requests(1), lambda request, answer: None)
+        drain(connect(server), requests(1), lambda request, answer: None)
     with pytest.raises(ServerUnreachableError, match="connection refused"):
         connect(server, wait_for_server_s=60).call("GET", "/v1/models", retry=False)
 
 
 def test_an_unknown_name_is_not_waited_for(connect: Connect) -> None:
-    transport = connect("http://no-such-machine.invalid:8000", wait_for_server_s=600, retries=1)
+    engine = connect("http://no-such-machine.invalid:8000", wait_for_server_s=600, retries=1)
     with pytest.raises(ServerUnreachableError, match="no machine of this name"):
-        transport.call("GET", "/v1/models")
+        engine.call("GET", "/v1/models")
 
 
 def test_a_server_that_goes_away_is_waited_for(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(echo)
-    transport = connect(server, wait_for_server_s=30, max_concurrency=4)
+    engine = connect(server, wait_for_server_s=30, max_concurrency=4)
     gone = threading.Event()
 
     def interrupt() -> None:
@@ -365,26 +364,26 @@ def test_a_server_that_goes_away_is_waited_for(
             assert gone.wait(10)
 
     with caplog.at_level(logging.WARNING, "evalscope_vacc"):
-        transport.run(requests(60), handle)
+        drain(engine, requests(60), handle)
     killer.join()
     assert sorted(found) == list(range(60))
     assert "waiting up to 30 s for it" in caplog.text
     assert "is back" in caplog.text
-    assert transport.usage.as_dict()["servers"][0]["down_seconds"] > 0.2
+    assert engine.usage.as_dict()["servers"][0]["down_seconds"] > 0.2
 
 
 def test_waiting_ends(serve: Serve, connect: Connect) -> None:
     server = serve(echo)
-    transport = connect(server, wait_for_server_s=0.6)
-    numbers(transport, 2)
+    engine = connect(server, wait_for_server_s=0.6)
+    numbers(engine, 2)
     server.stop()
     start = time.monotonic()
     with pytest.raises(ServerUnreachableError, match=r"did not come back within 1 s .*run again to go on"):
-        numbers(transport, 8)
+        numbers(engine, 8)
     assert 0.5 < time.monotonic() - start < 10
     assert not wire_threads()
     server.start()
-    assert len(numbers(transport, 8)) == 8
+    assert len(numbers(engine, 8)) == 8
 
 
 def test_a_dead_engine_that_stays_dead_is_named(serve: Serve, connect: Connect) -> None:
@@ -394,9 +393,9 @@ def test_a_dead_engine_that_stays_dead_is_named(serve: Serve, connect: Connect) 
         return Reply.of({"error": {"message": "EngineCore encountered an issue. See stack trace"}}, 400)
 
     with pytest.raises(EngineDeadError, match="EngineCore"):
-        connect(serve(answer), wait_for_server_s=0.5).run(requests(4), lambda request, answer: None)
+        drain(connect(serve(answer), wait_for_server_s=0.5), requests(4), lambda request, answer: None)
     with pytest.raises(EngineDeadError, match="Restart the server"):
-        connect(serve(answer), retries=1).run(requests(4), lambda request, answer: None)
+        drain(connect(serve(answer), retries=1), requests(4), lambda request, answer: None)
 
 
 def test_an_engine_that_dies_at_every_request_is_given_up_although_it_says_it_is_well(
@@ -408,7 +407,7 @@ def test_an_engine_that_dies_at_every_request_is_given_up_although_it_says_it_is
         return Reply.of({"error": {"message": "EngineCore encountered an issue."}}, 500)
 
     with pytest.raises(EngineDeadError, match="did not come back"):
-        connect(serve(answer), wait_for_server_s=1).run(requests(4), lambda request, answer: None)
+        drain(connect(serve(answer), wait_for_server_s=1), requests(4), lambda request, answer: None)
 
 
 def test_a_bad_answer_is_asked_again_only_if_that_may_help(serve: Serve, connect: Connect) -> None:
@@ -421,14 +420,14 @@ def test_a_bad_answer_is_asked_again_only_if_that_may_help(serve: Serve, connect
         if tries < 3:
             raise BadAnswerError("broken on the way", retryable=True)
 
-    connect(server, retries=3).run(requests(1), handle)
+    drain(connect(server, retries=3), requests(1), handle)
     assert tries == 3
 
     def refuse(request: Request, answer: Answer) -> None:
         raise BadAnswerError("vector 3 holds nan", item=3)
 
     with pytest.raises(BadAnswerError, match="gave a wrong answer for item 0: vector 3 holds nan") as caught:
-        connect(server, retries=3).run(requests(1), refuse)
+        drain(connect(server, retries=3), requests(1), refuse)
     assert caught.value.item == 3
     assert caught.value.server == server.base
     assert len(server.requests) == 4
@@ -442,7 +441,7 @@ def test_a_refusal_of_everything_says_that_it_may_not_be_the_item(serve: Serve, 
         return Request("/v1/embeddings", {}, n, split=parts, describe="a text")
 
     with pytest.raises(RequestRefusedError, match="No request of this run has succeeded yet"):
-        connect(server).run([make(8)], lambda request, answer: None)
+        drain(connect(server), [make(8)], lambda request, answer: None)
 
 
 # -- several servers --------------------------------------------------------------------------------------------------
@@ -454,8 +453,8 @@ def test_the_least_busy_server_gets_the_next_request(serve: Serve, connect: Conn
         return echo(got, sock)
 
     fast, lazy = serve(echo), serve(slow)
-    transport = connect(fast, lazy, max_concurrency=2)
-    assert len(numbers(transport, 60, sleep=0.005)) == 60
+    engine = connect(fast, lazy, max_concurrency=2)
+    assert len(numbers(engine, 60, sleep=0.005)) == 60
     assert len(fast.requests) > 2 * len(lazy.requests) > 0
     even = connect(serve(echo), serve(echo), max_concurrency=4)
     numbers(even, 2, sleep=0.05)
@@ -491,9 +490,9 @@ def test_the_work_of_a_failing_server_goes_to_the_other(
     bad, good = serve(answer), serve(echo)
     if failure == "refused":
         bad.stop()
-    transport = connect(bad, good, timeout_s=0.3, retries=4, wait_for_server_s=5, max_concurrency=2)
+    engine = connect(bad, good, timeout_s=0.3, retries=4, wait_for_server_s=5, max_concurrency=2)
     with caplog.at_level(logging.WARNING, "evalscope_vacc"):
-        assert sorted(numbers(transport, 40, sleep=0.01)) == list(range(40))
+        assert sorted(numbers(engine, 40, sleep=0.01)) == list(range(40))
     assert len([got for got in good.requests if got.path != "/health"]) == 40
     asked = [got for got in bad.requests if got.path != "/health"]
     assert len(asked) < 20, "it is set aside, not asked on and on"
@@ -506,7 +505,7 @@ def test_a_server_that_was_set_aside_is_tried_again(serve: Serve, connect: Conne
         return echo(got, sock) if well.is_set() else Reply(503, b"{}")
 
     shaky, good = serve(answer), serve(echo)
-    transport = connect(shaky, good, wait_for_server_s=30, max_concurrency=2)
+    engine = connect(shaky, good, wait_for_server_s=30, max_concurrency=2)
     found: list[int] = []
 
     def handle(request: Request, got: Answer) -> None:
@@ -514,31 +513,31 @@ def test_a_server_that_was_set_aside_is_tried_again(serve: Serve, connect: Conne
         if len(found) == 40:
             well.set()
 
-    transport.run(requests(200, sleep=0.01), handle)
+    drain(engine, requests(200, sleep=0.01), handle)
     assert sorted(found) == list(range(200))
-    assert transport.usage.servers[shaky.base].answers > 5
+    assert engine.usage.servers[shaky.base].answers > 5
 
 
 def test_all_servers_gone_is_an_error_that_names_them(serve: Serve, connect: Connect) -> None:
     one, two = serve(echo), serve(echo)
-    transport = connect(one, two, wait_for_server_s=0.5)
-    numbers(transport, 4)
+    engine = connect(one, two, wait_for_server_s=0.5)
+    numbers(engine, 4)
     one.stop()
     two.stop()
     with pytest.raises(ServerUnreachableError) as caught:
-        numbers(transport, 4)
+        numbers(engine, 4)
     assert one.base in str(caught.value)
     assert two.base in str(caught.value)
 
 
 def test_a_call_goes_to_the_server_it_names(serve: Serve, connect: Connect) -> None:
     one, two = serve(echo), serve(echo)
-    transport = connect(one, two)
+    engine = connect(one, two)
     for _ in range(3):
-        assert transport.call("GET", "/health", server=two.base + "/v1/").server == two.base
+        assert engine.call("GET", "/health", server=two.base + "/v1/").server == two.base
     assert not one.requests
     with pytest.raises(ConfigError, match="is not one of the servers"):
-        transport.call("GET", "/health", server="http://127.0.0.1:1")
+        engine.call("GET", "/health", server="http://127.0.0.1:1")
 
 
 # -- stopping ---------------------------------------------------------------------------------------------------------
@@ -547,7 +546,7 @@ def test_a_call_goes_to_the_server_it_names(serve: Serve, connect: Connect) -> N
 def test_breaking_off_works_while_waiting_for_an_answer(serve: Serve, connect: Connect) -> None:
     """What Ctrl-C does, with the exception raised where it is raised then: in the caller's thread."""
     server = serve(lambda got, sock: server.stopped.wait(30) and None)
-    transport = connect(server, max_concurrency=4, timeout_s=300)
+    engine = connect(server, max_concurrency=4, timeout_s=300)
 
     def patiently() -> Iterator[Request]:
         yield from requests(6)
@@ -556,7 +555,7 @@ def test_breaking_off_works_while_waiting_for_an_answer(serve: Serve, connect: C
 
     start = time.monotonic()
     with pytest.raises(RunInterrupted, match="Run the same command again"):
-        transport.run(patiently(), lambda request, answer: None)
+        drain(engine, patiently(), lambda request, answer: None)
     # two seconds are promised; more is allowed only for a machine that is busy with something else
     assert time.monotonic() - start < 5
     assert not wire_threads()
@@ -586,8 +585,8 @@ def test_breaking_off_works_while_connecting() -> None:
             raise KeyboardInterrupt
 
         start = time.monotonic()
-        with Transport(connection) as transport, pytest.raises(RunInterrupted):
-            transport.run(patiently(), lambda request, answer: None)
+        with Engine(connection) as engine, pytest.raises(RunInterrupted):
+            drain(engine, patiently(), lambda request, answer: None)
         assert time.monotonic() - start < 5
         assert not wire_threads()
         for filler in fillers:
@@ -597,22 +596,22 @@ def test_breaking_off_works_while_connecting() -> None:
 def test_breaking_off_works_while_waiting_for_a_server(serve: Serve, connect: Connect) -> None:
     server = serve(echo)
     server.stop()
-    transport = connect(server, wait_for_server_s=600)
+    engine = connect(server, wait_for_server_s=600)
     threading.Timer(0.5, _thread.interrupt_main).start()
     start = time.monotonic()
     with pytest.raises(RunInterrupted):
-        transport.run(requests(3), lambda request, answer: None)
+        drain(engine, requests(3), lambda request, answer: None)
     assert time.monotonic() - start < 6
     assert not wire_threads()
     threading.Timer(0.5, _thread.interrupt_main).start()
     with pytest.raises(RunInterrupted):
-        transport.call("GET", "/v1/models")
+        engine.call("GET", "/v1/models")
 
 
 def test_a_closed_transport_opens_again(serve: Serve, connect: Connect) -> None:
     server = serve(echo)
-    transport = connect(server)
-    numbers(transport, 4)
-    transport.close()
+    engine = connect(server)
+    numbers(engine, 4)
+    engine.close()
     assert eventually(lambda: server.open_connections == 0)
-    assert len(numbers(transport, 4)) == 4
+    assert len(numbers(engine, 4)) == 4

@@ -1,0 +1,45 @@
+"""Server families, one file each, found by the name that is written in the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.wire.dialects.base import Dialect
+from evalscope_vacc.wire.dialects.infinity import InfinityDialect
+from evalscope_vacc.wire.dialects.jina import JinaDialect
+from evalscope_vacc.wire.dialects.openai import OpenAIDialect
+from evalscope_vacc.wire.dialects.tei import TeiDialect
+from evalscope_vacc.wire.dialects.vllm import VllmDialect
+from evalscope_vacc.wire.parsing import Scores, Vectors
+
+__all__ = [
+    "DIALECTS", "Dialect", "InfinityDialect", "JinaDialect", "OpenAIDialect", "Scores", "TeiDialect", "Vectors",
+    "VllmDialect", "get_dialect",
+]  # fmt: skip
+
+DIALECTS: Mapping[str, Callable[[], Dialect]] = {
+    family.name: family for family in (VllmDialect, OpenAIDialect, TeiDialect, InfinityDialect, JinaDialect)
+}
+
+
+def get_dialect(name: str, extra: Mapping[str, Callable[[], Dialect]] | None = None) -> Dialect:
+    """Returns a dialect by its name.
+
+    Args:
+        name: ``auto`` (vLLM), a name of :data:`DIALECTS` or one of ``extra``; case does not matter.
+        extra: Dialects of plugins; they win over ours.
+
+    Raises:
+        ConfigError: There is none of this name.
+    """
+    by_name = {key.lower(): make for key, make in {**DIALECTS, **(extra or {})}.items()}
+    wanted = name.strip().lower()
+    if wanted == "auto":
+        wanted = "vllm"
+    if wanted not in by_name:
+        near = get_close_matches(wanted, by_name, n=1)
+        hint = f"; did you mean {near[0]!r}" if near else ""
+        raise ConfigError(f"unknown dialect {name!r}{hint}. There are: auto, {', '.join(sorted(by_name))}")
+    return by_name[wanted]()

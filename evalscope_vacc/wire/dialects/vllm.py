@@ -1,0 +1,55 @@
+"""vLLM 0.9.2 and later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evalscope_vacc.wire.dialects.base import Dialect
+
+
+class VllmDialect(Dialect):
+    """vLLM's /v1/embeddings, and /v1/score, which answers in the order of the documents in every version."""
+
+    name = "vllm"
+    truncates = True
+    scores_path = "/v1/score"
+    score_list = "data"
+    score_field = "score"
+
+    def pairs(self, model: str, query: str, documents: list[str]) -> dict[str, Any]:
+        """Returns the body of /v1/score."""
+        return {"model": model, "text_1": query, "text_2": documents}
+
+    def truncation(self, tokens: int | None, *, pairs: bool) -> Mapping[str, Any]:  # noqa: ARG002
+        """Returns ``truncate_prompt_tokens``.
+
+        Never ``truncation_side``: "right" (0.32) drops the end-of-sequence token, whose vector is the answer of a
+        last-token model; without it every version keeps the beginning and that token. Never ``normalize``: 400 from
+        0.26.
+        """
+        return {} if tokens is None else {"truncate_prompt_tokens": tokens}
+
+    def instruction(self, text: str) -> Mapping[str, Any]:
+        """Returns ``instruction``, which reaches the server's template from 0.22 on."""
+        return {"instruction": text}
+
+    def fallback(self) -> Dialect | None:
+        """Returns this dialect over /v1/rerank."""
+        return VllmRerankDialect()
+
+
+class VllmRerankDialect(VllmDialect):
+    """The same over /v1/rerank, for servers that have no /v1/score; sorted by score."""
+
+    scores_path = "/v1/rerank"
+    score_list = "results"
+    score_field = "relevance_score"
+
+    def pairs(self, model: str, query: str, documents: list[str]) -> dict[str, Any]:
+        """Returns the body of /v1/rerank."""
+        return {"model": model, "query": query, "documents": documents}
+
+    def fallback(self) -> Dialect | None:
+        """Returns None: there is no third endpoint."""
+        return None

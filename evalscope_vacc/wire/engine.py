@@ -1,0 +1,575 @@
+"""One engine for everything that is sent: many requests in flight, none lost, none repeated without need.
+
+Two threads share the work. The caller's thread makes requests and reads answers. An event loop in a thread of its own
+sends and receives; one coroutine there is the whole life of a request, from its wait for a slot to its answer, its
+retries included. There are always as many prepared requests waiting as there are slots, so the next request leaves
+before the last answer is decoded; and never more than a few times as many requests exist at all, so memory does not
+grow with the corpus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import random
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from evalscope_vacc.errors import (
+    AuthenticationError,
+    BadAnswerError,
+    ConfigError,
+    EngineDeadError,
+    InputTooLongError,
+    ModelNotServedError,
+    RequestRefusedError,
+    RunInterrupted,
+)
+from evalscope_vacc.interrupts import next_kills
+from evalscope_vacc.wire.address import normalize_base, public_base
+from evalscope_vacc.wire.messages import Answer, Connection, Request
+from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, placed
+from evalscope_vacc.wire.server import Failure, Kind, Server, given_up
+from evalscope_vacc.wire.usage import ServerUsage, Usage
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Answer", "Connection", "Engine", "Request", "ServerUsage", "Usage"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_MAX_BACKOFF_S = 30.0
+_WATCH_S = 0.2
+_WAIT_S = 0.5
+# coroutines get this long to end; what is left then is a look-up of a name
+_CANCEL_S = 1.5
+
+
+class Engine:
+    """Sends the requests of one model to its servers, ``max_concurrency`` at a time to each.
+
+    A server that refuses connections or whose engine died is waited for; with several servers its work goes to the
+    others meanwhile. Connections stay open between runs, threads do not. Safe for several threads.
+
+    Args:
+        connection: Where the servers are, and how patient to be.
+        backoff_s: Unit of the exponential backoff between retries: about this long after the first failure, twice as
+            long after each further one, at most half a minute.
+
+    Attributes:
+        usage: Counters over everything that was sent.
+    """
+
+    def __init__(self, connection: Connection, *, backoff_s: float = 0.5) -> None:
+        self._connection = connection
+        self._backoff_s = backoff_s
+        self.usage = Usage({public_base(base): ServerUsage(public_base(base)) for base in connection.bases})
+        self._servers = [Server(connection, base, self.usage.servers[public_base(base)]) for base in connection.bases]
+        self._dispatcher = _Dispatcher(self._servers)
+        self._loop = _LoopThread()
+        self._runs: set[_Run] = set()
+        # a model that nobody closes must not leave sockets behind, nor aiohttp's complaint about them
+        weakref.finalize(self, _close_all, self._loop, self._servers)
+
+    def __repr__(self) -> str:
+        return f"Engine({self._connection!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Addresses of the servers, as they may be printed."""
+        return tuple(self.usage.servers)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Strings that must be masked in whatever is printed or written; for :func:`evalscope_vacc.redact.clean`."""
+        return tuple(dict.fromkeys(secret for server in self._servers for secret in server.secrets))
+
+    def close(self) -> None:
+        """Cancels what is in flight and closes the connections. The engine can be used again and opens new ones."""
+        for run in list(self._runs):
+            run.cancel()
+        _close_all(self._loop, self._servers)
+
+    def stream(
+        self, requests: Iterable[Request], parse: Callable[[Request, Answer], T]
+    ) -> Generator[tuple[Request, T], None, None]:
+        """Sends requests and yields each with its parsed answer, in the order in which the answers come.
+
+        Everything but sending happens in the thread that iterates. Closing the generator cancels what is in flight.
+
+        Args:
+            requests: Pulled lazily, at most three times as many as there are slots at once.
+            parse: Reads a complete 2xx answer. It may raise :class:`~evalscope_vacc.errors.BadAnswerError`: a
+                retryable one sends the request again, another stops the run. Any other exception stops the run, too.
+
+        Raises:
+            ServerError: One that retries and waiting did not help.
+            RunInterrupted: Ctrl-C; within 2 seconds no thread and no connection is left.
+        """
+        run = _Run(self, self._servers, timeout_s=self._connection.timeout_s)
+        start = time.perf_counter()
+        try:
+            with self.stops_on_interrupt():
+                yield from self._drive(run, iter(requests), parse)
+        finally:
+            run.cancel()
+            self.usage.seconds += time.perf_counter() - start
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        server: str | None = None,
+        retry: bool = True,
+        timeout_s: float | None = None,
+        describe: str = "",
+    ) -> Answer:
+        """Sends one small request beside the runs, without waiting for a slot, and returns its answer.
+
+        Args:
+            method: "GET" or "POST".
+            path: Behind the server's root.
+            payload: JSON body of a POST.
+            server: Address of the server to ask, in any spelling; None = any one.
+            retry: Whether to repeat it after transient failures and to wait for the server, as a run does.
+            timeout_s: Instead of the connection's.
+            describe: What it is about, for an error.
+
+        Raises:
+            ServerError: There is no 2xx answer.
+            RunInterrupted: Ctrl-C.
+        """
+        servers = self._servers if server is None else [self._find(server)]
+        timeout_s = self._connection.timeout_s if timeout_s is None else timeout_s
+        run = _Run(self, servers, timeout_s=timeout_s, method=method, patient=retry, beside=True)
+        request = Request(path, dict(payload or {}), 0, describe=describe)
+        try:
+            with self.stops_on_interrupt():
+                return next(self._drive(run, iter([request]), lambda _, answer: answer))[1]
+        finally:
+            run.cancel()
+
+    @contextmanager
+    def stops_on_interrupt(self) -> Iterator[None]:
+        """Turns Ctrl-C inside the block into an orderly end: everything cancelled, every connection closed.
+
+        Raises:
+            RunInterrupted: There was a Ctrl-C; a second one meanwhile ends the process.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            with next_kills():
+                self.close()
+            raise RunInterrupted from None
+
+    # -- the caller's thread -------------------------------------------------------------------------------------
+
+    def _drive(
+        self, run: _Run, requests: Iterator[Request], parse: Callable[[Request, Answer], T]
+    ) -> Iterator[tuple[Request, T]]:
+        # in flight + prepared + answered
+        window = 3 * self._connection.max_concurrency * len(run.servers)
+        outstanding = 0
+        more = True
+        succeeded = False
+        while True:
+            while more and outstanding < window:
+                request = next(requests, None)
+                more = request is not None
+                if request is not None:
+                    run.submit(_Job(request, self._connection.retries if run.patient else 0))
+                    outstanding += 1
+            if not outstanding:
+                return
+            job, outcome = run.next_done()
+            if isinstance(outcome, BaseException):
+                parts = self._divided(job.request, outcome, succeeded=succeeded)
+                outstanding += len(parts) - 1
+                for part in reversed(parts):
+                    run.submit(_Job(part, self._connection.retries), ahead=True)
+                continue
+            try:
+                parsed = parse(job.request, outcome)
+            except (BadAnswerError, EngineDeadError) as error:
+                run.submit(job, failure=self._misread(error, job.request, outcome), of=self._find(outcome.server))
+                continue
+            outstanding -= 1
+            succeeded = True
+            self.usage.servers[outcome.server].items += job.request.items
+            run.worked(self._find(outcome.server))
+            yield job.request, parsed
+            # lets the loop have the interpreter's lock now, not only after its switch interval
+            time.sleep(0)
+
+    def _misread(self, error: BadAnswerError | EngineDeadError, request: Request, answer: Answer) -> Failure:
+        """Says what an answer that cannot be read means; raises when asking again gives the same."""
+        told = placed(error, answer, request.path, self._find(answer.server).secrets, request.describe)
+        if isinstance(error, EngineDeadError):
+            return Failure(Kind.DOWN, told)
+        if error.retryable:
+            return Failure(Kind.TRANSIENT, told)
+        # not "from error": its words are the server's and may repeat the key
+        raise told from None
+
+    def _divided(self, request: Request, error: BaseException, *, succeeded: bool) -> Sequence[Request]:
+        """Divides a request that is refused because of one of its items; raises when that item is found."""
+        if not isinstance(error, RequestRefusedError) or isinstance(error, (AuthenticationError, ModelNotServedError)):
+            raise error
+        if error.status not in SPLITTABLE_STATUS:
+            raise error
+        parts = list(request.split()) if request.split is not None and request.items > 1 else []
+        if len(parts) > 1:
+            logger.info("%s%s refuses %d items at once; looking for the one", error.server, error.path, request.items)
+            self.usage.splits += 1
+            return parts
+        if not succeeded and not isinstance(error, InputTooLongError):
+            note = " No request of this run has succeeded yet: the reason may be the request, not this item."
+            error.args = (str(error) + note, *error.args[1:])
+        raise error
+
+    def _find(self, server: str) -> Server:
+        for known in self._servers:
+            if known.shown == server:
+                return known
+        wanted = public_base(normalize_base(server))
+        for known in self._servers:
+            if known.shown == wanted:
+                return known
+        raise ConfigError(f"{wanted} is not one of the servers of this model: {', '.join(self.servers)}")
+
+    # -- the event loop ------------------------------------------------------------------------------------------
+
+    async def _send(self, run: _Run, job: _Job, failure: Failure | None, of: Server | None) -> None:
+        """The life of a request; what comes of it goes to the caller's thread."""
+        outcome: Answer | BaseException
+        try:
+            if failure is not None and of is not None:
+                await asyncio.sleep(await self._after(run, job, of, failure))
+            outcome = await self._answer(run, job)
+        except Failure as refused:
+            outcome = refused.error
+        except Exception as error:  # noqa: BLE001 -- also a defect of ours reaches the caller
+            outcome = error
+        run.done.put((job, outcome))
+
+    async def _answer(self, run: _Run, job: _Job) -> Answer:
+        body = None if run.method == "GET" else job.body
+        while True:
+            server = await self._dispatcher.slot(run, job)
+            try:
+                return await server.ask(
+                    run.method, job.request.path, body, timeout_s=run.timeout_s, describe=job.request.describe
+                )
+            except Failure as failure:
+                # before the slot is free: the next request must not meet a server that asked to be left alone
+                pause_s = await self._after(run, job, server, failure)
+            finally:
+                self._dispatcher.give_back(server, run)
+            await asyncio.sleep(pause_s)
+
+    async def _after(self, run: _Run, job: _Job, server: Server, failure: Failure) -> float:
+        """Notes a failure and returns the seconds until the next attempt.
+
+        Raises:
+            Failure: Nothing helps, or no retry is left.
+        """
+        if failure.kind is Kind.REFUSED:
+            server.failures = 0
+            raise failure
+        down = failure.kind is Kind.DOWN
+        if not down and job.left == 0 and not failure.strange and run.wait_s > 0:
+            # it goes on failing; if it is not healthy either, this is a server to wait for, not a bad moment
+            down = not await server.is_healthy()
+        retries = self._connection.retries
+        others = any(other.up for other in run.servers if other is not server)
+        pause_s = 0.0
+        if down and (others or run.wait_s > 0):
+            server.went_down(failure.error, "set aside" if others else f"waiting up to {run.wait_s:.0f} s for it")
+            job.left = retries
+        else:
+            server.failed(failure, others=others)
+            if job.left == 0:
+                raise failure
+            job.left -= 1
+            pause_s = self._backoff(retries - job.left)
+            logger.info("sent again (%d of %d left): %s", job.left, retries, failure.error)
+        server.usage.retries += 1
+        job.avoid = server
+        self._watch(run.wait_s)
+        return pause_s
+
+    def _backoff(self, attempt: int) -> float:
+        """Seconds until a request is sent again: exponential, bounded, and spread so that they do not come together."""
+        seconds = min(self._backoff_s * 2 ** (attempt - 1), _MAX_BACKOFF_S)
+        return float(seconds * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def _watch(self, wait_s: float) -> None:
+        """Has somebody look after each server that is down."""
+        for server in self._servers:
+            if not server.up and (server.watcher is None or server.watcher.done()):
+                server.watcher = asyncio.get_running_loop().create_task(self._bring_back(server, wait_s))
+
+    async def _bring_back(self, server: Server, wait_s: float) -> None:
+        while not server.up:
+            if server.next_check <= time.monotonic():
+                others = any(other.up for other in self._servers if other is not server)
+                await server.checked(wait_s=wait_s, others=others)
+            else:
+                await asyncio.sleep(min(_WATCH_S, max(0.0, server.next_check - time.monotonic())))
+            self._dispatcher.give_up()
+        self._dispatcher.hand_out()
+
+
+class _Job:
+    """A request and its history: retries left, and the server that failed with it last."""
+
+    __slots__ = ("ahead", "avoid", "body", "left", "request")
+
+    def __init__(self, request: Request, retries: int) -> None:
+        self.request = request
+        self.body = request.body()
+        self.left = retries
+        self.avoid: Server | None = None
+        self.ahead = False
+
+
+class _Run:
+    """What one call of :meth:`Engine.stream` or :meth:`Engine.call` has in the event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        servers: list[Server],
+        *,
+        timeout_s: float,
+        method: str = "POST",
+        patient: bool = True,
+        beside: bool = False,
+    ) -> None:
+        connection = engine._connection  # noqa: SLF001 -- one file, one engine
+        self.servers = servers
+        self.timeout_s = timeout_s
+        self.method = method
+        self.patient = patient
+        self.beside = beside
+        self.wait_s = connection.wait_for_server_s if patient else 0.0
+        self.done: queue.SimpleQueue[tuple[_Job, Answer | BaseException]] = queue.SimpleQueue()
+        self._engine = engine
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over = False
+        self._loop = engine._loop.enter()  # noqa: SLF001
+        engine._runs.add(self)  # noqa: SLF001
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def submit(
+        self, job: _Job, *, ahead: bool = False, failure: Failure | None = None, of: Server | None = None
+    ) -> None:
+        """Sends a job; again after ``failure`` of server ``of``; ``ahead`` of those that wait."""
+        if self._over:
+            raise RunInterrupted
+        job_ahead = ahead or failure is not None
+        self._loop.call_soon_threadsafe(self._start, job, job_ahead, failure, of)
+
+    def next_done(self) -> tuple[_Job, Answer | BaseException]:
+        """Waits for the next job that is done."""
+        while True:
+            # not for ever at once: on some systems Ctrl-C is only noticed between two waits
+            with suppress(queue.Empty):
+                return self.done.get(timeout=_WAIT_S)
+
+    def worked(self, server: Server) -> None:
+        """Says that a server gave an answer that could be read."""
+        if server.failures or server.trouble_since is not None:
+            self._loop.call_soon_threadsafe(server.worked)
+
+    def cancel(self) -> None:
+        """Cancels what is in flight and waits for its end; more than once is once."""
+        if self._over:
+            return
+        self._over = True
+        if self._tasks:
+            ended = asyncio.run_coroutine_threadsafe(self._cancel(), self._loop)
+            with suppress(TimeoutError, asyncio.TimeoutError):
+                ended.result(_CANCEL_S)
+        self._engine._runs.discard(self)  # noqa: SLF001
+        self._engine._loop.leave()  # noqa: SLF001
+
+    def _begin(self) -> None:
+        for server in self.servers:
+            server.new_run()
+        self._engine._watch(self.wait_s)  # noqa: SLF001
+
+    def _start(self, job: _Job, ahead: bool, failure: Failure | None, of: Server | None) -> None:
+        if self._over:
+            return
+        job.ahead = ahead
+        task = self._loop.create_task(self._engine._send(self, job, failure, of))  # noqa: SLF001
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _cancel(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass(eq=False)
+class _Turn:
+    """A job that waits for a slot."""
+
+    run: _Run
+    job: _Job
+    server: asyncio.Future[Server]
+
+
+class _Dispatcher:
+    """Gives free slots to the jobs that wait for one, in their order."""
+
+    def __init__(self, servers: list[Server]) -> None:
+        self._servers = servers
+        self._turns: deque[_Turn] = deque()
+
+    async def slot(self, run: _Run, job: _Job) -> Server:
+        """Waits for a slot and returns its server; :meth:`give_back` frees it.
+
+        Raises:
+            ServerError: No server came back in time.
+        """
+        turn = _Turn(run, job, asyncio.get_running_loop().create_future())
+        if job.ahead:
+            self._turns.appendleft(turn)
+        else:
+            self._turns.append(turn)
+        self.give_up()
+        self.hand_out()
+        try:
+            return await turn.server
+        except asyncio.CancelledError:
+            if turn in self._turns:
+                self._turns.remove(turn)
+            elif turn.server.done() and not turn.server.cancelled():
+                self.give_back(turn.server.result(), run)
+            raise
+
+    def give_back(self, server: Server, run: _Run) -> None:
+        """Frees a slot."""
+        if not run.beside:
+            server.slots.give_back()
+            server.usage.ended(server.slots.limit)
+        self.hand_out()
+
+    def hand_out(self) -> None:
+        """Gives every free slot away."""
+        full = False
+        for turn in tuple(self._turns):
+            if turn.server.cancelled() or (full and not turn.run.beside):
+                continue
+            server = self._pick(turn)
+            if server is None:
+                full = full or not turn.run.beside
+                continue
+            self._turns.remove(turn)
+            if not turn.run.beside:
+                server.usage.began(server.slots.limit)
+            turn.server.set_result(server)
+        if self._turns:
+            self._hand_out_later()
+
+    def give_up(self) -> None:
+        """Ends the wait of the jobs whose servers have been away for too long."""
+        for turn in tuple(self._turns):
+            gone = all(server.is_given_up(turn.run.wait_s) for server in turn.run.servers)
+            if gone and not turn.server.cancelled():
+                self._turns.remove(turn)
+                turn.server.set_exception(given_up(turn.run.servers, turn.run.wait_s))
+
+    def _pick(self, turn: _Turn) -> Server | None:
+        """Takes a slot of the least busy server that is up, if there is one; not the one that just failed, if possible."""
+        now = time.monotonic()
+        ready = [server for server in turn.run.servers if server.up and server.not_before <= now]
+        if len(ready) > 1:
+            ready.sort(key=lambda s: (s is turn.job.avoid, s.slots.taken, s.usage.requests))
+        return next((server for server in ready if turn.run.beside or server.slots.take()), None)
+
+    def _hand_out_later(self) -> None:
+        """Looks again when a server that asked to be left alone may be asked again."""
+        now = time.monotonic()
+        later = [s.not_before for s in self._servers if s.up and s.not_before > now]
+        if later:
+            asyncio.get_running_loop().call_later(min(later) - now + 0.001, self.hand_out)
+
+
+class _LoopThread:
+    """An event loop whose thread lives only while somebody uses it; its connections stay open in between."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def enter(self) -> asyncio.AbstractEventLoop:
+        """Returns the running loop; :meth:`leave` must follow."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+            if self._users == 0:
+                self._thread = threading.Thread(target=self._loop.run_forever, name="vacc-wire", daemon=True)
+                self._thread.start()
+            self._users += 1
+            return self._loop
+
+    def leave(self) -> None:
+        """Stops the thread with its last user."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._loop is not None and self._thread is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+
+    def close(self, last: Callable[[], Any]) -> None:
+        """Runs the coroutine function ``last`` in the loop, and closes the loop if nobody uses it."""
+        if self._loop is None:
+            return
+        loop = self.enter()
+        try:
+            asyncio.run_coroutine_threadsafe(last(), loop).result(_CANCEL_S)
+        except (TimeoutError, asyncio.TimeoutError):
+            logger.warning("a connection could not be closed at once; it ends with the process")
+        self.leave()
+        with self._lock:
+            if self._users == 0:
+                loop.close()
+                self._loop = None
+
+
+def _close_all(loop: _LoopThread, servers: list[Server]) -> None:
+    async def close() -> None:
+        for server in servers:
+            await server.close()
+        await asyncio.sleep(0)  # the transports' own end
+
+    loop.close(close)
