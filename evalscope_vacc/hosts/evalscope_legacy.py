@@ -83,7 +83,9 @@ def hook_config(module: ModuleType) -> None:
         config = result.get("eval_config")
         if isinstance(config, Mapping):
             result["eval_config"] = {
-                key: [_shown(entry) for entry in value] if key in ("model", "models") and _is_ours(value) else value
+                key: [_without_secrets(entry) for entry in value]
+                if key in ("model", "models") and _is_ours(value)
+                else value
                 for key, value in config.items()
             }
         return result
@@ -109,20 +111,9 @@ def _version() -> tuple[int, ...]:
     return tuple(int(part) for part in found.groups()) if found else FIRST_NEWER
 
 
-def _shown(entry: Any) -> Any:
-    """An entry as it may be written: secrets as their reference or masked."""
-    from evalscope_vacc.config import masked, masked_address
+def _without_secrets(entry: Any) -> Any:
+    from evalscope_vacc.config import shown
 
     if not isinstance(entry, Mapping) or not entry.get("model_type"):
         return entry
-    shown = dict(entry)
-    if shown.get("api_key") is not None:
-        shown["api_key"] = masked(str(shown["api_key"]))
-    if isinstance(shown.get("headers"), Mapping):
-        shown["headers"] = {name: masked(str(value)) for name, value in shown["headers"].items()}
-    address = shown.get("api_base")
-    if isinstance(address, str):
-        shown["api_base"] = masked_address(address)
-    elif isinstance(address, (list, tuple)):
-        shown["api_base"] = [masked_address(str(one)) for one in address]
-    return shown
+    return {name: shown(name, value) for name, value in entry.items()}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalscope_vacc.config import KEYS, ModelKeys, configure, read_keys
+from evalscope_vacc.config import ModelConfig, configure, read_keys, spellings
 from evalscope_vacc.errors import ConfigError, VaccError
 
 BASE = {"model_name": "some-model", "api_base": "http://127.0.0.1:8000/v1"}
@@ -154,10 +154,10 @@ values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*KEYS, "batch_size", "task_name", "nonsense"]) | st.text(max_size=10), values))
+@given(st.dictionaries(st.sampled_from([*spellings(), "nonsense"]) | st.text(max_size=10), values))
 def test_whatever_is_written_only_our_errors_come_out(entry: dict[str, object]) -> None:
     try:
         keys = read_keys(entry)
     except VaccError:
         return
-    assert isinstance(keys, ModelKeys)
+    assert isinstance(keys, ModelConfig)

@@ -87,7 +87,7 @@ def test_every_hook_is_collected() -> None:
     assert both.instruction_profiles()["shouting"](a=1) == ("profile", {"a": 1})
     assert both.rerank_templates() == {"plain": "template"}
     assert both.dialects() == {"mine": "dialect"}
-    assert both.catalog_entries() == {"my-model": "entry"}
+    assert both.catalog_entries() == {"my-model": ("entry", "good")}
 
 
 def test_every_hook_has_a_test() -> None:
