@@ -456,6 +456,19 @@ def _spelled_flat(data: Mapping[str, Any], marks: Mapping[str, Key]) -> Iterator
             raise ValueError(f"{name}: expected a mapping, found {type(value).__name__}")
 
 
+def overlaid(where: str, *sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Joins keys of several sources; those of a later one win, however either spells them.
+
+    Raises:
+        ConfigError: A group of keys is no mapping.
+    """
+    marks = keys()
+    try:
+        return {name: value for source in sources for _, name, value in _spelled_flat(source, marks)}
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
 def read_keys(mapping: Mapping[str, Any], *, where: str = "the model entry") -> ModelConfig:
     """Returns the keys of one served model as they are written, checked; nothing is looked up.
 
@@ -476,28 +489,33 @@ def read_keys(mapping: Mapping[str, Any], *, where: str = "the model entry") -> 
 def explain(error: ValidationError, where: str) -> str:
     """Says in one line what pydantic found, without the values: one of them may be a key."""
     found = []
+    listed = False
     for item in error.errors(include_input=False, include_url=False, include_context=False):
         place = ".".join(
             str(part) for part in item["loc"] if not str(part).startswith(("function-", "tuple[", "dict["))
         )
         if item["type"] == "extra_forbidden":
-            found.append(f"unknown key {place!r}{_nearest(place)}")
+            hint = _nearest(place)
+            listed |= not hint
+            found.append(f"unknown key {place!r}{hint}")
         else:
-            message = item["msg"].removeprefix("Value error, ")
+            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+            message = message.replace("valid tuple", "list").replace("valid dictionary", "mapping")
             found.append(f"{place}: {message}" if place else message)
+    if listed:
+        found.append(f"the keys are {', '.join(sorted(keys()))}")
     return clean(f"{where}: {'; '.join(dict.fromkeys(found))}")
 
 
 def _nearest(unknown: str) -> str:
+    """Says which key may be meant; "" where none is near."""
     group, _, last = unknown.rpartition(".")
     marks = keys()
     if last in marks:
         return f": write {last} {f'into {marks[last].group}' if marks[last].group else f'beside {group}'}"
     known = [name for name, mark in marks.items() if not group or mark.group == group] or list(marks)
     close = difflib.get_close_matches(last.replace("-", "_").lower(), known, n=1, cutoff=0.5)
-    if close:
-        return f": did you mean {close[0]!r}?"
-    return f": the keys are {', '.join(sorted(known))}"
+    return f": did you mean {close[0]!r}?" if close else ""
 
 
 # -- secrets -------------------------------------------------------------------------------------------------------------
