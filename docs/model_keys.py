@@ -36,7 +36,7 @@ def _default(name: str, mark: config.Key, language: int) -> str:
     shown = f"`{str(value).lower() if isinstance(value, bool) else value}`"
     if value is None or value in ("", (), {}):
         shown = mark.otherwise[language]
-    return (("catalog, else ", "目录，否则 ")[language] if mark.catalog else "") + shown
+    return (("catalog, else ", "目录，否则：")[language] if mark.catalog else "") + shown
 
 
 def main() -> None:

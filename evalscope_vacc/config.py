@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 MODEL_TYPE = hookspecs.MODEL_TYPE
 NO_KEY = "EMPTY"
+DEFAULT_BATCH = 32
+"""Texts per request, where neither the entry nor the host says it."""
 WRITTEN = "written"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # what EvalScope says about loading weights, which the server has done
@@ -241,7 +243,7 @@ class ModelConfig(BaseModel):
         "texts, or documents of one query, per request",
         "每个请求的文本数，或同一查询的文档数",
         group="encode_kwargs",
-        otherwise=("32", "32"),
+        otherwise=(str(DEFAULT_BATCH),) * 2,
     )
     show_progress_bar: bool = key(True, "whether a progress bar is shown", "是否显示进度条", group="encode_kwargs")
     max_concurrency: PositiveInt = key(
@@ -418,8 +420,10 @@ class ModelConfig(BaseModel):
 
 def keys(model: type[ModelConfig] | None = None) -> dict[str, Key]:
     """Returns every key and its mark, in the order of the README's table."""
-    fields = (model or ModelConfig).model_fields
-    return {name: field.json_schema_extra["key"] for name, field in fields.items()}  # type: ignore
+    extras: dict[str, Any] = {
+        name: field.json_schema_extra for name, field in (model or ModelConfig).model_fields.items()
+    }
+    return {name: extra["key"] for name, extra in extras.items()}
 
 
 def named_keys(model: type[ModelConfig] | None = None) -> dict[str, list[str]]:

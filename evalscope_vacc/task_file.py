@@ -11,6 +11,8 @@ from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.redact import clean
 
 MAX_BYTES = 16 << 20
+TOP_K = 100
+"""Default of ``eval.top_k``: Qwen's published reranking scores are of the top 100."""
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from evalscope_vacc.catalog import find
 from evalscope_vacc.config import MODEL_TYPE, read_keys, shown
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.entry import task_config
-from evalscope_vacc.hosts.spelling import TOP_K, newer_spelling
+from evalscope_vacc.hosts.spelling import newer_spelling
 from evalscope_vacc.redact import MASK
-from evalscope_vacc.task_file import MAX_BYTES, read_config
+from evalscope_vacc.task_file import MAX_BYTES, TOP_K, read_config
 from evalscope_vacc.wire.address import normalize_base
 
 KEY_REFERENCE = "${VACC_API_KEY}"

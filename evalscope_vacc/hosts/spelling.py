@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.task_file import TOP_K
 
 logger = logging.getLogger(__name__)
 
-TOP_K = 100
 EVAL_KEYS = (
     "task_names",
     "task_types",

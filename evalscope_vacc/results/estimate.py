@@ -20,9 +20,8 @@ from evalscope_vacc.results.benchmarks import benchmarks, main_metric
 from evalscope_vacc.results.data import read_packaged
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.rows import MEAN_OF_SUBSETS, Reference
-from evalscope_vacc.task_file import read_config
+from evalscope_vacc.task_file import TOP_K, read_config
 
-TOP_K = 100
 ASSUMPTIONS = (
     "texts are the different ones; a text that a task repeats is sent once",
     "tokens are characters divided by 4.2 (Latin script), 1.6 (Chinese, Japanese, Korean), 2.5 (others), 3.2 (code)",
