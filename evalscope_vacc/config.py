@@ -615,7 +615,7 @@ def configure(mapping: Mapping[str, Any], *, where: str = "the model entry") -> 
 
     for name, mark in keys().items():
         if mark.hide:
-            values[name] = each(values[name], lambda text: expand(text, where))
+            values[name] = each(values[name], lambda leaf: expand(leaf, where) if isinstance(leaf, str) else leaf)
     values["api_base"] = tuple(dict.fromkeys(map(normalize_base, values["api_base"])))
     values["api_key"] = None if values["api_key"] in ("", NO_KEY) else values["api_key"]
     _check_sense(values, entry, where)

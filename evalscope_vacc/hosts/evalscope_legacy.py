@@ -83,7 +83,7 @@ def hook_config(module: ModuleType) -> None:
         config = result.get("eval_config")
         if isinstance(config, Mapping):
             result["eval_config"] = {
-                key: [_without_secrets(entry) for entry in value]
+                key: [_shown(entry) for entry in value]
                 if key in ("model", "models") and _is_ours(value)
                 else value
                 for key, value in config.items()
@@ -111,7 +111,7 @@ def _version() -> tuple[int, ...]:
     return tuple(int(part) for part in found.groups()) if found else FIRST_NEWER
 
 
-def _without_secrets(entry: Any) -> Any:
+def _shown(entry: Any) -> Any:
     from evalscope_vacc.config import shown
 
     if not isinstance(entry, Mapping) or not entry.get("model_type"):
