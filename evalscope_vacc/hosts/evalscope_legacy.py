@@ -83,9 +83,7 @@ def hook_config(module: ModuleType) -> None:
         config = result.get("eval_config")
         if isinstance(config, Mapping):
             result["eval_config"] = {
-                key: [_shown(entry) for entry in value]
-                if key in ("model", "models") and _is_ours(value)
-                else value
+                key: [_shown(entry) for entry in value] if key in ("model", "models") and _is_ours(value) else value
                 for key, value in config.items()
             }
         return result
