@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from evalscope_vacc.config import MODEL_TYPE
-from evalscope_vacc.hookspecs import hookimpl
+from evalscope_vacc.hookspecs import MODEL_TYPE, hookimpl
 
 
 def build(mapping: Mapping[str, Any]) -> Any:

@@ -1,8 +1,9 @@
-"""Every configuration key of a served model, once: its type, default, meaning, and the older spellings of it.
+"""Every configuration key of a served model, once: its type, default, meaning, and what follows from its value.
 
-:class:`ModelKeys` is what a user writes; :class:`ModelConfig` is what the rest of the package works with, after the
-environment and the catalog have filled in what was left out. The hosts take their fields from :data:`KEYS`, so that a
-key that is added here is known everywhere.
+:class:`ModelConfig` is both what a user wrote (:func:`read_keys`) and what the rest of the package works with
+(:func:`configure`, which fills in what was left out from the environment and the catalog). A key is one field of it. Its
+mark, :class:`Key`, says where else it matters, and everything else is derived from the marks: the hosts' fields, the
+name of a result, what `compare` calls a different setting, the store's identity, masking, the table in the README.
 """
 
 from __future__ import annotations
@@ -10,93 +11,278 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from evalscope_vacc import hookspecs
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.redact import MASK, clean, public_url
 
 if TYPE_CHECKING:
     from evalscope_vacc.catalog import Entry
 
-MODEL_TYPE = "vacc_api"
+MODEL_TYPE = hookspecs.MODEL_TYPE
 NO_KEY = "EMPTY"
+DEFAULT_BATCH = 32
+"""Texts per request, where neither the entry nor the host says it."""
+WRITTEN = "written"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-StoreMode = Literal["off", "resume", "reuse"]
-
-
-class EncodeKwargs(BaseModel):
-    """``encode_kwargs`` of a model entry."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    batch_size: int | None = Field(None, ge=1, description="texts, or documents of one query, per request; default 32")
-    show_progress_bar: bool = Field(True, description="whether a progress bar is shown")
+# what EvalScope says about loading weights, which the server has done
+_ABOUT_WEIGHTS = ("hub", "pooling_mode", "config_kwargs", "provider", "device")
 
 
-class ModelKwargs(BaseModel):
-    """``model_kwargs`` of a model entry."""
+@dataclass(frozen=True)
+class Key:
+    """The mark of a key: what follows from its value, for everybody outside this module.
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    Attributes:
+        meaning: One line for the README.
+        chinese: The same for the Chinese README.
+        group: The mapping in which EvalScope spells the key; it may also stand beside that mapping.
+        older: Further names that mean the same.
+        environment: The variable that fills the key.
+        catalog: The attribute of a catalog entry that fills it.
+        answers: Whether another value may change an answer, so that stored answers do not hold for it.
+        name: Short name under which a value that is not the default becomes part of the result's name. Such a key
+            changes answers. Keys that share one are named by a digest of all their values.
+        file: Whether the value is a file, whose content and not whose place is what counts.
+        compared: Whether scores of two values are different measurements, which `compare` does not judge.
+        hide: What of it may not be seen: the whole value, or the user information in an address.
+        otherwise: What the README says in place of a default of None, in English and Chinese.
+    """
 
-    instruction_template: str | None = Field(None, description='such as "Instruct: {}\\nQuery:"; also {instruction}')
-    instruction_dict_path: str | None = Field(
-        None, description='JSON file, task to instruction; the word "metadata": go on without a dictionary'
+    meaning: str
+    chinese: str
+    group: str = ""
+    older: tuple[str, ...] = ()
+    environment: str = ""
+    catalog: str = ""
+    answers: bool = False
+    name: str = ""
+    file: bool = False
+    compared: bool = True
+    hide: Literal["", "value", "address"] = ""
+    otherwise: tuple[str, str] = ("none", "无")
+
+
+def key(default: Any, meaning: str, chinese: str, **marks: Any) -> Any:
+    """Declares a key: a pydantic field whose secret values are in no rendering, with a :class:`Key` as its mark."""
+    mark: Any = Key(meaning, chinese, **marks)
+    hide = bool(mark.hide)
+    return Field(default, description=meaning, repr=not hide, exclude=hide, json_schema_extra={"key": mark})
+
+
+@dataclass(frozen=True)
+class _Completion:
+    """How a configuration was completed.
+
+    Attributes:
+        entry: The catalog's entry of this model, where it is of the same kind.
+        origins: Key to where its value came from.
+        notes: Lines for people.
+    """
+
+    entry: Entry | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class ModelConfig(BaseModel):
+    """One served model.
+
+    Complete, it holds what the user wrote, then the environment, then the catalog, then the defaults.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=(), validate_default=True
     )
-    task_name: tuple[str, ...] = Field((), description="tasks whose stored first-stage predictions are reranked")
-    embed_results: tuple[str, ...] | dict[str, str] = Field(
-        (), description="their prediction files, in the order of task_name, or task to file"
+
+    model_type: str = key(
+        MODEL_TYPE,
+        "the plugin that serves the entry; an entry without it is EvalScope's own",
+        "提供该模型的插件；没有此键的条目由 EvalScope 自己处理",
     )
+    model_name: Annotated[str, StringConstraints(min_length=1)] = key(
+        ..., "as in `--served-model-name`", "与 `--served-model-name` 相同", answers=True
+    )
+    api_base: tuple[str, ...] = key(
+        (),
+        "one address or a list; with or without `/v1`, `/v1/rerank` …",
+        "一个地址或列表；是否带 `/v1`、`/v1/rerank` 均可",
+        environment="VACC_API_BASE",
+        answers=True,
+        hide="address",
+    )
+    api_key: str | None = key(
+        None,
+        "literal, `EMPTY`, or `${NAME}` from the environment; never written to disk",
+        "明文、`EMPTY` 或环境变量 `${NAME}`；不会写入磁盘",
+        environment="VACC_API_KEY",
+        hide="value",
+    )
+    headers: dict[str, str] = key({}, "further HTTP headers", "附加的 HTTP 请求头", hide="value")
+    is_cross_encoder: bool = key(
+        False, "whether the model scores pairs", "是否为重排模型", catalog="is_cross_encoder", answers=True
+    )
+    instruction_profile: str = key(
+        "none",
+        "`qwen-official`, `mteb`, `none`, or a plugin's",
+        "`qwen-official`、`mteb`、`none` 或插件提供的",
+        catalog="profile",
+        name="profile",
+    )
+    prompt: str | None = key(
+        None,
+        "raw prefix of queries, and of every text of tasks without sides; wins over the profile",
+        "查询以及不分查询和文档的任务中所有文本的原样前缀；优先于 profile",
+        name="prompts",
+        compared=False,
+    )
+    prompts: dict[str, str] | None = key(
+        None,
+        "raw prefixes by task, type or side, as MTEB spells them; they win over the profile",
+        "按任务、类型或查询/文档指定的原样前缀，写法同 MTEB；优先于 profile",
+        name="prompts",
+        compared=False,
+    )
+    instruction_template: str | None = key(
+        None,
+        r'such as `"Instruct: {}\nQuery:"`; also `{instruction}`',
+        r'例如 `"Instruct: {}\nQuery:"`；也可写 `{instruction}`',
+        group="model_kwargs",
+        name="prompts",
+        compared=False,
+        otherwise=("the profile's", "profile 的"),
+    )
+    instruction_dict_path: str | None = key(
+        None,
+        "JSON, task to instruction; `metadata`: go on without",
+        "JSON，任务到指令；`metadata`：不用字典继续",
+        group="model_kwargs",
+        name="prompts",
+        file=True,
+        compared=False,
+        otherwise=("the fetched one", "已下载的"),
+    )
+    rerank_template: str = key(
+        "none",
+        "`auto`, `qwen3`, `qwen3-evaluation`, `none`, or a plugin's",
+        "`auto`、`qwen3`、`qwen3-evaluation`、`none` 或插件提供的",
+        catalog="template",
+        name="template",
+    )
+    # not compared: a vector cut short is the very thing that a user wants judged
+    dimensions: PositiveInt | None = key(
+        None,
+        "Matryoshka size: cut and renormalised here",
+        "Matryoshka 维度：在客户端截取并重新归一化",
+        name="dim",
+        compared=False,
+    )
+    max_tokens: PositiveInt | None = key(
+        None,
+        "limit per text, exact in tokens (`max_seq_length` means the same)",
+        "每个文本的上限，按 token 精确计算（`max_seq_length` 同义）",
+        older=("max_seq_length",),
+        catalog="max_tokens",
+        name="maxlen",
+        otherwise=("the server's length", "服务的长度"),
+    )
+    truncate: Literal["cut", "error"] = key(
+        "cut",
+        "how a text that is too long is treated: `cut` or `error`",
+        "过长文本的处理方式：`cut`（截断）或 `error`（报错）",
+        name="truncate",
+    )
+    tokenizer: str | None = key(
+        None,
+        "path or hub name; counts tokens here, and so every text that is cut",
+        "路径或模型库名称；在本地计数，也就能统计所有被截断的文本",
+        answers=True,
+        otherwise=("the server's `/tokenize`", "服务的 `/tokenize`"),
+    )
+    dialect: str = key(
+        "auto",
+        "`vllm`, `openai`, `tei`, `infinity`, `jina`, or a plugin's",
+        "`vllm`、`openai`、`tei`、`infinity`、`jina` 或插件提供的",
+        answers=True,
+    )
+    task_name: tuple[str, ...] = key(
+        (),
+        "tasks whose stored predictions are reranked (MTEB 1.x or 2.x files)",
+        "重排已保存预测的任务（MTEB 1.x 或 2.x 文件）",
+        group="model_kwargs",
+    )
+    # not part of the store's identity: the pairs that follow from it are in the store's keys
+    embed_results: dict[str, str] = key(
+        {},
+        "their prediction files, in the order of `task_name`, or task to file",
+        "这些任务的预测文件，顺序与 `task_name` 相同，或写成任务到文件的映射",
+        group="model_kwargs",
+    )
+    batch_size: PositiveInt | None = key(
+        None,
+        "texts, or documents of one query, per request",
+        "每个请求的文本数，或同一查询的文档数",
+        group="encode_kwargs",
+        otherwise=(str(DEFAULT_BATCH),) * 2,
+    )
+    show_progress_bar: bool = key(True, "whether a progress bar is shown", "是否显示进度条", group="encode_kwargs")
+    max_concurrency: PositiveInt = key(
+        4, "requests in flight, per server", "每个服务的并发请求数", catalog="max_concurrency"
+    )
+    timeout_s: PositiveFloat = key(300, "seconds that one request may take", "单个请求的超时秒数")
+    retries: NonNegativeInt = key(5, "times that a failed request is sent again", "失败请求的重试次数")
+    wait_for_server_s: NonNegativeFloat = key(
+        600, "seconds to wait for a server that went away", "服务中断后等待其恢复的秒数"
+    )
+    verify: bool | str = key(True, "TLS verification, or the file of a private CA", "TLS 校验，或私有 CA 的文件")
+    trust_env: bool | None = key(
+        None,
+        "whether the environment's proxies are used",
+        "是否使用环境变量中的代理",
+        otherwise=("not for local addresses", "本地地址不用代理"),
+    )
+    store: str = key(
+        "resume",
+        "`resume`: an unfinished run's own answers, dropped when it is done; `reuse`: kept for later runs; `off`; "
+        "or a folder",
+        "`resume`：只保留未完成运行的结果，完成后删除；`reuse`：保留给以后的运行；`off`；或目录",
+    )
+    revision: str = key(
+        "",
+        "part of the result's name",
+        "结果名称的一部分",
+        answers=True,
+        otherwise=("from the addresses", "由地址得出"),
+    )
+    preflight: bool = key(True, "the short check before a run: `on` or `off`", "运行前的简短检查：`on` 或 `off`")
 
-    @field_validator("task_name", "embed_results", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: object) -> object:
-        if value is None:
-            return ()
-        return (value,) if isinstance(value, str) else value
+    _made: _Completion = PrivateAttr(default_factory=_Completion)
 
-
-class ModelKeys(BaseModel):
-    """The keys of one served model as the user writes them."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
-
-    model_type: str = Field(MODEL_TYPE, description="which plugin serves this entry")
-    model_name: str = Field(min_length=1, description="as in --served-model-name")
-    api_base: str | tuple[str, ...] | None = Field(None, description="one address or a list; default $VACC_API_BASE")
-    api_key: SecretStr | None = Field(None, description="literal, EMPTY, or ${NAME} from the environment")
-    is_cross_encoder: bool | None = Field(None, description="whether the model scores pairs")
-    dimensions: int | None = Field(None, ge=1, description="Matryoshka size: cut and renormalised here")
-    encode_kwargs: EncodeKwargs = Field(EncodeKwargs(), description="batch_size")
-    max_concurrency: int | None = Field(None, ge=1, description="requests in flight, per server; default 4")
-    max_tokens: int | None = Field(None, ge=1, description="limit per text, exact in tokens")
-    max_seq_length: int | None = Field(None, ge=1, description="EvalScope's name of max_tokens")
-    instruction_profile: str | None = Field(None, description="qwen-official, mteb, none, or a plugin's")
-    prompt: str | None = Field(None, description="raw prefix of queries, and of every text of tasks without sides")
-    prompts: dict[str, str] | None = Field(None, description="raw prefixes by task, type or side, as MTEB spells them")
-    model_kwargs: ModelKwargs = Field(ModelKwargs(), description="instructions; stored results")
-    rerank_template: str | None = Field(None, description="auto, qwen3, qwen3-evaluation, none, or a plugin's")
-    dialect: str = Field("auto", description="vllm, openai, tei, infinity, jina, or a plugin's")
-    timeout_s: float = Field(300, gt=0, description="seconds that one request may take")
-    retries: int = Field(5, ge=0, description="times that a failed request is sent again")
-    wait_for_server_s: float = Field(600, ge=0, description="seconds to wait for a server that went away")
-    headers: dict[str, SecretStr] = Field(default_factory=dict, description="further HTTP headers")
-    verify: bool | str = Field(True, description="TLS verification, or the file of a private CA")
-    trust_env: bool | None = Field(None, description="use the environment's proxies; default: not for local addresses")
-    store: str = Field("resume", description="off, resume, reuse, or a folder")
-    revision: str | None = Field(None, description="part of the result's name; default from the addresses")
-    preflight: bool = Field(True, description="the short check before a run: on or off")
-    tokenizer: str | None = Field(None, description="path or hub name, for counting tokens here")
-    truncate: Literal["cut", "error"] = Field("cut", description="what happens to a text that is too long")
+    # -- reading -------------------------------------------------------------------------------------------------
 
     @model_validator(mode="before")
     @classmethod
-    def _older_spellings(cls, data: Any) -> Any:
+    def _one_spelling(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
         data = dict(data)
@@ -104,96 +290,103 @@ class ModelKeys(BaseModel):
         path = data.pop("model_name_or_path", None)
         if path and not data.get("model_name"):
             data["model_name"] = path
-        for name in ("hub", "pooling_mode", "config_kwargs", "provider", "device"):
-            data.pop(name, None)  # about loading weights, which the server has done
-        for name in ("encode_kwargs", "model_kwargs", "headers"):
-            if data.get(name, ...) is None:
-                del data[name]
-        _lift(data, "batch_size", "encode_kwargs")
-        for name in ModelKwargs.model_fields:
-            _lift(data, name, "model_kwargs")
-        return data
+        found: dict[str, Any] = {}
+        spelled: dict[str, str] = {}
+        for spelling, name, value in _spelled_flat(data, keys(cls)):
+            if name in found and found[name] != value:
+                raise ValueError(f"{spelled[name]} and {spelling} differ, and they mean the same; keep one")
+            found[name], spelled[name] = value, spelling
+        return found
 
     @field_validator("api_base", mode="before")
     @classmethod
-    def _plain_addresses(cls, value: object) -> object:
-        # the hosts keep an address with a password in it as a secret
-        if isinstance(value, (list, tuple)):
-            return tuple(v.get_secret_value() if isinstance(v, SecretStr) else v for v in value)
-        return value.get_secret_value() if isinstance(value, SecretStr) else value
+    def _listed(cls, value: object) -> object:
+        value = value.split(",") if isinstance(value, str) else value
+        if not isinstance(value, (list, tuple)):
+            return value
+        parts = (part.strip() if isinstance(part, str) else part for part in value)
+        return tuple(part for part in parts if part != "")
+
+    @field_validator("task_name", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("embed_results", mode="before")
+    @classmethod
+    def _by_task(cls, files: Any, info: ValidationInfo) -> Any:
+        tasks: tuple[str, ...] = info.data.get("task_name", ())
+        if isinstance(files, Mapping):
+            missing = [task for task in tasks if task not in files]
+            if missing:
+                raise ValueError(f"it has no file for {', '.join(missing)}, which task_name lists")
+            return {task: files[task] for task in tasks or files}
+        files = [files] if isinstance(files, str) else files
+        if not isinstance(files, (list, tuple)):
+            return files
+        if len(files) != len(tasks):
+            raise ValueError(
+                f"task_name has {len(tasks)} tasks and embed_results {len(files)} files: "
+                "give one file for each task, in the same order"
+            )
+        if len(set(tasks)) != len(tasks):
+            raise ValueError("task_name names a task twice")
+        return dict(zip(tasks, files, strict=True))
 
     @field_validator("preflight", mode="before")
     @classmethod
     def _on_off(cls, value: object) -> object:
         return {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _unwrapped(cls, value: object) -> object:
+        # the hosts keep keys, headers and addresses with a password in them as secrets
+        return each(value, lambda leaf: leaf.get_secret_value() if isinstance(leaf, SecretStr) else leaf)
 
-def _lift(data: dict[str, Any], name: str, group: str) -> None:
-    """Moves a key that was written beside ``group`` into it; constructors are friendlier flat."""
-    if name in data:
-        inner = data.get(group)
-        data[group] = {**(inner if isinstance(inner, Mapping) else {}), name: data.pop(name)}
+    def model_post_init(self, context: Any, /) -> None:
+        """Takes over how the values were found, where :func:`configure` says it."""
+        if isinstance(context, _Completion):
+            self._made = context
 
+    # -- what is derived -----------------------------------------------------------------------------------------
 
-KEYS: Mapping[str, Any] = ModelKeys.model_fields
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Normalised addresses without ``/v1``, as the engine wants them; may hold user information."""
+        return self.api_base
 
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where each value came from: "written", "environment", "catalog: NAME", "default", or what it follows from."""
+        return self._made.origins
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """One served model, complete: what the user wrote, then the environment, then the catalog, then the defaults.
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line for each value that the catalog supplied, or that a default chose, for printing."""
+        return self._made.notes
 
-    Attributes:
-        model_name: The served name.
-        bases: Normalised addresses without ``/v1``, as the engine wants them; may hold user information.
-        notes: One line for each value that the catalog supplied, or that a default chose, for printing.
-        catalog_prompts: Raw prefixes that the model's card prescribes (keys as in MTEB).
-        key_reference: ``${NAME}`` where the key came from the environment, else "".
+    @property
+    def card_prompts(self) -> dict[str, str]:
+        """Raw prefixes that the model's card prescribes (keys as in MTEB)."""
+        return dict(self._made.entry.prompts) if self._made.entry is not None else {}
 
-    The other attributes are the keys of :class:`ModelKeys`.
-    """
-
-    model_name: str
-    bases: tuple[str, ...]
-    revision: str
-    is_cross_encoder: bool = False
-    api_key: str | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    dimensions: int | None = None
-    batch_size: int | None = None
-    show_progress_bar: bool = True
-    max_concurrency: int = 4
-    max_tokens: int | None = None
-    instruction_profile: str = "none"
-    prompt: str | None = None
-    prompts: Mapping[str, str] | None = None
-    catalog_prompts: Mapping[str, str] = field(default_factory=dict)
-    instruction_template: str | None = None
-    instruction_dict_path: str | None = None
-    embed_results: Mapping[str, str] = field(default_factory=dict)
-    rerank_template: str = "none"
-    dialect: str = "auto"
-    timeout_s: float = 300
-    retries: int = 5
-    wait_for_server_s: float = 600
-    verify: bool | str = True
-    trust_env: bool | None = None
-    store: str = "resume"
-    preflight: bool = True
-    tokenizer: str | None = None
-    truncate: Literal["cut", "error"] = "cut"
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    @property
+    def catalog_prompts(self) -> dict[str, str]:
+        """Those of the card that are in force: a profile that is written out switches them off."""
+        return {} if self.origins.get("instruction_profile") == WRITTEN else self.card_prompts
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every string that may not be printed or written."""
-        found = [*self.headers.values()]
-        if self.api_key:
-            found.append(self.api_key)
+        found: list[str] = []
+        for name, mark in keys(type(self)).items():
+            if mark.hide == "value":
+                each(getattr(self, name), found.append)
         for base in self.bases:
-            userinfo = base.split("://", 1)[-1].split("/", 1)[0].rpartition("@")[0]
-            found += [userinfo, userinfo.partition(":")[2]] if userinfo else []
-        return tuple(s for s in found if s)
+            user_information = base.split("://", 1)[-1].split("/", 1)[0].rpartition("@")[0]
+            found += [user_information, user_information.partition(":")[2]]
+        return tuple(secret for secret in found if secret)
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -202,22 +395,86 @@ class ModelConfig:
 
     def public(self) -> dict[str, Any]:
         """Every value as plain data without secrets, for evidence files and reports."""
-        kept = {
-            name: value
-            for name, value in vars(self).items()
-            if name not in {"api_key", "headers", "bases", "notes", "defaults"}
-        }
-        kept["prompts"] = dict(self.prompts) if self.prompts else None
-        kept["catalog_prompts"] = dict(self.catalog_prompts)
-        kept["embed_results"] = dict(self.embed_results)
-        kept["api_base"] = list(self.servers)
-        kept["headers"] = dict.fromkeys(self.headers, MASK)
-        kept["api_key"] = MASK if self.api_key else None
-        return kept
+        values = {name: shown(name, getattr(self, name)) for name in keys(type(self))}
+        return {**values, "catalog_prompts": self.catalog_prompts, "origins": dict(self.origins)}
+
+    def identity(self) -> dict[str, Any]:
+        """What may change an answer, as plain data without secrets: the rest may differ when a run is started again."""
+        marks = keys(type(self))
+        public = self.public()
+        kept = {name: public[name] for name, mark in marks.items() if mark.answers or mark.name}
+        return {**kept, "catalog_prompts": public["catalog_prompts"]}
+
+    def fallback(self, name: str) -> Any:
+        """Returns the value that a key would have if nobody had written it."""
+        return _fallback(self, name, self._made.entry)[0]
+
+    def with_values(self, **changes: Any) -> ModelConfig:
+        """Returns a copy with other values, as if the user had written them."""
+        made = replace(self._made, origins={**self.origins, **dict.fromkeys(changes, WRITTEN)})
+        return type(self).model_validate({**dict(self), **changes}, context=made)
 
 
-def read_keys(mapping: Mapping[str, Any], *, where: str = "the model entry") -> ModelKeys:
-    """Returns the keys of one served model, checked.
+# -- reading -------------------------------------------------------------------------------------------------------------
+
+
+def keys(model: type[ModelConfig] | None = None) -> dict[str, Key]:
+    """Returns every key and its mark, in the order of the README's table."""
+    extras: dict[str, Any] = {
+        name: field.json_schema_extra for name, field in (model or ModelConfig).model_fields.items()
+    }
+    return {name: extra["key"] for name, extra in extras.items()}
+
+
+def named_keys(model: type[ModelConfig] | None = None) -> dict[str, list[str]]:
+    """Returns the short names of a result's name, and the keys that each stands for."""
+    found: dict[str, list[str]] = {}
+    for name, mark in keys(model).items():
+        if mark.name:
+            found.setdefault(mark.name, []).append(name)
+    return found
+
+
+def spellings() -> tuple[str, ...]:
+    """Returns everything that may stand in a model's entry: the keys, their groups, their older names."""
+    marks = keys()
+    further = [name for mark in marks.values() for name in (mark.group, *mark.older) if name]
+    return tuple(dict.fromkeys([*marks, *further]))
+
+
+def _spelled_flat(data: Mapping[str, Any], marks: Mapping[str, Key]) -> Iterator[tuple[str, str, Any]]:
+    """Yields spelling, key and value of whatever is given: groups opened, older names replaced, nothing for None."""
+    groups = {mark.group for mark in marks.values() if mark.group}
+    newer = {older: name for name, mark in marks.items() for older in mark.older}
+    for name, value in data.items():
+        if value is None or name in _ABOUT_WEIGHTS:
+            continue
+        if name not in groups:
+            yield name, newer.get(name, name), value
+        elif isinstance(value, Mapping):
+            for inner, item in value.items():
+                known = inner in marks and marks[inner].group == name
+                if item is not None or not known:
+                    yield f"{name}.{inner}", inner if known else f"{name}.{inner}", item
+        else:
+            raise ValueError(f"{name}: expected a mapping, found {type(value).__name__}")
+
+
+def overlaid(where: str, *sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Joins keys of several sources; those of a later one win, however either spells them.
+
+    Raises:
+        ConfigError: A group of keys is no mapping.
+    """
+    marks = keys()
+    try:
+        return {name: value for source in sources for _, name, value in _spelled_flat(source, marks)}
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def read_keys(mapping: Mapping[str, Any], *, where: str = "the model entry") -> ModelConfig:
+    """Returns the keys of one served model as they are written, checked; nothing is looked up.
 
     Args:
         mapping: One entry of EvalScope's ``models:`` list, or keyword arguments of a model class.
@@ -228,35 +485,53 @@ def read_keys(mapping: Mapping[str, Any], *, where: str = "the model entry") -> 
             repeats a value.
     """
     try:
-        return ModelKeys.model_validate(dict(mapping))
+        return ModelConfig.model_validate(dict(mapping))
     except ValidationError as error:
         raise ConfigError(explain(error, where)) from None
 
 
 def explain(error: ValidationError, where: str) -> str:
-    """Says what pydantic found, without the values: one of them may be a key."""
-    lines = []
+    """Says in one line what pydantic found, without the values: one of them may be a key."""
+    found = []
+    listed = False
     for item in error.errors(include_input=False, include_url=False, include_context=False):
         place = ".".join(
             str(part) for part in item["loc"] if not str(part).startswith(("function-", "tuple[", "dict["))
         )
         if item["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key {place!r}{_nearest(place)}")
+            hint = _nearest(place)
+            listed |= not hint
+            found.append(f"unknown key {place!r}{hint}")
         else:
-            lines.append(f"{where}: {place or 'value'}: {item['msg']}")
-    return "\n".join(dict.fromkeys(lines))
+            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+            message = message.replace("valid tuple", "list").replace("valid dictionary", "mapping")
+            found.append(f"{place}: {message}" if place else message)
+    if listed:
+        found.append(f"the keys are {', '.join(sorted(keys()))}")
+    return clean(f"{where}: {'; '.join(dict.fromkeys(found))}")
 
 
-def _nearest(key: str) -> str:
-    group, _, last = key.rpartition(".")
-    known: Iterable[str] = {
-        "encode_kwargs": EncodeKwargs.model_fields,
-        "model_kwargs": ModelKwargs.model_fields,
-    }.get(group, {**KEYS, **ModelKwargs.model_fields, "batch_size": None})
-    close = difflib.get_close_matches(last.replace("-", "_").lower(), list(known), n=1, cutoff=0.5)
-    if close:
-        return f": did you mean {close[0]!r}?"
-    return f": the keys are {', '.join(sorted(known))}"
+def _nearest(unknown: str) -> str:
+    """Says which key may be meant; "" where none is near."""
+    group, _, last = unknown.rpartition(".")
+    marks = keys()
+    if last in marks:
+        return f": write {last} {f'into {marks[last].group}' if marks[last].group else f'beside {group}'}"
+    known = [name for name, mark in marks.items() if not group or mark.group == group] or list(marks)
+    close = difflib.get_close_matches(last.replace("-", "_").lower(), known, n=1, cutoff=0.5)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+# -- secrets -------------------------------------------------------------------------------------------------------------
+
+
+def each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Returns a value of a key with every text or number in it changed; None stays."""
+    if isinstance(value, Mapping):
+        return {name: each(item, change) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [each(item, change) for item in value]
+    return None if value is None else change(value)
 
 
 def expand(value: str, where: str) -> str:
@@ -277,155 +552,118 @@ def expand(value: str, where: str) -> str:
     return _REFERENCE.sub(lookup, value)
 
 
-def masked(value: str) -> str:
-    """Returns a secret as it may be written to disk: references stay, everything else is masked."""
-    return value if _REFERENCE.fullmatch(value) or value in ("", NO_KEY) else MASK
+def shown(name: str, value: Any) -> Any:
+    """Returns a key's value as it may be written to disk: secrets masked, references to the environment kept."""
+    mark = keys().get(name)
+    hide = mark.hide if mark is not None else ""
+
+    def show(leaf: Any) -> Any:
+        text = leaf.get_secret_value() if isinstance(leaf, SecretStr) else leaf
+        if hide == "address":
+            return clean(text) if "${" in str(text) else public_url(text) if "://" in str(text) else text
+        if hide == "value" or isinstance(leaf, SecretStr):
+            return text if text in ("", NO_KEY) or _REFERENCE.fullmatch(str(text)) else MASK
+        return text
+
+    return each(value, show)
 
 
-def masked_address(value: str) -> str:
-    """Returns an address as it may be written to disk: without its user information, references kept."""
-    return clean(value) if "${" in value else public_url(value) if "://" in value else value
+def hidden(name: str, value: Any) -> Any:
+    """Returns a key's value with what is secret in it as a ``SecretStr``, which neither a dump nor repr() shows."""
+    mark = keys().get(name)
+
+    def hide(leaf: Any) -> Any:
+        # an address with a password in it is a secret like a key
+        visible = mark is None or not mark.hide or (mark.hide == "address" and "@" not in str(leaf))
+        return leaf if visible or isinstance(leaf, SecretStr) else SecretStr(str(leaf))
+
+    return each(value, hide)
 
 
-def resolve(keys: ModelKeys, *, entry: Entry | None = None, catalog: bool = True) -> ModelConfig:
-    """Completes the keys from the environment, the catalog and the defaults.
-
-    Args:
-        keys: What the user wrote.
-        entry: The catalog's entry, where the caller has looked it up.
-        catalog: Whether the catalog is asked by the served name when no entry is given.
-
-    Raises:
-        ConfigError: No address, a reference to an unset variable, or values that cannot hold together.
-    """
-    from evalscope_vacc.catalog import find
-    from evalscope_vacc.plugins import plugins
-    from evalscope_vacc.wire.address import normalize_base, server_revision
-
-    where = f"model {clean(keys.model_name, limit=200)!r}"
-    given = keys.api_base if keys.api_base is not None else os.environ.get("VACC_API_BASE")
-    if not given:
-        raise ConfigError(
-            f"{where}: no api_base: write it in the model's entry or export VACC_API_BASE=http://HOST:PORT/v1"
-        )
-    listed = given.split(",") if isinstance(given, str) else given
-    bases = tuple(dict.fromkeys(normalize_base(expand(base.strip(), where)) for base in listed if base.strip()))
-    if entry is None and catalog:
-        entry = find(keys.model_name, plugins().catalog_entries().values())
-
-    notes: list[str] = []
-    defaults: dict[str, Any] = {}
-
-    def choose(name: str, written: Any, from_catalog: Any, default: Any) -> Any:
-        fallback = default if from_catalog is None else from_catalog
-        defaults[name] = fallback
-        if written is not None:
-            return written
-        if from_catalog is not None and entry is not None:
-            notes.append(f"{name}: {from_catalog} (catalog: {entry.name})")
-        return fallback
-
-    cross = bool(choose("is_cross_encoder", keys.is_cross_encoder, _kind(entry), False))
-    if cross and keys.dimensions is not None:
-        raise ConfigError(f"{where}: dimensions is about embeddings; a cross-encoder has none: remove the key")
-    if keys.max_tokens is not None and keys.max_seq_length not in (None, keys.max_tokens):
-        raise ConfigError(
-            f"{where}: max_tokens is {keys.max_tokens} and max_seq_length {keys.max_seq_length}: they mean the same; keep one"
-        )
-    matching = entry if entry is not None and (entry.kind == "cross-encoder") == cross else None
-    # a dictionary without a profile is the vendor's guide, whose rules are Qwen's
-    rules = "qwen-official" if keys.model_kwargs.instruction_dict_path else "none"
-    profile = choose("instruction_profile", keys.instruction_profile, matching.profile if matching else None, rules)
-    if keys.instruction_profile is None and rules != "none" and (matching is None or matching.profile is None):
-        notes.append(f"instruction_profile: {rules} (an instruction dictionary is given)")
-    elif keys.instruction_profile is None and matching is None and not (keys.prompt or keys.prompts):
-        notes.append("instruction_profile: none (the served name is not in the catalog; texts go out as they are)")
-    if keys.prompt == "":
-        # EvalScope's own default, which its examples write out: nobody means to switch the model's instructions off by it
-        notes.append("prompt is empty, so it is not used (instruction_profile: none sends texts as they are)")
-    defaults["catalog_prompts"] = dict(matching.prompts) if matching else {}
-    config = ModelConfig(
-        model_name=keys.model_name,
-        bases=bases,
-        revision=keys.revision or server_revision(bases),
-        is_cross_encoder=cross,
-        api_key=_secret(keys.api_key, where)
-        or (os.environ.get("VACC_API_KEY") if keys.api_key is None else None)
-        or None,
-        headers={name: expand(value.get_secret_value(), where) for name, value in keys.headers.items()},
-        dimensions=keys.dimensions,
-        batch_size=keys.encode_kwargs.batch_size,
-        show_progress_bar=keys.encode_kwargs.show_progress_bar,
-        max_concurrency=choose(
-            "max_concurrency", keys.max_concurrency, matching.max_concurrency if matching else None, 4
-        ),
-        max_tokens=choose(
-            "max_tokens", keys.max_tokens or keys.max_seq_length, matching.max_tokens if matching else None, None
-        ),
-        instruction_profile=profile,
-        prompt=keys.prompt or None,
-        prompts=keys.prompts,
-        catalog_prompts=defaults["catalog_prompts"] if keys.instruction_profile is None else {},
-        instruction_template=keys.model_kwargs.instruction_template,
-        instruction_dict_path=keys.model_kwargs.instruction_dict_path,
-        embed_results=_stored(keys.model_kwargs, where),
-        rerank_template=(
-            choose("rerank_template", keys.rerank_template, matching.template if matching else None, "none")
-            if cross
-            else "none"
-        ),
-        dialect=keys.dialect,
-        timeout_s=keys.timeout_s,
-        retries=keys.retries,
-        wait_for_server_s=keys.wait_for_server_s,
-        verify=keys.verify,
-        trust_env=keys.trust_env,
-        store=keys.store,
-        preflight=keys.preflight,
-        tokenizer=keys.tokenizer,
-        truncate=keys.truncate,
-        defaults=defaults,
-        notes=tuple(notes),
-    )
-    if matching and config.dimensions and matching.dimensions and config.dimensions > matching.dimensions:
-        raise ConfigError(
-            f"{where}: dimensions is {config.dimensions}, but {matching.name} has {matching.dimensions}: choose at most that"
-        )
-    return config
-
-
-def _kind(entry: Entry | None) -> bool | None:
-    return None if entry is None else entry.kind == "cross-encoder"
-
-
-def _secret(value: SecretStr | None, where: str) -> str | None:
-    text = expand(value.get_secret_value(), where) if value is not None else ""
-    return text if text and text != NO_KEY else None
-
-
-def _stored(keys: ModelKwargs, where: str) -> dict[str, str]:
-    """Task name to prediction file, from either of the two spellings."""
-    files = keys.embed_results
-    if isinstance(files, dict):
-        named: Sequence[str] = keys.task_name or tuple(files)
-        missing = [task for task in named if task not in files]
-        if missing:
-            raise ConfigError(f"{where}: model_kwargs.embed_results has no file for {', '.join(missing)}")
-        return {task: str(Path(files[task])) for task in named}
-    if len(files) != len(keys.task_name):
-        raise ConfigError(
-            f"{where}: model_kwargs.task_name has {len(keys.task_name)} tasks and embed_results {len(files)} files: "
-            "give one file for each task, in the same order"
-        )
-    if len(set(keys.task_name)) != len(keys.task_name):
-        raise ConfigError(f"{where}: model_kwargs.task_name names a task twice")
-    return dict(zip(keys.task_name, files, strict=True))
+# -- completing ----------------------------------------------------------------------------------------------------------
 
 
 def configure(mapping: Mapping[str, Any], *, where: str = "the model entry") -> ModelConfig:
-    """Reads and completes one entry: :func:`read_keys`, then :func:`resolve`.
+    """Reads one entry (:func:`read_keys`) and completes it from the environment, the catalog and the defaults.
 
     Raises:
-        ConfigError: As those two.
+        ConfigError: As :func:`read_keys`; no address, a reference to an unset variable, or values that cannot hold
+            together.
     """
-    return resolve(read_keys(mapping, where=where))
+    from evalscope_vacc.catalog import find
+    from evalscope_vacc.wire.address import normalize_base, server_revision
+
+    given = read_keys(mapping, where=where)
+    origins = dict.fromkeys(given.model_fields_set, WRITTEN)
+    surroundings = {
+        name: os.environ[mark.environment]
+        for name, mark in keys().items()
+        if name not in origins and os.environ.get(mark.environment)
+    }
+    if surroundings:
+        given = read_keys({**mapping, **surroundings}, where=where)
+        origins |= dict.fromkeys(surroundings, "environment")
+
+    where = f"model {clean(given.model_name, limit=200)!r}"
+    entry = find(given.model_name)
+    values = {name: getattr(given, name) for name in keys()}
+    for name in keys():
+        if name not in origins:
+            values[name], origins[name] = _fallback(given, name, entry)
+        if name == "is_cross_encoder" and entry is not None and entry.is_cross_encoder != values[name]:
+            entry = None  # it is about a model of the other kind; nothing else of it holds
+
+    for name, mark in keys().items():
+        if mark.hide:
+            values[name] = each(values[name], lambda leaf: expand(leaf, where) if isinstance(leaf, str) else leaf)
+    values["api_base"] = tuple(dict.fromkeys(map(normalize_base, values["api_base"])))
+    values["api_key"] = None if values["api_key"] in ("", NO_KEY) else values["api_key"]
+    _check_sense(values, entry, where)
+    if not values["revision"]:
+        values["revision"], origins["revision"] = server_revision(values["api_base"]), "the addresses"
+    if not values["is_cross_encoder"]:
+        values["rerank_template"] = "none"
+    notes = _notes(values, origins, entry)
+    values["prompt"] = values["prompt"] or None
+    return ModelConfig.model_validate(values, context=_Completion(entry, origins, notes))
+
+
+def _fallback(given: ModelConfig, name: str, entry: Entry | None) -> tuple[Any, str]:
+    """Returns the value of a key that nobody wrote, and where it comes from."""
+    attribute = keys(type(given))[name].catalog
+    value = getattr(entry, attribute) if attribute and entry is not None else None
+    if value is not None and entry is not None:
+        return value, f"catalog: {entry.name}"
+    if name == "instruction_profile" and given.instruction_dict_path:
+        # a dictionary without a profile is the vendor's guide, whose rules are Qwen's
+        return "qwen-official", "an instruction dictionary is given"
+    return type(given).model_fields[name].get_default(call_default_factory=True), "default"
+
+
+def _check_sense(values: Mapping[str, Any], entry: Entry | None, where: str) -> None:
+    """Raises ConfigError where the values, each well formed, do not go together."""
+    size = values["dimensions"]
+    if not values["api_base"]:
+        raise ConfigError(
+            f"{where}: no api_base: write it in the model's entry or export VACC_API_BASE=http://HOST:PORT/v1"
+        )
+    if size is not None and values["is_cross_encoder"]:
+        raise ConfigError(f"{where}: dimensions is about embeddings; a cross-encoder has none: remove the key")
+    if size is not None and entry is not None and entry.dimensions and size > entry.dimensions:
+        raise ConfigError(
+            f"{where}: dimensions is {size}, but {entry.name} has {entry.dimensions}: choose at most that"
+        )
+
+
+def _notes(values: Mapping[str, Any], origins: Mapping[str, str], entry: Entry | None) -> tuple[str, ...]:
+    notes = [
+        f"{name}: {values[name]} ({origin})"
+        for name, origin in origins.items()
+        if origin not in (WRITTEN, "environment", "default", "the addresses")
+    ]
+    if origins["instruction_profile"] == "default" and entry is None and not (values["prompt"] or values["prompts"]):
+        notes.append("instruction_profile: none (the served name is not in the catalog; texts go out as they are)")
+    if values["prompt"] == "":
+        # EvalScope's own default, which its examples write out: nobody means to switch the model's instructions off by it
+        notes.append("prompt is empty, so it is not used (instruction_profile: none sends texts as they are)")
+    return tuple(notes)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evalscope_vacc.config import MODEL_TYPE, ModelConfig, configure
+from evalscope_vacc.config import MODEL_TYPE, ModelConfig, configure, overlaid
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.models.meta import ORGANISATION
 from evalscope_vacc.paths import given_home, settings_folder
@@ -65,7 +65,6 @@ def endpoint_config(name: str, options: Mapping[str, Any] | None = None) -> Mode
     Raises:
         ConfigError: No address is known, or a key or value cannot be used.
     """
-    keys: dict[str, Any] = {"model_type": MODEL_TYPE, "model_name": name.removeprefix(PREFIX)}
-    keys.update(read_endpoints().get(name, {}))
-    keys.update(options or {})
-    return configure(keys, where=f"endpoint {name!r}")
+    where = f"endpoint {name!r}"
+    named = {"model_type": MODEL_TYPE, "model_name": name.removeprefix(PREFIX)}
+    return configure(overlaid(where, named, read_endpoints().get(name, {}), options or {}), where=where)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evalscope_vacc.wire.dialects import Dialect
 
 PROJECT = "evalscope_vacc"
+MODEL_TYPE = "vacc_api"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

@@ -1,7 +1,7 @@
 """The plugin manager: loads the entry points of the group ``evalscope_vacc``, each on its own.
 
 pluggy's own loader stops at the first entry point that raises; one broken plugin would then take the model type away
-from everybody. Here it is reported and skipped.
+from everybody. Here it is reported and left out, with everything that it adds.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from evalscope_vacc.redact import clean
 logger = logging.getLogger(__name__)
 
 BLOCK_VARIABLE = "EVALSCOPE_VACC_BLOCK_PLUGINS"
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
 
 
 class Plugins:
-    """A typed face of the plugin manager.
+    """A typed face of the plugin manager. Every hook is called once, when the plugins are loaded.
 
     Attributes:
         broken: Name of each entry point that could not be used, and why.
@@ -36,6 +37,8 @@ class Plugins:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.broken: dict[str, str] = {}
+        # hook -> name -> what is registered under it, and the plugin that does
+        self._added: dict[str, dict[str, tuple[Any, str]]] = {hook: {} for hook in HOOKS}
         blocked = {name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",") if name.strip()}
         # our own first, so that a plugin that takes one of its names is the one that is told
         for entry in sorted(found, key=lambda e: (e.value != "evalscope_vacc.builtin", e.name)):
@@ -44,39 +47,40 @@ class Plugins:
             try:
                 self.manager.register(entry.load(), name=entry.name)
                 self.manager.check_pending()
+                added = {hook: self._call(hook, entry.name) for hook in HOOKS}
             except Exception as error:  # noqa: BLE001 -- whatever a stranger's plugin raises
-                self._skip(entry.name, error)
+                self._leave_out(entry.name, error)
+            else:
+                for hook, things in added.items():
+                    self._added[hook].update(things)
 
-    def _skip(self, name: str, error: Exception) -> None:
+    def _call(self, hook: str, plugin: str) -> dict[str, tuple[Any, str]]:
+        """Calls one hook of one plugin and returns what it registers."""
+        own: dict[str, tuple[Any, str]] = {}
+
+        def register(name: str, thing: Any) -> None:
+            if name in own or name in self._added[hook]:
+                raise PluginError(f"{hook}: the name {name!r} is registered twice")
+            own[name] = (thing, plugin)
+
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name == plugin:
+                implementation.function(*(register for _ in implementation.argnames))
+        return own
+
+    def _leave_out(self, name: str, error: Exception) -> None:
         reason = clean(f"{type(error).__name__}: {error}", limit=500)
         self.broken[name] = reason
         if self.manager.has_plugin(name):
             self.manager.unregister(name=name)
         logger.warning("plugin %s of the group evalscope_vacc is left out: %s", name, reason)
 
-    def _collect(self, hook: str) -> dict[str, Any]:
-        """Calls one hook of every plugin, each on its own, and returns name to thing."""
-        collected: dict[str, Any] = {}
-        caller = getattr(self.manager.hook, hook)
-        for implementation in list(caller.get_hookimpls()):
-            own: dict[str, Any] = {}
-
-            def register(name: str, thing: Any, own: dict[str, Any] = own) -> None:
-                if name in own or name in collected:
-                    raise PluginError(f"{hook}: the name {name!r} is registered twice")
-                own[name] = thing
-
-            try:
-                implementation.function(*(register for _ in implementation.argnames))
-            except Exception as error:  # noqa: BLE001 -- as above
-                self._skip(implementation.plugin_name, error)
-            else:
-                collected.update(own)
-        return collected
+    def _things(self, hook: str) -> dict[str, Any]:
+        return {name: thing for name, (thing, _) in self._added[hook].items()}
 
     def model_types(self) -> Mapping[str, Any]:
         """Name to function that builds a model from its entry."""
-        return self._collect("register_model_types")
+        return self._things("register_model_types")
 
     def model_type(self, kind: str) -> Callable[[Mapping[str, Any]], Any]:
         """Returns the function that builds models of one type from their entry.
@@ -94,19 +98,19 @@ class Plugins:
 
     def instruction_profiles(self) -> Mapping[str, Any]:
         """Name to factory, of the profiles that plugins add."""
-        return self._collect("register_instruction_profiles")
+        return self._things("register_instruction_profiles")
 
     def rerank_templates(self) -> Mapping[str, Any]:
         """Name to template, of those that plugins add."""
-        return self._collect("register_rerank_templates")
+        return self._things("register_rerank_templates")
 
     def dialects(self) -> Mapping[str, Any]:
         """Name to dialect, of those that plugins add."""
-        return self._collect("register_dialects")
+        return self._things("register_dialects")
 
-    def catalog_entries(self) -> Mapping[str, Any]:
-        """Name to entry, of those that plugins add to the catalog."""
-        return self._collect("register_catalog_entries")
+    def catalog_entries(self) -> Mapping[str, tuple[Any, str]]:
+        """Name to entry and plugin, of those that plugins add to the catalog."""
+        return dict(self._added["register_catalog_entries"])
 
 
 @lru_cache(maxsize=1)

@@ -1,24 +1,29 @@
 """Served models that we know: kind, sizes, limits, instruction rules, and how to serve them.
 
-The rows live in ``models.toml`` beside this file; plugins add theirs with :func:`register`. A configuration takes its
-defaults from the entry whose name its served name matches, and always wins over it.
+The rows live in ``models.toml`` beside this file; plugins add theirs with the hook ``register_catalog_entries``. A
+configuration takes its defaults from the entry whose name its served name matches, and always wins over it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import importlib
+import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from evalscope_vacc.catalog.schema import Entry, Kind, Pooling, ServeSpec, entry_from_mapping
-from evalscope_vacc.errors import ConfigError, PluginError
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.plugins import Plugins, plugins
 
 # the same parser under two names: in the standard library from Python 3.11 on
 tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "Entry",
@@ -30,75 +35,52 @@ __all__ = [
     "find",
     "get",
     "load_entries",
-    "register",
-    "unregister",
 ]
 
-_added: dict[str, Entry] = {}
+
+def entries() -> tuple[Entry, ...]:
+    """Returns every known model: the built-in ones, then those of plugins."""
+    return tuple(_by_key(plugins()).values())
 
 
-def entries(extra: Iterable[Entry] = ()) -> tuple[Entry, ...]:
-    """Returns every known model: the built-in ones, then the registered ones, then ``extra``."""
-    return (*_built_in(), *_added.values(), *extra)
+@functools.lru_cache(maxsize=1)
+def _by_key(found: Plugins) -> Mapping[str, Entry]:
+    known = {_key(entry.name): entry for entry in _built_in()}
+    for name, (entry, plugin) in found.catalog_entries().items():
+        if not isinstance(entry, Entry) or _key(entry.name) != _key(name):
+            logger.warning("plugin %s registers %r in the catalog with what is no entry of that name", plugin, name)
+        elif _key(name) in known:
+            owner = known[_key(name)].source or "the built-in catalog"
+            logger.warning("plugin %s adds the model %r to the catalog, which %s describes", plugin, name, owner)
+        else:
+            known[_key(name)] = dataclasses.replace(entry, source=entry.source or plugin)
+    return known
 
 
-def find(served_name: str, extra: Iterable[Entry] = ()) -> Entry | None:
+def find(served_name: str) -> Entry | None:
     """Returns the entry that a served model's name means, or None.
 
     Case does not matter, and neither does the organisation: ``qwen/qwen3-embedding-0.6b``,
     ``vacc/Qwen3-Embedding-0.6B`` and the folder ``/weights/Qwen3-Embedding-0.6B`` (what vLLM calls a model that was
     given no name) are all the same one. The folder names that the hubs' own caches use are understood too.
     """
-    wanted = _keys(served_name)
-    by_key = {_key(entry.name): entry for entry in reversed(entries(extra))}
-    return next((by_key[key] for key in wanted if key in by_key), None)
+    known = _by_key(plugins())
+    return next((known[key] for key in _keys(served_name) if key in known), None)
 
 
-def get(name: str, extra: Iterable[Entry] = ()) -> Entry:
+def get(name: str) -> Entry:
     """Returns the entry that ``name`` means.
 
     Raises:
         ConfigError: There is none; the message names the nearest ones.
     """
-    extra = tuple(extra)
-    entry = find(name, extra)
+    entry = find(name)
     if entry is None:
-        known = {_key(e.name): e.name for e in entries(extra)}
-        near = [known[k] for k in difflib.get_close_matches(_keys(name)[0] if name else "", known, 3, 0.5)]
+        known = _by_key(plugins())
+        near = [known[k].name for k in difflib.get_close_matches(_keys(name)[0] if name else "", known, 3, 0.5)]
         hint = f"did you mean {' or '.join(near)}?" if near else "`evalscope-vacc models` lists those that are."
         raise ConfigError(f"{name!r} is not in the catalog; {hint}")
     return entry
-
-
-def register(entry: Entry | Mapping[str, Any], *, source: str = "plugin") -> Entry:
-    """Adds a model, as a plugin does.
-
-    Args:
-        entry: An entry, or a mapping with its keys.
-        source: Who adds it; named in errors and shown by ``evalscope-vacc models NAME``.
-
-    Returns:
-        The entry as it was added. Adding an equal one again changes nothing.
-
-    Raises:
-        ConfigError: The mapping is no valid entry; the message names entry and key.
-        PluginError: The name is taken by a different entry.
-    """
-    if not isinstance(entry, Entry):
-        entry = entry_from_mapping(entry, where=source, source=source)
-    key = _key(entry.name)
-    taken = next((e for e in entries() if _key(e.name) == key), None)
-    if taken is not None and taken != entry:
-        owner = taken.source or "the built-in catalog"
-        raise PluginError(f"{source} adds the model {entry.name!r} to the catalog, which {owner} already describes")
-    if taken is None:
-        _added[key] = entry
-    return entry
-
-
-def unregister(name: str) -> None:
-    """Takes a registered model out again; built-in ones stay. An unknown name changes nothing."""
-    _added.pop(_key(name), None)
 
 
 def load_entries(text: str, *, where: str, source: str = "") -> tuple[Entry, ...]:

@@ -15,7 +15,6 @@ from evalscope_vacc.catalog import Entry, find
 from evalscope_vacc.checks.findings import Finding, State
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import BadAnswerError
-from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
 from evalscope_vacc.text.templates import RerankTemplate
 from evalscope_vacc.wire.dialects import Dialect
@@ -87,7 +86,7 @@ class Target:
     @property
     def entry(self) -> Entry | None:
         """The catalog's entry of the served name."""
-        return find(self.config.model_name, plugins().catalog_entries().values())
+        return find(self.config.model_name)
 
     @property
     def limit(self) -> int | None:

@@ -84,8 +84,8 @@ def model_entries(path: Path, *, model: str | None = None, key: str | None = Non
         ConfigError: The file cannot be read, or holds no such model.
     """
     from evalscope_vacc.config import MODEL_TYPE
-    from evalscope_vacc.hosts.entry import read_config
     from evalscope_vacc.hosts.spelling import newer_spelling
+    from evalscope_vacc.task_file import read_config
 
     content = read_config(path)
     inner = content.get("eval_config", content)

@@ -19,9 +19,10 @@ def show_text(
     from rich.console import Console
 
     from evalscope_vacc.errors import ConfigError
-    from evalscope_vacc.hosts.entry import read_config, task_config
+    from evalscope_vacc.hosts.entry import task_config
     from evalscope_vacc.hosts.show_text import show_text as look
     from evalscope_vacc.redact import clean
+    from evalscope_vacc.task_file import read_config
 
     evaluation = task_config(read_config(config))["eval_config"]
     entries = [e for e in evaluation.get("models") or evaluation.get("model") or [] if e.get("model_type")]

@@ -9,30 +9,10 @@ from typing import TYPE_CHECKING, Any
 from evalscope_vacc.errors import ConfigError, HostError
 from evalscope_vacc.hosts.autoload import activate
 from evalscope_vacc.hosts.versions import check
+from evalscope_vacc.task_file import read_config
 
 if TYPE_CHECKING:
     from evalscope_vacc.hosts.run_result import RunResult
-
-MAX_BYTES = 16 << 20
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Reads a YAML or JSON file: a whole task configuration, or EvalScope's RAGEval file (``tool``, ``models``, ``eval``).
-
-    Raises:
-        ConfigError: It is missing, too large, or no mapping.
-    """
-    import yaml
-
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MiB; this is no configuration")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected keys such as tool, models and eval, found {type(content).__name__}")
-    return content
 
 
 def task_config(given: Mapping[str, Any]) -> dict[str, Any]:

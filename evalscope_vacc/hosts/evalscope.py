@@ -17,15 +17,13 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
-from evalscope_vacc.config import KEYS, MODEL_TYPE, explain, masked, masked_address, read_keys
+from evalscope_vacc.config import MODEL_TYPE, explain, hidden, keys, read_keys, shown, spellings
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.logs import show_logs
 from evalscope_vacc.hosts.spelling import newer_spelling
 from evalscope_vacc.plugins import plugins
-from evalscope_vacc.redact import MASK
 
 MARK = "__evalscope_vacc__"
-_SECRET = ("api_key", "api_base", "headers")
 Handler = Callable[[Any], Any]
 
 
@@ -62,7 +60,8 @@ def _change(cls: Any, fields: Mapping[str, Any], validate: Any, serialize: Any =
 
 def _hook_entry(cls: Any) -> None:
     """Makes a model entry's class accept our keys where ``model_type`` is given, and nothing new where it is not."""
-    own = [name for name in KEYS if name not in cls.model_fields]
+    own = [name for name in spellings() if name not in cls.model_fields]
+    secret = {name for name, mark in keys().items() if mark.hide}
     fields: dict[str, Any] = dict.fromkeys(own, Any)
     # widened: one address or a list of them; a literal key is kept where neither repr() nor a dump shows it
     fields["api_base"] = Optional[Union[str, SecretStr, List[Union[str, SecretStr]]]]  # noqa: UP006, UP007, UP045
@@ -81,19 +80,13 @@ def _hook_entry(cls: Any) -> None:
                 )
             return handler(data)
         plugins().model_type(kind)
-        data = dict(data)
+        where = f"model {data.get('model_name') or data.get('model_name_or_path')!r}"
         if kind == MODEL_TYPE:
-            read_keys(data, where=f"model {data.get('model_name') or data.get('model_name_or_path')!r}")
-        if isinstance(data.get("api_key"), str):
-            data["api_key"] = SecretStr(data["api_key"])
-        if data.get("api_base"):
-            data["api_base"] = _hidden(data["api_base"])
-        if isinstance(data.get("headers"), Mapping):
-            data["headers"] = {name: SecretStr(str(_plain(value))) for name, value in data["headers"].items()}
+            read_keys(data, where=where)
         try:
-            return handler(data)
+            return handler({name: hidden(name, value) for name, value in data.items()})
         except ValidationError as error:
-            raise ConfigError(explain(error, "the model entry")) from None
+            raise ConfigError(explain(error, where)) from None
 
     def serialize(value: Any, default: Handler) -> Any:
         dumped = default(value)
@@ -104,36 +97,12 @@ def _hook_entry(cls: Any) -> None:
         # only what the user wrote: EvalScope's defaults (max_seq_length 512 …) do not hold for our models
         # secrets from the object: as JSON, pydantic has already made stars of the references among them
         return {
-            name: _shown(name, getattr(value, name) if name in _SECRET else item)
+            name: shown(name, getattr(value, name) if name in secret else item)
             for name, item in dumped.items()
             if name in value.model_fields_set
         }
 
     _change(cls, fields, validate, serialize)
-
-
-def _hidden(address: Any) -> Any:
-    """An address with a password in it is a secret like a key."""
-    if isinstance(address, (list, tuple)):
-        return [_hidden(one) for one in address]
-    return SecretStr(address) if isinstance(address, str) and "@" in address else address
-
-
-def _plain(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
-
-
-def _shown(name: str, value: Any) -> Any:
-    """A value as it may be written: secrets as their reference or masked."""
-    if name == "api_key" and value is not None:
-        return masked(str(_plain(value)))
-    if name == "headers" and isinstance(value, Mapping):
-        return {key: masked(str(_plain(item))) for key, item in value.items()}
-    if name == "api_base" and value is not None:
-        addresses = value if isinstance(value, (list, tuple)) else [value]
-        shown = [masked_address(str(_plain(address))) for address in addresses]
-        return shown if isinstance(value, (list, tuple)) else shown[0]
-    return MASK if isinstance(value, SecretStr) else value
 
 
 def hook_mteb_arguments(module: ModuleType) -> None:

@@ -110,19 +110,8 @@ def _version() -> tuple[int, ...]:
 
 
 def _shown(entry: Any) -> Any:
-    """An entry as it may be written: secrets as their reference or masked."""
-    from evalscope_vacc.config import masked, masked_address
+    from evalscope_vacc.config import shown
 
     if not isinstance(entry, Mapping) or not entry.get("model_type"):
         return entry
-    shown = dict(entry)
-    if shown.get("api_key") is not None:
-        shown["api_key"] = masked(str(shown["api_key"]))
-    if isinstance(shown.get("headers"), Mapping):
-        shown["headers"] = {name: masked(str(value)) for name, value in shown["headers"].items()}
-    address = shown.get("api_base")
-    if isinstance(address, str):
-        shown["api_base"] = masked_address(address)
-    elif isinstance(address, (list, tuple)):
-        shown["api_base"] = [masked_address(str(one)) for one in address]
-    return shown
+    return {name: shown(name, value) for name, value in entry.items()}

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.catalog import find
-from evalscope_vacc.config import MODEL_TYPE, masked, masked_address, read_keys
+from evalscope_vacc.config import MODEL_TYPE, read_keys, shown
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.hosts.entry import MAX_BYTES, read_config, task_config
-from evalscope_vacc.hosts.spelling import TOP_K, newer_spelling
-from evalscope_vacc.plugins import plugins
+from evalscope_vacc.hosts.entry import task_config
+from evalscope_vacc.hosts.spelling import newer_spelling
 from evalscope_vacc.redact import MASK
+from evalscope_vacc.task_file import MAX_BYTES, TOP_K, read_config
 from evalscope_vacc.wire.address import normalize_base
 
 KEY_REFERENCE = "${VACC_API_KEY}"
@@ -114,18 +114,18 @@ def _model(entry: Any, position: int, notes: list[str]) -> dict[str, Any]:
     result["api_base"] = _address(keys.get("api_base"))
     if MASK in str(result["api_base"]):
         notes.append(f"{name}: the user name and password of api_base are left out: write them as ${{NAME}}")
-    secret = keys.get("api_key")
-    if isinstance(secret, str) and masked(secret) == MASK:
+    if shown("api_key", keys.get("api_key")) == MASK:
         result["api_key"] = KEY_REFERENCE
         notes.append(f"{name}: the key is not repeated here: export VACC_API_KEY=…")
-    for header, value in (keys.get("headers") or {}).items():
-        if masked(str(value)) == MASK:
-            result["headers"] = {**result["headers"], header: MASK}
+    if keys.get("headers"):
+        result["headers"] = shown("headers", keys["headers"])
+    for header, value in result.get("headers", {}).items():
+        if value == MASK:
             notes.append(f"{name}: the header {header} is not repeated here: write it as ${{NAME}}")
     if result.get("max_seq_length") is not None:
         result["max_tokens"] = result.pop("max_seq_length")
         notes.append(f"{name}: max_seq_length is max_tokens: tokens, exactly, the instruction included")
-    known = find(str(result["model_name"]), plugins().catalog_entries().values())
+    known = find(str(result["model_name"]))
     if result.get("is_cross_encoder") and "rerank_template" not in result and (known is None or known.template is None):
         notes.append(
             f"{name}: no template is added; the guide's edit added Qwen's to every reranker. For a Qwen3 reranker of "
@@ -139,7 +139,7 @@ def _address(value: Any) -> Any:
         return [_address(one) for one in value]
     if value is None or "${" in str(value):
         return value
-    return masked_address(normalize_base(str(value)) + "/v1")
+    return shown("api_base", normalize_base(str(value)) + "/v1")
 
 
 # -- Python scripts ------------------------------------------------------------------------------------------------------

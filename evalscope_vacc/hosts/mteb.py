@@ -17,9 +17,10 @@ from types import ModuleType
 from typing import Any
 
 from evalscope_vacc import endpoints
+from evalscope_vacc.config import keys, named_keys
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.logs import show_logs
-from evalscope_vacc.models.meta import EXPERIMENT_KEYS, build_meta, experiment_kwargs, first_stage_digest
+from evalscope_vacc.models.meta import OF_THE_RUN, build_meta, experiment_kwargs, first_stage_digest
 
 MARK = "__evalscope_vacc__"
 
@@ -41,10 +42,10 @@ def load_served(model_name: str, revision: str | None = None, **kwargs: Any) -> 
 
 
 def _options(revision: str | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    # two of the short keys are keys of the configuration, too: of those, only the digest of `prompts` is no value
-    repeated = {*EXPERIMENT_KEYS, "device", "embed_dim"} - {"truncate"}
-    if not isinstance(kwargs.get("prompts"), str):
-        repeated.discard("prompts")
+    # some short names are keys of the configuration, too: of those, only the digest of `prompts` is no value
+    repeated = {*named_keys(), *OF_THE_RUN, "device", "embed_dim"} - set(keys())
+    if isinstance(kwargs.get("prompts"), str):
+        repeated.add("prompts")
     options = {key: value for key, value in kwargs.items() if key not in repeated}
     if kwargs.get("embed_dim") is not None:
         options["dimensions"] = kwargs["embed_dim"]

@@ -83,7 +83,7 @@ class _LookingCrossEncoder(_Looker):
         config = self.served.config
         name = config.rerank_template
         if name == "auto":
-            entry = find(config.model_name, plugins().catalog_entries().values())
+            entry = find(config.model_name)
             name = FAMILY if entry is None else entry.template_family or "none"
         side = TemplateSide(get_template(name, extra=plugins().rerank_templates()))
         of_task = self.served.rules.rerank_instruction(task)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.task_file import TOP_K
 
 logger = logging.getLogger(__name__)
 
-TOP_K = 100
 EVAL_KEYS = (
     "task_names",
     "task_types",
@@ -73,6 +73,10 @@ def newer_eval(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         given.setdefault("custom_tasks", [{"name": CUSTOM_TASK, "data_path": path}])
     if given.get("top_k") is None:
         given["top_k"] = TOP_K
+    for key in ("limits", "top_k"):
+        number = given.get(key)
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise ConfigError(f"eval.{key} is {number!r}: write a whole number above 0, or leave the key out")
     verbosity = given.get("verbosity")
     if verbosity is not None and verbosity not in (0, 1, 2, 3):
         raise ConfigError(f"eval.verbosity is {verbosity!r}: it goes from 0 (silent) to 3 (debug)")

@@ -47,7 +47,7 @@ class VaccCrossEncoder(VaccModel):
         revision: Part of the result's name; default from the addresses.
         device: Accepted because MTEB passes it; the server has the device.
         api_base: Address or addresses of the server; default ``$VACC_API_BASE``.
-        **options: Every key of a model's entry (:class:`evalscope_vacc.config.ModelKeys`).
+        **options: Every key of a model's entry (:class:`evalscope_vacc.config.ModelConfig`).
 
     Raises:
         ConfigError: A key or value cannot be used.

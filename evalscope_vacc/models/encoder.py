@@ -41,7 +41,7 @@ class VaccEncoder(VaccModel):
         revision: Part of the result's name; default from the addresses.
         api_base: Address or addresses of the server; default ``$VACC_API_BASE``.
         device: Accepted because MTEB passes it; the server has the device.
-        **options: Every key of a model's entry (:class:`evalscope_vacc.config.ModelKeys`), and ``batch_size``,
+        **options: Every key of a model's entry (:class:`evalscope_vacc.config.ModelConfig`), and ``batch_size``,
             ``instruction_template`` … beside them.
 
     Raises:

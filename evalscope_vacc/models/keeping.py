@@ -129,18 +129,12 @@ class Keeper:
         )
 
     def _scope_id(self, task: str) -> str:
-        shown = {key: value for key, value in self._served.config.public().items() if key not in _INDIFFERENT}
+        # nor the first stage ("first") of a cross-encoder: its pairs are in the keys
         settings = {key: value for key, value in self._served.settings.items() if key != "first"}
-        run = json.dumps([shown, settings, self._served.scope, task], sort_keys=True, default=str)
+        run = json.dumps(
+            [self._served.config.identity(), settings, self._served.scope, task], sort_keys=True, default=str
+        )
         return hashlib.sha256(run.encode()).hexdigest()
-
-
-# what a run may change when it is started again: none of it changes an answer, nor does the first stage ("first") of a
-# cross-encoder, whose pairs are in the keys
-_INDIFFERENT = (
-    "api_key", "headers", "batch_size", "show_progress_bar", "max_concurrency", "timeout_s", "retries",
-    "wait_for_server_s", "verify", "trust_env", "store", "preflight",
-)  # fmt: skip
 
 
 def stored_vectors(scope: Scope | None, texts: Sequence[str]) -> tuple[Positions, NDArray[np.float32]]:

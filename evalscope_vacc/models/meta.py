@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evalscope_vacc.config import ModelConfig
+from evalscope_vacc.config import ModelConfig, keys, named_keys
 from evalscope_vacc.errors import VaccError
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.text.instructions import BUILT_IN_PROFILES, make_profile
@@ -21,8 +21,8 @@ from evalscope_vacc.text.instructions import BUILT_IN_PROFILES, make_profile
 ORGANISATION = "vacc"
 _SAFE = re.compile(r"[^A-Za-z0-9._+-]")
 
-# the short keys, also what `compare` reads back
-EXPERIMENT_KEYS = ("profile", "prompts", "template", "dim", "maxlen", "truncate", "first", "top_k", "limit")
+OF_THE_RUN = ("first", "top_k", "limit")
+"""Short keys of what the host decides; those of the model are the names in its keys' marks."""
 
 
 def result_name(model_name: str) -> str:
@@ -45,27 +45,34 @@ def experiment_kwargs(
         limit: The run's ``eval.limits``.
     """
     settings: dict[str, Any] = {}
-
-    def put(key: str, value: Any, default: Any) -> None:
+    for short, names in named_keys(type(config)).items():
+        if len(names) > 1:
+            value, default = _digest_of(config, names), None
+        else:
+            value, default = getattr(config, names[0]), config.fallback(names[0])
+            value = _profile(config) if names[0] == "instruction_profile" else value
         if value is not None and value != default:
-            settings[key] = value
-
-    put("profile", _profile(config), config.defaults.get("instruction_profile", "none"))
-    if dict(config.catalog_prompts) != config.defaults.get("catalog_prompts", {}):
+            settings[short] = value
+    if config.catalog_prompts != config.card_prompts:
         settings["profile"] = _profile(config)  # a profile that is written out switches the catalog's prompts off
-    rules = (config.prompt, sorted((config.prompts or {}).items()), config.instruction_template)
-    dictionary = config.instruction_dict_path
-    if any(rules) or dictionary:
-        settings["prompts"] = _digest(repr(rules), _file_digest(dictionary))
-    if config.is_cross_encoder:
-        put("template", config.rerank_template, config.defaults.get("rerank_template", "none"))
-    put("dim", config.dimensions, None)
-    put("maxlen", config.max_tokens, config.defaults.get("max_tokens"))
-    put("truncate", config.truncate, "cut")
-    put("first", first, None)
-    put("top_k", top_k, None)
-    put("limit", limit, None)
-    return settings
+    of_the_run = zip(OF_THE_RUN, (first, top_k, limit), strict=True)
+    return settings | {short: value for short, value in of_the_run if value is not None}
+
+
+def _digest_of(config: ModelConfig, names: Sequence[str]) -> str | None:
+    """8 hex digits of the values of several keys; None where all of them are empty."""
+    marks = keys(type(config))
+    values = {name: getattr(config, name) for name in names}
+    files = [values[name] for name in names if marks[name].file]
+    # in this form since the first release: earlier results are found under these digests
+    rules = tuple(
+        sorted((value or {}).items()) if name == "prompts" else value
+        for name, value in values.items()
+        if not marks[name].file
+    )
+    if not any(rules) and not any(files):
+        return None
+    return _digest(repr(rules), *(_file_digest(file) for file in files))
 
 
 def _profile(config: ModelConfig) -> str:

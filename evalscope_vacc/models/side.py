@@ -87,7 +87,7 @@ def choose_side(served: Served) -> TemplateSide:
     on_server = facts.template == "server"
     pairwise = not facts.embeds
     extra = plugins().rerank_templates()
-    entry = find(config.model_name, plugins().catalog_entries().values())
+    entry = find(config.model_name)
 
     if wanted == "auto":
         # a model that the catalog knows to have no template gets none; for an unknown one the user's `auto` means Qwen3

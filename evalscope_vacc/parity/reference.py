@@ -6,7 +6,6 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,15 +52,13 @@ class ServedSide:
     """A served model, asked as a run asks it, but for instructions: those are text, and not what is compared."""
 
     def __init__(self, config: ModelConfig) -> None:
-        self._config = replace(
-            config,
+        self._config = config.with_values(
             dimensions=None,
             instruction_profile="none",
             instruction_template=None,
             instruction_dict_path=None,
             prompt=None,
             prompts=None,
-            catalog_prompts={},
             embed_results={},
             store="off",
             preflight=False,

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.results.noise import Noise, mark, share, within
-from evalscope_vacc.results.rows import Reference, Results, Row, Run
+from evalscope_vacc.results.rows import Reference, Results, Row, Run, blocking
 
 Verdict = Literal["pass", "above", "fail", "not judged", "no reference"]
 Outcome = Literal["pass", "fail", "nothing comparable"]
@@ -368,11 +368,8 @@ def _shared_metric(row: Row, theirs: Row) -> str | None:
 
 
 def _agreement(row: Row, theirs: Row) -> int:
-    names = ("profile", "max_tokens", "template", "top_k", "first_stage")
-    return sum(
-        getattr(theirs.conditions, n) is not None and getattr(row.conditions, n) == getattr(theirs.conditions, n)
-        for n in names
-    )
+    ours, others = row.conditions, theirs.conditions
+    return sum(others.get(name) is not None and ours.get(name) == others.get(name) for name in blocking())
 
 
 def _article(kind: str) -> str:

@@ -20,9 +20,8 @@ from evalscope_vacc.results.benchmarks import benchmarks, main_metric
 from evalscope_vacc.results.data import read_packaged
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.rows import MEAN_OF_SUBSETS, Reference
+from evalscope_vacc.task_file import TOP_K, read_config
 
-MAX_BYTES = 4 * 2**20
-TOP_K = 100
 ASSUMPTIONS = (
     "texts are the different ones; a text that a task repeats is sent once",
     "tokens are characters divided by 4.2 (Latin script), 1.6 (Chinese, Japanese, Korean), 2.5 (others), 3.2 (code)",
@@ -178,26 +177,9 @@ def _data() -> Mapping[str, Any]:
 
 
 def _read(config: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        with config.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            msg = f"{config} has more than {MAX_BYTES >> 20} MiB; it is not a configuration"
-            raise ConfigError(msg)
-        content = yaml.safe_load(text)
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        msg = f"{config} cannot be read as YAML: {clean(str(error), limit=300)}"
-        raise ConfigError(msg) from error
-    inner = content.get("eval_config") if isinstance(content, Mapping) else None
-    content = inner if isinstance(inner, Mapping) else content
-    if not isinstance(content, Mapping):
-        msg = f"{config} is not a mapping with the keys models and eval"
-        raise ConfigError(msg)
-    return content
+    content = read_config(config)
+    inner = content.get("eval_config")
+    return inner if isinstance(inner, Mapping) else content
 
 
 def _is_cross_encoder(model: Mapping[str, Any]) -> bool:
@@ -271,7 +253,7 @@ def _otherwise(model: Mapping[str, Any], reference: Reference, top_k: int | None
 def _stored(model: Mapping[str, Any]) -> Sequence[str]:
     """Returns the tasks of which stored predictions are reranked, those of tasks with candidates of their own included."""
     given = model.get("model_kwargs")
-    given = given if isinstance(given, Mapping) else {}
+    given = {**(given if isinstance(given, Mapping) else {}), **model}
     files, names = given.get("embed_results"), given.get("task_name")
     if isinstance(files, Mapping):
         return [str(name) for name in files]

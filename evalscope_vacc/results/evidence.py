@@ -12,61 +12,55 @@ from evalscope_vacc.errors import ResultError
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.files import read_json
 from evalscope_vacc.results.rows import Conditions, Run
+from evalscope_vacc.results.settings import settings
 
 MAX_BYTES = 4 * 2**20
 MAX_HEAD = 4096
 LEVELS = 8
 MOST_EXPERIMENTS = 1000
 
-# field of Conditions -> the keys that may hold it, ours first; the others are what plain MTEB runs call it
-_KEYS: Mapping[str, tuple[str, ...]] = {
-    "profile": ("profile", "instruction_profile"),
-    "max_tokens": ("maxlen", "max_tokens", "max_length", "max_seq_length"),
-    "template": ("template", "rerank_template"),
-    "top_k": ("top_k",),
-    "first_stage": ("first", "first_stage"),
-    "dimensions": ("dim", "dimensions", "truncate_dim"),
-    "dtype": ("dtype", "torch_dtype"),
-    "limit": ("limit", "limits"),
-    "prompts": ("prompts",),
-}
-_INTEGERS = {"max_tokens", "top_k", "dimensions", "limit"}
-_SHORT = re.compile(r"(profile|prompts|template|dim|maxlen|first|top_k|limit)_(.+)")
 _FIRST = re.compile(r"first_[0-9a-f]{8}")
-# what the name of a result carries where it is not the default, and the evidence as well
-_NAMED = ("profile", "max_tokens", "template", "dimensions")
 # how a file of candidates begins; the rest may be gigabytes
 _MADE_BY = re.compile(r'\{\s*"mteb_model_meta":\s*\{\s*"model_name":\s*"([^"\\]{1,200})"')
 
 
 def read_conditions(mapping: Mapping[str, Any]) -> Conditions:
     """Picks the known keys out of ``experiment_kwargs`` or of one model's entry in the evidence."""
-    return Conditions(**experiment_conditions(mapping))
+    return Conditions.of(experiment_conditions(mapping))
 
 
 def experiment_conditions(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """As :func:`read_conditions`, as a dictionary with what was found."""
     found: dict[str, Any] = {}
-    for name, keys in _KEYS.items():
-        for key in keys:
-            value = mapping.get(key)
-            if name in _INTEGERS:
-                if isinstance(value, bool) or not isinstance(value, (int, str)):
-                    continue
-                text = str(value)[:20]
-                if text.isascii() and text.isdigit():
-                    found[name] = int(text)
-                    break
-            elif isinstance(value, str) and value and value != "auto":
-                found[name] = clean(value, limit=200)
-                break
+    for setting in settings():
+        values = (_read(mapping.get(key), integer=setting.integer) for key in setting.spellings)
+        value = next((value for value in values if value is not None), None)
+        if value is not None:
+            found[setting.name] = value
     return found
+
+
+def _read(value: Any, *, integer: bool) -> int | str | None:
+    """Reads one value of a file that anybody may have written; None where it says nothing."""
+    if integer:
+        text = "" if isinstance(value, bool) or not isinstance(value, (int, str)) else str(value)[:20]
+        return int(text) if text.isascii() and text.isdigit() else None
+    if isinstance(value, (bool, float)):
+        return str(value)
+    return clean(value, limit=200) if isinstance(value, str) and value and value != "auto" else None
 
 
 def revision_conditions(revision: str) -> dict[str, Any]:
     """Reads the settings that a run under mteb 1.x carries in its revision: ``served-1a2b3c4d__dim_64__maxlen_16``."""
-    parts = (_SHORT.fullmatch(part) for part in revision.split("__")[1:])
-    return experiment_conditions({match[1]: match[2] for match in parts if match})
+    shorts = [setting.spellings[0] for setting in settings() if setting.in_name]
+    return experiment_conditions(
+        {
+            short: part.removeprefix(f"{short}_")
+            for part in revision.split("__")[1:]
+            for short in shorts
+            if part.startswith(f"{short}_")
+        }
+    )
 
 
 def without_first_stage(name: str) -> str:
@@ -120,10 +114,12 @@ class Folders:
         siblings = folder.parent if folder.parent.name == "experiments" else folder / "experiments"
         if not siblings.is_dir():
             return False
+        # what the name of a result carries where it is not the default, and the evidence as well
+        names = [s.name for s in settings() if s.of_model and s.name != "prompts" and s.name not in named]
         for other in sorted(siblings.iterdir())[:MOST_EXPERIMENTS]:
             kwargs = self.meta(other).get("experiment_kwargs")
             theirs = experiment_conditions(kwargs) if isinstance(kwargs, dict) else {}
-            if any(theirs.get(n) is not None and theirs[n] == getattr(found, n) and n not in named for n in _NAMED):
+            if any(theirs.get(name) is not None and theirs[name] == found.get(name) for name in names):
                 return True
         return False
 
@@ -146,7 +142,7 @@ def conditions_of(kwargs: Mapping[str, Any], evidence: Conditions, run: Run) -> 
     The name of a result carries only what differs from the defaults, so for our own model names a key that is absent
     means the default. That default is marked as assumed: another release may have had another.
     """
-    recorded = Conditions(**kwargs).merged(evidence)
+    recorded = Conditions.of(kwargs).merged(evidence)
     if not run.model.casefold().startswith("vacc/"):
         return recorded
     return recorded.merged(_defaults(run.served_name))
@@ -159,15 +155,11 @@ def _defaults(served_name: str) -> Conditions:
     entry = find(served_name)
     if entry is None:
         return Conditions()
-    crossed = entry.kind == "cross-encoder"
-    known: dict[str, Any] = {
-        "profile": None if crossed else entry.profile,
-        # "auto" is a wish: what comes of it is the family's template, here or on the server
-        "template": (entry.template_family if entry.template == "auto" else entry.template) if crossed else None,
-        "max_tokens": entry.max_tokens,
-    }
+    known = {setting.name: getattr(entry, setting.catalog) for setting in settings() if setting.catalog}
+    if known["template"] == "auto":
+        known["template"] = entry.template_family  # "auto" is a wish: this comes of it, here or on the server
     known = {name: value for name, value in known.items() if value}
-    return Conditions(**known, assumed=tuple(sorted(known)))
+    return Conditions.of({**known, "assumed": tuple(sorted(known))})
 
 
 def _entry(models: Sequence[Mapping[str, Any]], run: Run) -> Conditions:

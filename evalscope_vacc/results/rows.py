@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from evalscope_vacc.results.settings import settings
+
 Kind = Literal["encoder", "cross-encoder"]
 MEAN_OF_SUBSETS = "mean of subsets"
 
@@ -26,6 +28,7 @@ class Conditions:
         limit: Queries or samples that a task was cut to; None means the whole task.
         prompts: Digest of prompts or instructions of the user's own.
         assumed: Names of the fields that were not recorded and are taken from the catalog's defaults.
+        others: Name and value of further settings of the model.
     """
 
     profile: str | None = None
@@ -38,6 +41,17 @@ class Conditions:
     limit: int | None = None
     prompts: str | None = None
     assumed: tuple[str, ...] = ()
+    others: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Conditions:
+        """Makes them of what was found, by name."""
+        own = {name: value for name, value in found.items() if name in cls.__dataclass_fields__}
+        return cls(**own, others=tuple(sorted((n, v) for n, v in found.items() if n not in own)))
+
+    def get(self, name: str) -> Any:
+        """Returns the value of a setting, or None where it was not recorded."""
+        return getattr(self, name) if name in self.__dataclass_fields__ else dict(self.others).get(name)
 
     def conflicts(self, reference: Conditions) -> tuple[str, ...]:
         """Says what makes a score another measurement than the reference; empty when the two may be compared.
@@ -45,8 +59,8 @@ class Conditions:
         Only what both record can conflict: what one of them does not record is a matter for a note.
         """
         found = []
-        for name, words in _BLOCKING.items():
-            ours, theirs = getattr(self, name), getattr(reference, name)
+        for name, words in blocking().items():
+            ours, theirs = self.get(name), reference.get(name)
             if name == "first_stage" and not _same_kind_of_name(ours, theirs):
                 continue
             if ours is not None and theirs is not None and _fold(ours) != _fold(theirs):
@@ -59,22 +73,22 @@ class Conditions:
 
     def unrecorded(self, reference: Conditions) -> tuple[str, ...]:
         """Names what the reference records and this run does not, and what was taken from the catalog."""
+        words = blocking()
+        defaults = {setting.name: setting.default for setting in settings()}
         missing = [
-            f"{words} not recorded here (the reference: {getattr(reference, name)})"
-            for name, words in _BLOCKING.items()
-            if getattr(self, name) is None and getattr(reference, name) is not None
+            f"{words[name]} not recorded here (the reference: {reference.get(name)})"
+            for name in words
+            if self.get(name) is None and reference.get(name) is not None
         ]
         missing += [
-            f"{words} {getattr(self, name)} here, not recorded in the reference"
-            for name, words in _BLOCKING.items()
-            if getattr(self, name) not in {None, "none"}
-            and getattr(reference, name) is None
-            and name not in self.assumed
+            f"{words[name]} {self.get(name)} here, not recorded in the reference"
+            for name in words
+            if self.get(name) not in (None, defaults[name]) and reference.get(name) is None and name not in self.assumed
         ]
         missing += [
-            f"{_BLOCKING[name]} not recorded; {getattr(self, name)} is the catalog's default"
+            f"{words[name]} not recorded; {self.get(name)} is the catalog's default"
             for name in self.assumed
-            if name in _BLOCKING and getattr(reference, name) is not None
+            if name in words and reference.get(name) is not None
         ]
         if (
             self.first_stage
@@ -99,26 +113,23 @@ class Conditions:
         changes = {
             f.name: getattr(other, f.name)
             for f in fields(self)
-            if f.name != "assumed" and getattr(self, f.name) is None and getattr(other, f.name) is not None
+            if f.name not in ("assumed", "others")
+            and getattr(self, f.name) is None
+            and getattr(other, f.name) is not None
         }
         assumed = tuple(sorted({*self.assumed, *(name for name in other.assumed if name in changes)}))
-        return replace(self, **changes, assumed=assumed)
+        others = tuple(sorted({**dict(other.others), **dict(self.others)}.items()))
+        return replace(self, **changes, assumed=assumed, others=others)
 
     def to_json(self) -> dict[str, Any]:
         """Returns what is recorded, by name."""
-        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
+        pairs = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "others"] + [*self.others]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs if value}
 
 
-# the words are those of the messages; dimensions and dtype are not here: a cut vector or a coarser number is the
-# very thing that a user wants judged
-_BLOCKING = {
-    "profile": "profile",
-    "max_tokens": "max_tokens",
-    "template": "rerank template",
-    "top_k": "top_k",
-    "first_stage": "first stage",
-}
+def blocking() -> dict[str, str]:
+    """Returns name and words of every setting in which two runs that may be compared do not differ."""
+    return {setting.name: setting.words for setting in settings() if setting.words}
 
 
 def _fold(value: object) -> object:

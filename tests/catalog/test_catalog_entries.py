@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalscope_vacc import catalog
-from evalscope_vacc.errors import ConfigError, PluginError
+from evalscope_vacc.errors import ConfigError
 
 ROW = {
     "name": "tiny-embedding",
@@ -169,30 +169,34 @@ def test_a_catalog_file_is_refused_with_its_name() -> None:
         catalog.load_entries(twice + twice.replace('"a"', '"A"'), where="mine.toml")
 
 
-def test_a_plugin_adds_a_model_and_takes_it_out_again() -> None:
-    entry = catalog.register(ROW, source="tiny-plugin")
-    try:
-        assert catalog.find("us/Tiny-Embedding") == entry
-        assert entry in catalog.entries()
-        assert entry.source == "tiny-plugin"
-        assert catalog.register(ROW, source="tiny-plugin") == entry
-        assert catalog.entries().count(entry) == 1
-        with pytest.raises(PluginError, match=r"other adds the model 'tiny-embedding'.*tiny-plugin already describes"):
-            catalog.register({**ROW, "dimensions": 4}, source="other")
-    finally:
-        catalog.unregister("TINY-embedding")
-    assert catalog.find("tiny-embedding") is None
+class FromPlugin:
+    """What `catalog` sees of the plugins."""
+
+    def __init__(self, **rows: catalog.Entry) -> None:
+        self.rows = rows
+
+    def catalog_entries(self) -> dict[str, tuple[catalog.Entry, str]]:
+        return {entry.name: (entry, plugin) for plugin, entry in self.rows.items()}
 
 
-def test_a_plugin_cannot_replace_a_built_in_model() -> None:
-    with pytest.raises(PluginError, match=r"BGE-M3.*the built-in catalog already describes"):
-        catalog.register({**ROW, "name": "BGE-M3"}, source="other")
+def test_a_plugins_model_is_found_and_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = FromPlugin(tiny=row_of())
+    monkeypatch.setattr(catalog, "plugins", lambda: found)
+    assert catalog.find("us/Tiny-Embedding") == catalog.get("TINY-embedding") == catalog.entries()[-1]
+    assert catalog.get("tiny-embedding").source == "tiny"
 
 
-def test_extra_entries_count_for_one_call_only() -> None:
-    entry = catalog.entry_from_mapping(ROW, where="row 1")
-    assert catalog.find("tiny-embedding", extra=[entry]) is entry
-    assert catalog.find("tiny-embedding") is None
+def test_a_plugin_cannot_replace_a_model(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    found = FromPlugin(first=row_of(), second=row_of(name="BGE-M3"), third=row_of(dimensions=4, name="TINY-embedding"))
+    monkeypatch.setattr(catalog, "plugins", lambda: found)
+    assert catalog.get("bge-m3").huggingface == "BAAI/bge-m3"
+    assert catalog.get("tiny-embedding").dimensions == 8
+    assert "plugin second adds the model 'BGE-M3' to the catalog, which the built-in catalog describes" in caplog.text
+    assert "plugin third adds the model 'TINY-embedding' to the catalog, which first describes" in caplog.text
+
+
+def row_of(**changes: object) -> catalog.Entry:
+    return catalog.entry_from_mapping({**ROW, **changes}, where="row 1")
 
 
 def test_an_entry_becomes_plain_values() -> None:

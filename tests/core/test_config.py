@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalscope_vacc.config import KEYS, ModelKeys, configure, read_keys
+from evalscope_vacc.config import ModelConfig, configure, read_keys, spellings
+from evalscope_vacc.endpoints import endpoint_config
 from evalscope_vacc.errors import ConfigError, VaccError
 
 BASE = {"model_name": "some-model", "api_base": "http://127.0.0.1:8000/v1"}
@@ -154,10 +156,59 @@ values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*KEYS, "batch_size", "task_name", "nonsense"]) | st.text(max_size=10), values))
+@given(st.dictionaries(st.sampled_from([*spellings(), "nonsense"]) | st.text(max_size=10), values))
 def test_whatever_is_written_only_our_errors_come_out(entry: dict[str, object]) -> None:
     try:
         keys = read_keys(entry)
     except VaccError:
         return
-    assert isinstance(keys, ModelKeys)
+    assert isinstance(keys, ModelConfig)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"batch_size": "sekret"}, "the model entry: batch_size: it must be a valid integer"),
+        ({"encode_kwargs": ["sekret"]}, "the model entry: encode_kwargs: expected a mapping, found list"),
+        ({"model_kwargs": {"batch_size": 3}}, "'model_kwargs.batch_size': write batch_size into encode_kwargs"),
+        ({"encode_kwargs": {"max_tokens": 3}}, "'encode_kwargs.max_tokens': write max_tokens beside encode_kwargs"),
+        ({"batch_size": 3, "encode_kwargs": {"batch_size": 4}}, "batch_size and encode_kwargs.batch_size differ"),
+        ({"max_tokens": 0}, "max_tokens: it must be greater than 0"),
+        ({"retries": -1, "timeout_s": 0}, "timeout_s: it must be greater than 0; retries: it must be"),
+        ({"api_base": 5}, "api_base: it must be a list"),
+        ({"headers": "sekret"}, "headers: it must be a mapping"),
+        ({"task_name": "A"}, "embed_results: it has no file for A"),
+        ({"truncate": "sekret"}, "truncate: it must be 'cut' or 'error'"),
+        ({"qqq": "sekret", "zzz": 1}, "unknown key 'qqq'; unknown key 'zzz'; the keys are api_base, api_key, batch_"),
+        ({"notes": ["sekret"]}, "unknown key 'notes'"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_where_and_what_and_no_value(entry: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        configure({**BASE, **entry})
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "sekret" not in str(raised.value)
+
+
+def test_a_model_cannot_be_changed_and_a_changed_copy_says_what_is_written() -> None:
+    config = configure({**BASE, "model_name": "bge-small-en-v1.5", "api_key": "sekret"})
+    changed = config.with_values(instruction_profile="none", batch_size=2)
+    assert (config.batch_size, changed.batch_size, changed.api_key) == (None, 2, "sekret")
+    assert config.catalog_prompts
+    assert changed.catalog_prompts == {}, "as if the user had written the profile"
+    with pytest.raises(ValueError, match="frozen"):
+        config.batch_size = 3
+
+
+def test_a_key_of_a_later_source_wins_however_either_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VACC_HOME", str(tmp_path))
+    written = 'api_base = "http://a:1"\nbatch_size = 2\nmodel_kwargs = {instruction_template = "{}: "}\n'
+    (tmp_path / "endpoints.toml").write_text(f'[endpoints."vacc/m"]\n{written}')
+    options = {"encode_kwargs": {"batch_size": 5}, "instruction_template": "I: {}"}
+    config = endpoint_config("vacc/m", options)
+    assert (config.batch_size, config.instruction_template, config.bases) == (5, "I: {}", ("http://a:1",))
+    with pytest.raises(ConfigError, match="endpoint 'vacc/m': encode_kwargs: expected a mapping"):
+        endpoint_config("vacc/m", {"encode_kwargs": 5})

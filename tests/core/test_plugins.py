@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib.metadata import EntryPoint
+from typing import ClassVar
 
 import pytest
 
@@ -58,7 +59,27 @@ class Unknown:
         """No such hook."""
 
 
-good, raises, thief, unknown = Good(), Raises(), Thief(), Unknown()
+class Counts:
+    called: ClassVar[list[str]] = []
+
+    @hookspecs.hookimpl
+    def register_model_types(self, register):
+        self.called.append("model")
+        register("counted", lambda mapping: mapping)
+
+    @hookspecs.hookimpl
+    def register_catalog_entries(self, register):
+        self.called.append("catalog")
+        register("counted", "entry")
+
+
+class Late(Counts):
+    @hookspecs.hookimpl
+    def register_catalog_entries(self, register):
+        raise RuntimeError("catalog is broken")
+
+
+good, raises, thief, unknown, counts, late = Good(), Raises(), Thief(), Unknown(), Counts(), Late()
 
 
 def entry(name: str, value: str | None = None) -> EntryPoint:
@@ -72,7 +93,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import ModuleType
 
     module = ModuleType(__name__)
-    module.__dict__.update(good=good, raises=raises, thief=thief, unknown=unknown)
+    module.__dict__.update(good=good, raises=raises, thief=thief, unknown=unknown, counts=counts, late=late)
     monkeypatch.setitem(sys.modules, __name__, module)
 
 
@@ -87,7 +108,23 @@ def test_every_hook_is_collected() -> None:
     assert both.instruction_profiles()["shouting"](a=1) == ("profile", {"a": 1})
     assert both.rerank_templates() == {"plain": "template"}
     assert both.dialects() == {"mine": "dialect"}
-    assert both.catalog_entries() == {"my-model": "entry"}
+    assert both.catalog_entries() == {"my-model": ("entry", "good")}
+
+
+def test_every_hook_is_called_once_however_often_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(Counts, "called", called)
+    found = Plugins([entry("counts")])
+    for _ in range(3):
+        assert set(found.model_types()) == {"counted"}
+        assert set(found.catalog_entries()) == {"counted"}
+    assert called == ["model", "catalog"]
+
+
+def test_a_plugin_of_which_one_hook_breaks_is_left_out_whole() -> None:
+    found = Plugins([OURS, entry("late")])
+    assert set(found.model_types()) == {"vacc_api"}
+    assert "catalog is broken" in found.broken["late"]
 
 
 def test_every_hook_has_a_test() -> None:

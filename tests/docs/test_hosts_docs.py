@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evalscope_vacc.config import KEYS, ModelKwargs
+from evalscope_vacc.config import spellings
 from evalscope_vacc.hosts.spelling import EVAL_KEYS, OLDER_EVAL_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,11 +49,9 @@ def test_every_key_of_the_guide_is_in_the_table() -> None:
     for key in keys:
         assert f"`{key}`" in table, key
     known = {
-        *KEYS,
-        *ModelKwargs.model_fields,
+        *spellings(),
         *EVAL_KEYS,
         *OLDER_EVAL_KEYS,
-        "batch_size",
         "tool",
         "work_dir",
         "eval_backend",

@@ -473,6 +473,22 @@ def test_the_models_batch_size_reaches_both_kinds(
     assert max(len(g.json()["text_2"]) for g in reranker.requests if g.path == "/v1/score") == 5
 
 
+def test_grouped_keys_may_stand_beside_the_others_in_an_entry(evaluate: Callable, encoder: ServedModel) -> None:
+    keys = {"instruction_profile": "mteb", "instruction_template": "Do: {} Text: "}
+    evaluate([of(encoder, batch_size=5, show_progress_bar=False, **keys)], [RETRIEVAL])
+    assert any(text.startswith("Do: ") for text in encoder.texts())
+    assert max(len(g.json()["input"]) for g in encoder.requests if g.path == "/v1/embeddings") == 5
+
+
+@pytest.mark.parametrize(("key", "value"), [("limits", 0), ("limits", -1), ("limits", "ten"), ("top_k", 0)])
+def test_a_number_that_cannot_be_meant_is_refused_before_anything_is_sent(
+    evaluate: Callable, encoder: ServedModel, key: str, value: object
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^eval\.{key} is {value!r}: write a whole number above 0"):
+        evaluate([of(encoder)], [STS], **{key: value})
+    assert not encoder.requests
+
+
 def test_evals_encode_kwargs_reach_the_model(evaluate: Callable, encoder: ServedModel) -> None:
     evaluate([of(encoder)], [STS], encode_kwargs={"batch_size": 6})
     assert max(len(g.json()["input"]) for g in encoder.requests if g.path == "/v1/embeddings") == 6

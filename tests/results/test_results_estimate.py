@@ -119,14 +119,14 @@ def test_a_whole_task_file_and_the_older_spelling_are_understood(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "cannot be read as YAML"),
-        ("[1, 2]", "not a mapping"),
+        ("{", "cannot be read"),
+        ("[1, 2]", "expected keys such as tool, models and eval, found list"),
         ("models: []", "models .* and eval"),
         ("models: [1]\neval: {task_names: [SciFact]}", "models .* and eval"),
         ("models: [{model_name: x}]\neval: {}", "lists no task"),
         ("models: [{model_name: x}]\neval: {task_names: [[1]]}", "lists no task"),
         ("models: [{model_name: x}]\neval: {task_names: [SciFact], top_k: many}", "top_k"),
-        ("a: !!python/object/apply:os.system ['true']", "cannot be read as YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
