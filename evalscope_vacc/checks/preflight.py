@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from evalscope_vacc.checks.connection import from_error
 from evalscope_vacc.checks.findings import Finding, Report
 from evalscope_vacc.checks.target import Target, cosines
 from evalscope_vacc.checks.texts import PREFLIGHT_TEXTS
+from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import (
     AuthenticationError,
     BadAnswerError,
@@ -25,55 +25,56 @@ from evalscope_vacc.errors import (
     ServerError,
 )
 from evalscope_vacc.text.truncation import fits_by_bytes
-from evalscope_vacc.wire.probe import ServerFacts, probe, probe_reranker
-
-if TYPE_CHECKING:
-    from evalscope_vacc.models.served import Served
+from evalscope_vacc.wire.dialects import Dialect
+from evalscope_vacc.wire.engine import Engine
+from evalscope_vacc.wire.probe import RerankFacts, ServerFacts
 
 logger = logging.getLogger(__name__)
 
 
-def preflight(served: Served, facts: Sequence[ServerFacts] | None = None) -> Report:
-    """Looks at the servers of a model before its first task.
+def preflight(
+    config: ModelConfig,
+    engine: Engine,
+    dialect: Dialect,
+    facts: Sequence[ServerFacts],
+    rerank: Sequence[RerankFacts] = (),
+) -> Report:
+    """Looks at the servers of a model before its first task, over the connections and with the patience of the run.
 
-    Only what makes every score wrong or impossible stops the run; everything else is logged as a warning. Uses the
-    model's own connections and patience, and none of its properties that would ask the server again.
+    Only what makes every score wrong or impossible stops the run; everything else is logged as a warning.
 
     Args:
-        served: The model. Its ``facts`` are not touched, so that they may be what calls this.
-        facts: What the servers said of themselves, one each and in the order of the addresses, where already asked.
+        config: The model.
+        engine: The connections.
+        dialect: How the servers are spoken to.
+        facts: What the servers said of themselves, in the order of the addresses.
+        rerank: How they serve a reranker, in the same order; empty for an encoder.
 
     Returns:
         The findings.
 
     Raises:
-        ServerError: A server cannot be reached or fails, refuses the key, does not serve the model, or answers with a
-            number that is not finite.
-        ConfigError: Vectors of another size than ``dimensions`` or the catalog say, or a reranker's template on both
-            sides.
+        ServerError: A server cannot be reached or fails, refuses the key, or answers with a number that is not finite.
+        ConfigError: Vectors of another size than ``dimensions`` or the catalog say.
     """
     start = time.monotonic()
-    config = served.config
     found: list[Finding] = []
-    answers: list[Target] = []
-    for number, shown in enumerate(served.engine.servers):
-        target = Target(config, served.engine, shown, served.dialect, several=len(config.bases) > 1)
-        target.facts = facts[number] if facts is not None else probe(served.engine, config.model_name, server=shown)
-        if target.facts.serves(config.model_name) is False:
-            names = ", ".join(map(repr, target.facts.served[:5]))
-            raise ModelNotServedError(
-                f"{shown} does not serve {config.model_name!r}; it serves {names}: set model_name to one of them",
-                server=shown,
-                path="/v1/models",
-            )
-        found += _cross_encoder(target) if config.is_cross_encoder else _encoder(target)
-        answers.append(target)
-    found += _alike(answers)
+    targets: list[Target] = []
+    for number, shown in enumerate(engine.servers):
+        target = Target(config, engine, shown, dialect, several=len(config.bases) > 1, facts=facts[number])
+        if config.is_cross_encoder:
+            target.rerank = rerank[number]
+            target.dialect = rerank[number].dialect(dialect)
+            found += _cross_encoder(target, rerank[number])
+        else:
+            found += _encoder(target)
+        targets.append(target)
+    found += _alike(targets)
     for finding in found:
         if finding.state != "ok":
             logger.warning("%s: %s", config.model_name, finding.line())
     kind = "cross-encoder" if config.is_cross_encoder else "encoder"
-    return Report(config.model_name, served.engine.servers, kind, tuple(found), time.monotonic() - start)
+    return Report(config.model_name, engine.servers, kind, tuple(found), time.monotonic() - start)
 
 
 def _texts(target: Target) -> list[str]:
@@ -118,14 +119,7 @@ def _encoder(target: Target) -> Iterator[Finding]:
             yield target.finding("sanity", "warning", "all texts have the same vector", "every score will be arbitrary")
 
 
-def _cross_encoder(target: Target) -> Iterator[Finding]:
-    try:
-        facts = probe_reranker(target.engine, target.dialect, target.config.model_name, server=target.server)
-    except (RequestRefusedError, BadAnswerError) as error:
-        yield _tolerated(target, error, "kind")
-        return
-    target.rerank = facts
-    target.dialect = facts.dialect(target.dialect)
+def _cross_encoder(target: Target, facts: RerankFacts) -> Iterator[Finding]:
     if facts.embeds:
         yield target.finding(
             "kind",
@@ -134,17 +128,7 @@ def _cross_encoder(target: Target) -> Iterator[Finding]:
             "an embedding model configured as a cross-encoder repeats the first stage",
             "write is_cross_encoder: false, or serve a reranker",
         )
-    template = scores.template_finding(target)
-    if (
-        template.state == "wrong"
-        and facts.template == "server"
-        and target.config.rerank_template not in ("auto", "none")
-    ):
-        raise ConfigError(
-            f"model {target.config.model_name!r} on {target.server}: {template.seen}: {template.meaning} (applied twice). "
-            f"{template.action[0].upper()}{template.action[1:]}"
-        )
-    yield _no_stop(template)
+    yield _no_stop(scores.template_finding(target))
     # raw, so that the texts are recognised; which template is in use is known by now
     query, *documents = _texts(target)
     if not documents:

@@ -20,12 +20,11 @@ from evalscope_vacc.errors import (
     ServerFaultError,
 )
 from evalscope_vacc.plugins import plugins
-from evalscope_vacc.text.templates import get_template
+from evalscope_vacc.text.side import FAMILY, decide_side
 from evalscope_vacc.wire.probe import probe_reranker
 
 # two scores of one pair may differ by this much; float32 sums in another order make 1e-7
 SAME = 1e-5
-FAMILY = "qwen3"
 _EQUAL = 1e-6
 
 
@@ -71,15 +70,18 @@ def check_template(target: Target) -> Iterator[Finding]:
 def template_finding(target: Target) -> Finding:
     """Judges the template, and sets the target's ``template`` and ``instruction`` as a run would."""
     wanted, facts = target.config.rerank_template, target.rerank
-    on_server = facts is not None and facts.template == "server"
     tokens = facts.prompt_tokens_short if facts is not None else None
     counted = f"{tokens} tokens for a pair of two letters" if tokens is not None else "no token counts are reported"
-    family = family_of(target)
-    if wanted == "auto":
-        template = get_template(family if target.entry is not None else FAMILY, extra=plugins().rerank_templates())
-    else:
-        template = get_template(wanted, extra=plugins().rerank_templates())
-    if on_server and wanted not in ("auto", "none"):
+    unknown = facts is not None and facts.template is None
+    side = decide_side(
+        wanted,
+        family=None if target.entry is None else target.entry.template_family or "",
+        server=facts.template if facts is not None else None,
+        takes_instruction=facts.takes_instruction if facts is not None else None,
+        server_tokens=tokens,
+        extra=plugins().rerank_templates(),
+    )
+    if side.conflict == "doubled":
         return target.finding(
             "template",
             "wrong",
@@ -87,7 +89,7 @@ def template_finding(target: Target) -> Finding:
             "applied twice nothing fails, and the scores are wrong",
             "start the server without --chat-template, or write rerank_template: auto",
         )
-    if on_server and wanted == "auto" and template is not None and not (facts is not None and facts.takes_instruction):
+    if side.conflict == "deaf":
         return target.finding(
             "template",
             "wrong",
@@ -95,17 +97,17 @@ def template_finding(target: Target) -> Finding:
             "vLLM 0.14 to 0.21: every task is scored with the template's own instruction; a run with auto stops",
             "start the server without --chat-template, then the template is applied here; or write rerank_template: none",
         )
-    if on_server:
-        if template is not None and wanted == "auto":
-            target.instruction = template.default_instruction
+    target.template, target.instruction = side.template, side.default_instruction
+    if facts is not None and facts.template == "server":
         return target.finding("template", "ok", f"applied by the server ({counted})")
-    if template is not None:
-        target.template = template
-        state: State = "warning" if facts is not None and facts.template is None else "ok"
-        unknown = "whether the server has one of its own, too, cannot be told" if state == "warning" else ""
+    if side.template is not None:
         return target.finding(
-            "template", state, f"{template.name}, applied here; the server has none ({counted})", unknown
+            "template",
+            "warning" if unknown else "ok",
+            f"{side.template.name}, applied here; the server has none ({counted})",
+            "whether the server has one of its own, too, cannot be told" if unknown else "",
         )
+    family = family_of(target)
     if wanted == "none" and family not in ("", "none"):
         known = target.entry.name if target.entry is not None else f"a model named {target.config.model_name!r}"
         return target.finding(
@@ -115,7 +117,7 @@ def template_finding(target: Target) -> Finding:
             "its scores are close to random without it (NFCorpus 0.257 instead of 0.335, vLLM #21681)",
             "write rerank_template: auto",
         )
-    if facts is not None and facts.template is None:
+    if unknown:
         return target.finding(
             "template", "warning", "none here; the server reports no token counts", "whether it has one cannot be told"
         )

@@ -47,6 +47,10 @@ class Face:
     def mteb_model_meta(self, meta: Any) -> None:
         self.inner.mteb_model_meta = meta
 
+    def open(self) -> Any:
+        """Asks the servers what they are, where the model is one of ours."""
+        return self.inner.open()
+
     def finish(self, tasks: Iterable[str] = ()) -> None:
         """Says that the run is done: what was stored for resuming it is dropped."""
         self.inner.finish(tasks)

@@ -384,8 +384,8 @@ class Run:
             return False
         if served.name in self._changed:
             return self._changed[served.name]
-        getattr(getattr(model, "inner", model), "side", None)  # a cross-encoder asks now for the server's template
-        self._changed[served.name] = before != _told(served.server_record)
+        model.open()
+        self._changed[served.name] = before != _told(served.record)
         if not self._changed[served.name]:
             return False
         # until a run gets to its end, some of the scores there are still those of the earlier server

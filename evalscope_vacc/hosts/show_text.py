@@ -14,10 +14,9 @@ from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.data import RETRIEVAL, to_v2
 from evalscope_vacc.models.rows import read_rows
 from evalscope_vacc.models.served import Served
-from evalscope_vacc.models.side import FAMILY, TemplateSide
 from evalscope_vacc.models.tasks import side_of, task_info
 from evalscope_vacc.plugins import plugins
-from evalscope_vacc.text.templates import get_template
+from evalscope_vacc.text.side import decide_side
 
 SAMPLES = 3
 
@@ -60,9 +59,10 @@ class _LookingEncoder(_Looker):
     def encode(
         self, inputs: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, prompt_type: Any = None, **_: Any
     ) -> Any:
-        task, side, rows = task_info(task_metadata), side_of(prompt_type), read_rows(inputs)
+        task, side = task_info(task_metadata), side_of(prompt_type)
         prefix = self.served.rules.prefix(task, side)
-        texts: list[tuple[str, ...]] = [(prefix.text + text,) for text in rows.text[:SAMPLES]]
+        rows = [text for window in read_rows(inputs) for text in window.text]
+        texts: list[tuple[str, ...]] = [(prefix.text + text,) for text in rows[:SAMPLES]]
         self._add(task.name, hf_split, hf_subset, side or "", prefix.source, texts)
         if side != "query":
             raise _Enough
@@ -79,13 +79,15 @@ class _LookingCrossEncoder(_Looker):
     def predict(
         self, inputs1: Any, inputs2: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, **_: Any
     ) -> Any:
-        task, queries, documents = task_info(task_metadata), read_rows(inputs1), read_rows(inputs2)
-        config = self.served.config
-        name = config.rerank_template
-        if name == "auto":
-            entry = find(config.model_name)
-            name = FAMILY if entry is None else entry.template_family or "none"
-        side = TemplateSide(get_template(name, extra=plugins().rerank_templates()))
+        task, config = task_info(task_metadata), self.served.config
+        queries, documents = next(read_rows(inputs1)), next(read_rows(inputs2))
+        entry = find(config.model_name)
+        side = decide_side(
+            config.rerank_template,
+            family=None if entry is None else entry.template_family or "",
+            server="none",
+            extra=plugins().rerank_templates(),
+        )
         of_task = self.served.rules.rerank_instruction(task)
         texts: list[tuple[str, ...]] = []
         for at in range(min(SAMPLES, len(queries))):
@@ -94,6 +96,7 @@ class _LookingCrossEncoder(_Looker):
             query = self.served.rules.pair_prefix(task, "query") + query
             document = self.served.rules.pair_prefix(task, "document") + documents.text[at]
             texts.append((side.query(query, own or side.instruction(of_task)), side.document(document)))
+        name = side.template.name if side.template is not None else "none"
         source = f"template {name}" + (
             " here; a server's own takes its place" if config.rerank_template == "auto" else ""
         )

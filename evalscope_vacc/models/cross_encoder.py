@@ -2,41 +2,62 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalscope_vacc.config import ModelConfig
+from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
 from evalscope_vacc.errors import ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
-from evalscope_vacc.models.base import DEFAULT_BATCH, VaccModel
+from evalscope_vacc.models.base import Table, VaccModel, quote
 from evalscope_vacc.models.keeping import keep_scores, stored_scores
-from evalscope_vacc.models.rows import read_rows
-from evalscope_vacc.models.served import split_in_two
-from evalscope_vacc.models.side import TemplateSide, choose_side
+from evalscope_vacc.models.rows import Rows, count_rows, read_rows
+from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import task_info
-from evalscope_vacc.redact import clean
 from evalscope_vacc.store import PROBE_PAIRS
+from evalscope_vacc.text.instructions import TextRules
+from evalscope_vacc.text.side import TemplateSide
 from evalscope_vacc.text.task import TaskInfo
 from evalscope_vacc.text.truncation import SPECIAL_OF_A_PAIR, cut_document, cut_text, fits_by_bytes
+from evalscope_vacc.wire import dialects
 from evalscope_vacc.wire.engine import Answer, Request
 
-logger = logging.getLogger(__name__)
+# a document as it is sent, with the index of its pair among the different pairs of a call
+_Indexed = tuple[int, str]
 
 
 @dataclass(frozen=True)
 class _Query:
-    """One query with its instruction, and the positions of the different documents that go with it."""
+    """A query as it is sent, with what its documents share.
+
+    Attributes:
+        text: The query (``text_1``).
+        bare: The query without the template, for messages.
+        instruction: What travels beside the texts, or None.
+    """
 
     text: str
+    bare: str
     instruction: str | None
-    documents: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What one request holds: documents of one query."""
+
+    query: _Query
+    documents: Sequence[_Indexed]
+
+    @property
+    def texts(self) -> list[str]:
+        """The documents as they are sent (``text_2``)."""
+        return [text for _, text in self.documents]
 
 
 class VaccCrossEncoder(VaccModel):
@@ -62,18 +83,19 @@ class VaccCrossEncoder(VaccModel):
         device: str | None = None,  # noqa: ARG002 -- MTEB's protocol has it
         *,
         api_base: str | Sequence[str] | None = None,
+        config: ModelConfig | None = None,
+        folder: Path | None = None,
+        scope: str = "",
         **options: Any,
     ) -> None:
-        given = {**options, "is_cross_encoder": True}
-        self._configure(model_name=model_name, revision=revision, api_base=api_base, **given)
+        given = {**options, "model_name": model_name, "revision": revision, "api_base": api_base}
+        super().__init__(config, folder, scope, **{**given, "is_cross_encoder": True})
 
-    def _setup(self, config: ModelConfig, *, folder: Path | None = None, scope: str = "") -> None:
+    def _check_kind(self, config: ModelConfig) -> None:
         if not config.is_cross_encoder:
             raise ConfigError(
                 f"model {config.model_name!r} is an encoder: use VaccEncoder, or write is_cross_encoder: true"
             )
-        self._side: TemplateSide | None = None
-        super()._setup(config, folder=folder, scope=scope)
 
     # -- MTEB's protocol -----------------------------------------------------------------------------------------
 
@@ -108,210 +130,177 @@ class VaccCrossEncoder(VaccModel):
             TextError: A pair cannot be sent as the configuration wants it.
         """
         task = task_info(task_metadata) if task_metadata is not None else TaskInfo(name="", type="Reranking")
-        queries = read_rows(inputs1, what=f"the queries of {task.name or 'predict'}")
-        documents = read_rows(inputs2, what=f"the documents of {task.name or 'predict'}")
-        if len(queries) != len(documents):
-            raise TextError(f"{task.name or 'predict'}: {len(queries)} queries for {len(documents)} documents")
-        # where the instruction column has a place of its own, the query must be the one without it; elsewhere (a bge
-        # reranker) the query carries it, as MTEB's own cross-encoders read it
-        self.served.facts  # noqa: B018 -- a wrong model name, key or address stops here, before the template is asked for
-        apart = queries.instruction is not None and queries.query is not None and self.side.places_instructions
-        return self.score(
-            queries.query if apart and queries.query is not None else queries.text,
-            documents.text,
-            instructions=queries.instruction if apart else None,
-            task=task,
-            split=hf_split,
-            subset=hf_subset,
-            **self._how(kwargs),
-        )
+        return self.score(inputs1, inputs2, task=task, split=hf_split, subset=hf_subset, **self._how(kwargs))
 
     # -- how -----------------------------------------------------------------------------------------------------
 
-    @property
-    def side(self) -> TemplateSide:
-        """Which side applies the template, decided once; asking the server where the configuration says ``auto``."""
-        if self._side is None:
-            self._side = choose_side(self.served)
-        return self._side
-
     def score(
         self,
-        queries: Sequence[str],
-        documents: Sequence[str],
+        queries: Any,
+        documents: Any,
         *,
-        instructions: Sequence[str] | None = None,
         task: TaskInfo,
         split: str = "",
         subset: str = "",
         batch_size: int = DEFAULT_BATCH,
         shown: bool = True,
     ) -> NDArray[np.float32]:
-        """Scores corresponding queries and documents; as :meth:`predict`, with plain texts.
+        """Scores corresponding queries and documents: reads them, looks them up, sends what is missing.
 
         Returns:
-            Scores of shape (pairs,), float32.
+            Scores of shape (pairs,), float32, in the order of the inputs.
+
+        Raises:
+            ServerError: As :meth:`predict`.
+            TextError: As :meth:`predict`.
         """
-        served = self.served
-        served.facts  # noqa: B018 -- a wrong model name, key or address stops here, before any work
-        fallback = self.side.instruction(served.rules.rerank_instruction(task))
-        served.announce(task, split, subset, "pair", fallback or "")
-        with served.counting(task, split, subset, "pair", fallback or "") as counts:
-            counts.texts = len(queries)
-            queries = _prefixed(queries, served.rules.pair_prefix(task, "query"))
-            documents = _prefixed(documents, served.rules.pair_prefix(task, "document"))
-            groups = _group(queries, documents, instructions, fallback)
-            counts.unique = sum(len(group.documents) for group in groups)
-            return self._scores(groups, len(queries), counts, task, split, subset, batch_size, shown)
-
-    def _scores(
-        self,
-        groups: list[_Query],
-        n: int,
-        counts: TaskUsage,
-        task: TaskInfo,
-        split: str,
-        subset: str,
-        batch_size: int,
-        shown: bool,
-    ) -> NDArray[np.float32]:
-        served, side = self.served, self.side
-        batch_size = served.per_request(batch_size)
-        out = np.full(n, np.nan, np.float32)
-        scope = self._keeper.scope(task.name)
-        where = (served.name, task.name, split, subset, "pair")
+        session = self.open()
+        rules = self.served.rules
+        instruction = session.side.instruction(rules.rerank_instruction(task))
+        scope = self._keeper.scope(task.name, session)
+        total = count_rows(queries)
+        table = Table(total)
+        order = array("q")
         what = " ".join(part for part in (task.name or "pairs", split) if part)
-        cut_unknown = False
+        with session.counting(task, split, subset, "pair", instruction or "") as counts:
+            windows = _grouped(
+                session.side, _pairs(queries, documents, task.name), rules, task, instruction, order, counts
+            )
+            missing = self._missing(session, scope, windows, table, counts, what, (task.name, split, subset))
+            requests = (
+                self._request(session, what, batch) for batch in _batches(missing, session.per_request(batch_size))
+            )
 
-        def requests() -> Iterator[Request]:
-            nonlocal cut_unknown
-            for group in groups:
-                query = side.query(group.text, group.instruction)
-                about = f"{what}: query {_quote(group.text)}"
-                sent: dict[str, list[int]] = {}
-                for document, positions in group.documents.items():
-                    text, was_cut = self._document(query, document, group.instruction, about)
-                    if was_cut is None:
-                        cut_unknown = True
-                    counts.cut = (counts.cut or 0) + bool(was_cut)
-                    sent.setdefault(text, []).extend(positions)
-                if served.evidence.wants(*where):
-                    served.evidence.samples(*where, [(query, text) for text in list(sent)[:3]])
-                per_request = side.request_instruction(group.instruction)
-                missing: list[tuple[str, list[int]]] = []
-                known = stored_scores(scope, query, list(sent), per_request)
-                for at, (text, positions) in enumerate(sent.items()):
-                    if at in known:
-                        out[positions] = known[at]
-                        counts.stored += 1
+            def parse(request: Request, answer: Answer) -> dialects.Scores:
+                return session.dialect.read_scores(answer.body, request.items)
+
+            for request, got in session.send(requests, parse, what=what, total=total, shown=shown):
+                batch: _Batch = request.tag
+                table.put(np.array([index for index, _ in batch.documents]), got.values)
+                if got.tokens is not None:
+                    counts.tokens = (counts.tokens or 0) + got.tokens
+                keep_scores(scope, batch.query.text, batch.texts, batch.query.instruction, got.values)
+        if table.filled != counts.unique:
+            raise TextError(f"{what}: {counts.unique - table.filled} pairs have no score; this is a defect here")
+        scores = table.rows()
+        return scores if len(scores) == len(order) else scores[np.array(order)]
+
+    def _missing(
+        self,
+        session: Session,
+        scope: Any,
+        windows: Iterator[list[_Group]],
+        table: Table,
+        counts: TaskUsage,
+        what: str,
+        where: tuple[str, str, str],
+    ) -> Iterator[list[_Batch]]:
+        """Yields, for each window, the documents that are not in the store, as they are sent, by query.
+
+        The scores of the others go into the table. ``counts.cut`` becomes None where nobody can count cut documents.
+        """
+        seen = (self.served.name, *where, "pair")
+        for window in windows:
+            found: list[_Batch] = []
+            for group in window:
+                query = _Query(
+                    session.side.query(group.query, group.instruction),
+                    group.query,
+                    session.side.request_instruction(group.instruction),
+                )
+                about = f"{what}: query {quote(group.query)}"
+                sent: list[_Indexed] = []
+                for index, document in group.documents:
+                    text, was_cut = self._document(session, query, document, about)
+                    if was_cut is None or counts.cut is None:
+                        counts.cut = None
                     else:
-                        missing.append((text, positions))
-                for start in range(0, len(missing), batch_size):
-                    yield make(query, per_request, missing[start : start + batch_size], group.text)
+                        counts.cut += was_cut
+                    sent.append((index, text))
+                if self.served.evidence.wants(*seen):
+                    self.served.evidence.samples(*seen, [(query.text, text) for _, text in sent[:3]])
+                known = stored_scores(scope, query.text, [text for _, text in sent], query.instruction)
+                if known:
+                    table.put(np.array([sent[at][0] for at in known]), np.array(list(known.values())))
+                    counts.stored += len(known)
+                found.append(_Batch(query, [item for at, item in enumerate(sent) if at not in known]))
+            yield found
 
-        def make(
-            query: str, instruction: str | None, part: Sequence[tuple[str, list[int]]], shown_query: str
-        ) -> Request:
-            path, body = served.dialect.scores(
-                served.config.model_name,
-                query,
-                [text for text, _ in part],
-                truncate_to=None if side.template is not None or side.server_tokens else served.limit,
-                instruction=instruction,
-            )
-            return Request(
-                path,
-                body,
-                sum(len(positions) for _, positions in part),
-                tag=_Part(query, instruction, part),
-                split=(lambda: [make(query, instruction, half, shown_query) for half in split_in_two(part)])
-                if len(part) > 1
-                else None,
-                describe=f"{what}: query {_quote(shown_query)}, document {_quote(part[0][0])}",
-            )
+    def _request(self, session: Session, what: str, batch: _Batch) -> Request:
+        side, documents = session.side, batch.documents
+        path, body = session.dialect.scores(
+            session.config.model_name,
+            batch.query.text,
+            batch.texts,
+            truncate_to=None if side.template is not None or side.server_tokens else session.limit,
+            instruction=batch.query.instruction,
+        )
 
-        def handle(request: Request, answer: Answer) -> None:
-            tag = request.tag
-            got = served.dialect.read_scores(answer.body, len(tag.part))
-            for (_, positions), score in zip(tag.part, got.values, strict=True):
-                out[positions] = score
-            tag.tokens = got.tokens
-            if got.tokens is not None:
-                counts.tokens = (counts.tokens or 0) + got.tokens
-            keep_scores(scope, tag.query, [text for text, _ in tag.part], tag.instruction, got.values)
+        def split() -> list[Request]:
+            return [self._request(session, what, _Batch(batch.query, half)) for half in halves(documents)]
 
-        if groups:
-            served.send(requests(), handle, what=what, total=n, shown=shown)
-        if cut_unknown:
-            counts.cut = None
-        lost = np.flatnonzero(~np.isfinite(out))
-        if len(lost):
-            raise TextError(
-                f"{what}: {len(lost)} pairs have no score, the first is pair {lost[0]}; this is a defect here"
-            )
-        return out
+        return Request(
+            path,
+            body,
+            len(documents),
+            tag=batch,
+            split=split if len(documents) > 1 else None,
+            describe=f"{what}: query {quote(batch.query.bare)}, document {quote(documents[0][1])}",
+        )
 
-    def _probe(self) -> NDArray[np.float64]:
+    def _probe(self, session: Session) -> NDArray[np.float64]:
         """Asks for the scores of the store's fixed pairs twice, through the template in use, shape (2, pairs)."""
-        served, side = self.served, self.side
+        side, limit = session.side, session.limit
         instruction = side.instruction(None)
-        limit = served.limit
         pairs = [(side.query(query, instruction), side.document(document)) for query, document in PROBE_PAIRS]
         pairs = [p for p in pairs if limit is None or fits_by_bytes(p[0] + p[1], limit, SPECIAL_OF_A_PAIR)] or pairs[:2]
         answers = np.empty((2, len(pairs)))
-
-        def handle(request: Request, answer: Answer) -> None:
-            answers[request.tag] = served.dialect.read_scores(answer.body, 1).values[0]
-
-        requests = []
-        for repeat in range(2):
-            for at, (query, document) in enumerate(pairs):
-                path, body = served.dialect.scores(
-                    served.config.model_name,
-                    query,
-                    [document],
-                    truncate_to=None if side.template or side.server_tokens else limit,
-                    instruction=side.request_instruction(instruction),
-                )
-                requests.append(Request(path, body, 1, tag=(repeat, at), describe="the store's probe pairs"))
-        deque(served.engine.stream(requests, handle), maxlen=0)
+        batches = [
+            _Batch(_Query(query, query, side.request_instruction(instruction)), [(repeat * len(pairs) + at, document)])
+            for repeat in range(2)
+            for at, (query, document) in enumerate(pairs)
+        ]
+        requests = (self._request(session, "the store's probe", batch) for batch in batches)
+        read = session.dialect.read_scores
+        for request, score in session.engine.stream(requests, lambda _, answer: read(answer.body, 1).values[0]):
+            answers.flat[request.tag.documents[0][0]] = score
         return answers
 
-    def _document(self, query: str, document: str, instruction: str | None, what: str) -> tuple[str, bool | None]:
+    def _document(self, session: Session, of: _Query, document: str, what: str) -> tuple[str, bool | None]:
         """The document as it is sent (``text_2``), and whether it was, or will be, cut (None: nobody can count)."""
-        served, template, limit = self.served, self.side.template, self.served.limit
+        side, limit, query = session.side, session.limit, of.text
+        template, config = side.template, session.config
         if limit is None:
-            return self.side.document(document), False
+            return side.document(document), False
         if template is not None:
             if fits_by_bytes(query + template.document(document), limit):
                 return template.document(document), False
-            counter = served.need_counter(f"{what}: a pair may be longer than {limit} tokens")
+            counter = session.need_counter(f"{what}: a pair may be longer than {limit} tokens")
             cut = cut_document(query, document, template, limit, counter)
-            if cut.was_cut and served.config.truncate == "error":
+            if cut.was_cut and config.truncate == "error":
                 raise TextTooLongError(
-                    f"{what} with document {_quote(document)} is longer than {limit} tokens: "
+                    f"{what} with document {quote(document)} is longer than {limit} tokens: "
                     "write truncate: cut, or raise max_tokens"
                 )
             return cut.text, cut.was_cut
-        if self.side.server_tokens:
-            beside = self.side.request_instruction(instruction) or ""
-            return self._document_for_template(query, document, beside, limit - self.side.server_tokens, what)
+        if side.server_tokens:
+            return self._document_for_template(session, of, document, limit - side.server_tokens, what)
         # no template: the server cuts where it can be told to, per text on an embedding server, per pair on a cross-encoder
         if fits_by_bytes(query + document, limit, SPECIAL_OF_A_PAIR):
             return document, False
-        by_server = getattr(served.dialect, "truncates", False)
-        strict = served.config.truncate == "error"
-        if by_server and not strict and not served.config.tokenizer:
+        by_server = session.dialect.truncates
+        strict = config.truncate == "error"
+        if by_server and not strict and not config.tokenizer:
             # only the evidence would want to know, and /tokenize takes one text a request
             return document, None
-        counter = served.need_counter(f"{what}: a pair may be longer than {limit} tokens")
-        pairwise = self.side.pairwise
+        counter = session.need_counter(f"{what}: a pair may be longer than {limit} tokens")
+        pairwise = session.pairwise
         tokens = counter.count_pair(query, document) if pairwise else max(counter.count(query), counter.count(document))
         if tokens <= limit:
             return document, False
         if strict:
             raise TextTooLongError(
-                f"{what} with document {_quote(document)} has {tokens} tokens, the limit is "
+                f"{what} with document {quote(document)} has {tokens} tokens, the limit is "
                 f"{limit}: write truncate: cut, or raise max_tokens"
             )
         if by_server:
@@ -320,57 +309,117 @@ class VaccCrossEncoder(VaccModel):
         return cut.text, cut.was_cut
 
     def _document_for_template(
-        self, query: str, document: str, instruction: str, room: int, what: str
+        self, session: Session, of: _Query, document: str, room: int, what: str
     ) -> tuple[str, bool]:
         """The document cut so that the server's template, the query and the request's instruction fit beside it."""
-        served = self.served
+        query, instruction = of.text, of.instruction or ""
         if fits_by_bytes(instruction + query + document, room):
             return document, False
-        counter = served.need_counter(f"{what}: a pair may be longer than {served.limit} tokens")
+        counter = session.need_counter(f"{what}: a pair may be longer than {session.limit} tokens")
         room -= counter.count(query) + (counter.count(instruction) if instruction else 0)
         if counter.count(document) <= room:
             return document, False
-        if room < 1 or served.config.truncate == "error":
+        if room < 1 or session.config.truncate == "error":
             raise TextTooLongError(
-                f"{what} with document {_quote(document)} does not fit into {served.limit} tokens beside the server's "
+                f"{what} with document {quote(document)} does not fit into {session.limit} tokens beside the server's "
                 "template: write truncate: cut, raise max_tokens, or serve it without --chat-template"
             )
         return cut_text(document, room, counter).text, True
 
 
-class _Part:
-    """What one request holds, and what its answer cost."""
+@dataclass(frozen=True)
+class _Group:
+    """Documents of one query that no earlier window had.
 
-    __slots__ = ("instruction", "part", "query", "tokens")
+    Attributes:
+        query: The query without the template.
+        instruction: The instruction in force.
+        documents: The bare documents, each with its index.
+    """
 
-    def __init__(self, query: str, instruction: str | None, part: Sequence[tuple[str, list[int]]]) -> None:
-        self.query = query
-        self.instruction = instruction
-        self.part = part
-        self.tokens: int | None = None
+    query: str
+    instruction: str | None
+    documents: list[_Indexed]
 
-
-def _prefixed(texts: Sequence[str], prefix: str) -> Sequence[str]:
-    return [prefix + text for text in texts] if prefix else texts
-
-
-def _group(
-    queries: Sequence[str], documents: Sequence[str], instructions: Sequence[str] | None, fallback: str | None
-) -> list[_Query]:
-    """Pairs by query, longest work first; a query's documents once each, however often they are asked for."""
-    groups: dict[tuple[str, str | None], _Query] = {}
-    for position, (query, document) in enumerate(zip(queries, documents, strict=True)):
-        instruction = (instructions[position] or fallback) if instructions is not None else fallback
-        group = groups.get((query, instruction))
-        if group is None:
-            group = groups[query, instruction] = _Query(query, instruction, {})
-        group.documents.setdefault(document, []).append(position)
-    # a query's requests stay together, so that the server's prefix cache hits; the largest groups lead, so that no
-    # slot waits for a straggler at the end
-    return sorted(
-        groups.values(), key=lambda g: sum(map(len, g.documents)) + len(g.text) * len(g.documents), reverse=True
-    )
+    @property
+    def work(self) -> int:
+        """Characters that its requests carry."""
+        return sum(len(self.query) + len(text) for _, text in self.documents)
 
 
-def _quote(text: str) -> str:
-    return repr(clean(text, limit=80))
+def _pairs(queries: Any, documents: Any, task: str) -> Iterator[tuple[Rows, Rows]]:
+    """Yields windows of queries and documents of one length.
+
+    Raises:
+        TextError: There are more of the ones than of the others.
+    """
+    n, m = count_rows(queries), count_rows(documents)
+    if n is not None and m is not None and n != m:
+        raise TextError(f"{task or 'predict'}: {n} queries for {m} documents")
+    first = read_rows(queries, what=f"the queries of {task or 'predict'}")
+    second = read_rows(documents, what=f"the documents of {task or 'predict'}")
+    for left, right in zip_longest(first, second, fillvalue=Rows(())):
+        if len(left) != len(right):
+            raise TextError(f"{task or 'predict'}: the numbers of queries and documents differ")
+        yield left, right
+
+
+def _grouped(
+    side: TemplateSide,
+    pairs: Iterator[tuple[Rows, Rows]],
+    rules: TextRules,
+    task: TaskInfo,
+    fallback: str | None,
+    order: array[int],
+    counts: TaskUsage,
+) -> Iterator[list[_Group]]:
+    """Yields, for each window, the pairs that no earlier one had, by query; notes the order of all.
+
+    Where the instruction column has a place of its own, the query is the one without it; elsewhere (a bge reranker) the
+    query carries it, as MTEB's own cross-encoders read it.
+    """
+    seen: dict[tuple[str, str | None], dict[str, int]] = {}
+    before_query, before_document = rules.pair_prefix(task, "query"), rules.pair_prefix(task, "document")
+    for queries, documents in pairs:
+        texts, instructions = queries.text, None
+        if side.places_instructions and queries.instruction is not None and queries.query is not None:
+            texts, instructions = queries.query, queries.instruction
+        groups: dict[tuple[str, str | None], _Group] = {}
+        for at, text in enumerate(texts):
+            key = (before_query + text, (instructions[at] if instructions is not None else None) or fallback)
+            document = before_document + documents.text[at]
+            known = seen.setdefault(key, {})
+            if document not in known:
+                known[document] = counts.unique
+                groups.setdefault(key, _Group(*key, [])).documents.append((counts.unique, document))
+                counts.unique += 1
+            order.append(known[document])
+        counts.texts = len(order)
+        last = groups.popitem()[1] if groups else None
+        # the largest first, so that no slot waits for a straggler at the end; the last query may go on in the next window
+        yield [*sorted(groups.values(), key=lambda group: group.work, reverse=True), *([last] if last else [])]
+
+
+def _batches(windows: Iterator[list[_Batch]], size: int) -> Iterator[_Batch]:
+    """Yields batches of the documents of one query.
+
+    A query's requests stay together, so that the server's prefix cache hits. The last query of a window waits with what
+    fills no batch: the next window may go on with it.
+    """
+    held: _Batch | None = None
+    for window in windows:
+        last = window[-1] if window else None
+        if held is not None and all(batch.query != held.query for batch in window):
+            yield held
+            held = None
+        for batch in window:
+            documents = list(batch.documents)
+            if held is not None and batch.query == held.query:
+                documents, held = [*held.documents, *documents], None
+            kept = len(documents) % size if batch is last else 0
+            sent = documents[: len(documents) - kept]
+            yield from (_Batch(batch.query, sent[start : start + size]) for start in range(0, len(sent), size))
+            if kept:
+                held = _Batch(batch.query, documents[-kept:])
+    if held is not None:
+        yield held

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
+from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalscope_vacc.config import ModelConfig
-from evalscope_vacc.errors import BadAnswerError, ConfigError, TextTooLongError
+from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
+from evalscope_vacc.errors import BadAnswerError, ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
-from evalscope_vacc.models.base import DEFAULT_BATCH, VaccModel
-from evalscope_vacc.models.keeping import BLOCK, keep_vectors, stored_vectors
-from evalscope_vacc.models.rows import read_rows
-from evalscope_vacc.models.served import split_in_two
+from evalscope_vacc.models.base import Table, VaccModel, quote
+from evalscope_vacc.models.keeping import keep_vectors, stored_vectors
+from evalscope_vacc.models.rows import Rows, count_rows, read_rows
+from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import side_of, task_info
-from evalscope_vacc.redact import clean
 from evalscope_vacc.store import PROBE_TEXTS
 from evalscope_vacc.text.task import Side, TaskInfo
 from evalscope_vacc.text.truncation import cut_text, fits_by_bytes
+from evalscope_vacc.wire import dialects
 from evalscope_vacc.wire.engine import Answer, Request
-
-logger = logging.getLogger(__name__)
 
 # what MTEB says of retrieval in general; LangChain's callers name no task
 _NO_TASK = TaskInfo(name="", type="Retrieval", default_prompt="Retrieve text based on user query.")
 
 Vectors = NDArray[np.float32]
+# a text as it is sent, with its index among the different texts of a call
+_Indexed = tuple[int, str]
 
 
 class VaccEncoder(VaccModel):
@@ -57,18 +58,21 @@ class VaccEncoder(VaccModel):
         *,
         api_base: str | Sequence[str] | None = None,
         device: str | None = None,  # noqa: ARG002 -- MTEB's protocol has it
+        config: ModelConfig | None = None,
+        folder: Path | None = None,
+        scope: str = "",
         **options: Any,
     ) -> None:
-        self._configure(model_name=model_name, revision=revision, api_base=api_base, **options)
+        given = {**options, "model_name": model_name, "revision": revision, "api_base": api_base}
+        super().__init__(config, folder, scope, **given)
+        self._width: int | None = None
 
-    def _setup(self, config: ModelConfig, *, folder: Path | None = None, scope: str = "") -> None:
+    def _check_kind(self, config: ModelConfig) -> None:
         if config.is_cross_encoder:
             raise ConfigError(
                 f"model {config.model_name!r} is a cross-encoder (is_cross_encoder, or the catalog says so): "
                 "use VaccCrossEncoder, or write is_cross_encoder: false"
             )
-        self._width: int | None = None
-        super()._setup(config, folder=folder, scope=scope)
 
     # -- MTEB's protocol -----------------------------------------------------------------------------------------
 
@@ -102,16 +106,8 @@ class VaccEncoder(VaccModel):
         """
         told = task_metadata if task_metadata is not None else kwargs.get("task_name")
         task = task_info(told) if told is not None else _NO_TASK
-        side = side_of(prompt_type)
-        rows = read_rows(inputs, what=f"the inputs of {task.name or 'encode'}")
-        return self._encode(
-            rows.text,
-            task,
-            side,
-            split=hf_split,
-            subset=hf_subset,
-            **self._how(kwargs),
-        )
+        call = _Call(task, side_of(prompt_type), hf_split, hf_subset)
+        return self._encode(inputs, call, **self._how(kwargs))
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Cosine of every pair, shape (n1, n2): a float32 tensor, as MTEB's own models return."""
@@ -131,111 +127,99 @@ class VaccEncoder(VaccModel):
 
     def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
         """Embeds documents as LangChain means it."""
-        return self._encode(list(texts), _NO_TASK, "document", shown=False).tolist()  # type: ignore[no-any-return]
+        return self._encode(list(texts), _Call(_NO_TASK, "document"), shown=False).tolist()  # type: ignore[no-any-return]
 
     def embed_query(self, text: str) -> list[float]:
         """Embeds one query as LangChain means it."""
-        return self._encode([text], _NO_TASK, "query", shown=False)[0].tolist()  # type: ignore[no-any-return]
+        return self._encode([text], _Call(_NO_TASK, "query"), shown=False)[0].tolist()  # type: ignore[no-any-return]
 
     # -- how -----------------------------------------------------------------------------------------------------
 
-    def _encode(
-        self,
-        texts: Sequence[str],
-        task: TaskInfo,
-        side: Side | None,
-        *,
-        split: str = "",
-        subset: str = "",
-        batch_size: int = DEFAULT_BATCH,
-        shown: bool = True,
-    ) -> Vectors:
-        served = self.served
-        prefix = served.rules.prefix(task, side)
-        where = (served.name, task.name, split, subset, side or "")
-        served.facts  # noqa: B018 -- a wrong model name, key or address stops here, before any work
-        served.announce(task, split, subset, side or "", prefix.text)
-        with served.counting(task, split, subset, side or "", prefix.text) as counts:
-            position: dict[str, int] = {}
-            order = np.fromiter(
-                (position.setdefault(t, len(position)) for t in texts), dtype=np.int64, count=len(texts)
+    def _encode(self, inputs: Any, call: _Call, *, batch_size: int = DEFAULT_BATCH, shown: bool = True) -> Vectors:
+        """Reads texts, looks them up, sends what is missing, and puts the vectors where they belong."""
+        session = self.open()
+        prefix = self.served.rules.prefix(call.task, call.side).text
+        scope = self._keeper.scope(call.task.name, session)
+        total = count_rows(inputs)
+        table = Table(total)
+        order = array("q")
+        with session.counting(call.task, call.split, call.subset, call.side or "", prefix) as counts:
+            windows = read_rows(inputs, what=f"the inputs of {call.task.name or 'encode'}")
+            fresh = self._fresh(session, call, windows, prefix, order, counts)
+            missing = self._missing(scope, fresh, table, counts, call)
+            requests = (
+                self._request(session, call, batch) for batch in _batches(missing, session.per_request(batch_size))
             )
-            unique = [prefix.text + text for text in position] if prefix.text else list(position)
-            counts.texts, counts.unique = len(texts), len(unique)
-            del position
-            unique, cut = self._within_limit(unique, task, split, side)
-            counts.cut = cut
-            if served.evidence.wants(*where):
-                head = unique[:3]
-                served.evidence.samples(*where, head, [self._count(text) for text in head])
-            vectors = self._vectors(unique, counts, task, split, side, batch_size, shown)
-            if len(unique) != len(texts):
-                vectors = vectors[order]
-            # equal texts only ever differ from their order of first appearance; without repeats `order` is 0, 1, 2 …
-        return self._sized(vectors)
 
-    def _vectors(
+            def parse(request: Request, answer: Answer) -> dialects.Vectors:
+                got = session.dialect.read_embeddings(answer.body, request.items)
+                self._check_width(got.values.shape[1], f"the vectors of {call}", answer.server)
+                return got
+
+            for request, got in session.send(requests, parse, what=str(call), total=total, shown=shown):
+                indices, texts = zip(*request.tag, strict=True)
+                table.put(np.array(indices), got.values)
+                if got.tokens is not None:
+                    counts.tokens = (counts.tokens or 0) + got.tokens
+                    if session.limit is not None and got.tokens == session.limit * request.items:
+                        counts.at_limit += request.items
+                keep_vectors(scope, texts, got.values)
+        if table.filled != counts.unique:
+            raise TextError(f"{call}: {counts.unique - table.filled} texts have no vector; this is a defect here")
+        vectors = table.rows()
+        if not len(vectors):
+            return np.empty((0, self._width or 0), np.float32)
+        # equal texts only ever differ from their order of first appearance; without repeats `order` is 0, 1, 2 …
+        return self._sized(vectors if len(vectors) == len(order) else vectors[np.array(order)])
+
+    def _fresh(
         self,
-        texts: list[str],
+        session: Session,
+        call: _Call,
+        windows: Iterator[Rows],
+        prefix: str,
+        order: array[int],
         counts: TaskUsage,
-        task: TaskInfo,
-        split: str,
-        side: Side | None,
-        batch_size: int,
-        shown: bool,
-    ) -> Vectors:
-        """Vectors of different texts, in their order, from the store and the server."""
-        served = self.served
-        scope = self._keeper.scope(task.name)
-        out: Vectors | None = None if self._width is None else np.empty((len(texts), self._width), np.float32)
-        missing: list[int] = []
-        for start in range(0, len(texts), BLOCK):
-            block = texts[start : start + BLOCK]
-            positions, rows = stored_vectors(scope, block)
+    ) -> Iterator[list[_Indexed]]:
+        """Yields, for each window, the texts that no earlier one had, as they are sent; notes the order of all."""
+        seen: dict[str, int] = {}
+        where = (self.served.name, call.task.name, call.split, call.subset, call.side or "")
+        for window in windows:
+            first = len(seen)
+            order.extend(seen.setdefault(text, len(seen)) for text in window.text)
+            texts = [prefix + text for text in islice(seen, first, None)]
+            counts.texts, counts.unique = len(order), len(seen)
+            self._fit(session, call, texts, counts)
+            if self.served.evidence.wants(*where):
+                head = texts[:3]
+                self.served.evidence.samples(*where, head, [_count(session, text) for text in head])
+            yield list(enumerate(texts, start=first))
+
+    def _missing(
+        self, scope: Any, fresh: Iterator[list[_Indexed]], table: Table, counts: TaskUsage, call: _Call
+    ) -> Iterator[list[_Indexed]]:
+        """Yields, for each window, the texts that are not in the store; puts the vectors of the others into the table."""
+        for window in fresh:
+            positions, rows = stored_vectors(scope, [text for _, text in window])
             if len(positions):
-                self._check_width(rows.shape[1], f"the stored vectors of {_name(task, split, side)}", served.servers)
-                if out is None:
-                    out = np.empty((len(texts), rows.shape[1]), np.float32)
-                out[start + positions] = rows
+                self._check_width(rows.shape[1], f"the stored vectors of {call}", self.served.servers)
+                table.put(positions + window[0][0], rows)
+                counts.stored += len(positions)
             known = set(positions.tolist())
-            missing += [start + i for i in range(len(block)) if i not in known]
-        counts.stored = len(texts) - len(missing)
-        # the longest first: the last requests are then the short ones, and no slot waits for a straggler
-        missing.sort(key=lambda i: len(texts[i]), reverse=True)
-        batch_size = served.per_request(batch_size)
+            yield [item for at, item in enumerate(window) if at not in known]
 
-        def make(indices: Sequence[int]) -> Request:
-            path, body = served.dialect.embeddings(
-                served.config.model_name, [texts[i] for i in indices], truncate_to=served.limit
-            )
-            return Request(
-                path,
-                body,
-                len(indices),
-                tag=_Batch(indices),
-                split=(lambda: [make(half) for half in split_in_two(indices)]) if len(indices) > 1 else None,
-                describe=f"{_name(task, split, side)}: {_quote(texts[indices[0]])}",
-            )
-
-        def handle(request: Request, answer: Answer) -> None:
-            nonlocal out
-            indices = request.tag.indices
-            got = served.dialect.read_embeddings(answer.body, len(indices))
-            self._check_width(got.values.shape[1], f"the vectors of {_name(task, split, side)}", answer.server)
-            if out is None:
-                out = np.empty((len(texts), got.values.shape[1]), np.float32)
-            out[indices] = got.values
-            request.tag.tokens = got.tokens
-            if got.tokens is not None:
-                counts.tokens = (counts.tokens or 0) + got.tokens
-                if served.limit is not None and got.tokens == served.limit * len(indices):
-                    counts.at_limit += len(indices)
-            keep_vectors(scope, [texts[i] for i in indices], got.values)
-
-        batches: Iterator[Request] = (make(missing[i : i + batch_size]) for i in range(0, len(missing), batch_size))
-        if missing:
-            served.send(batches, handle, what=_name(task, split, side), total=len(missing), shown=shown)
-        return out if out is not None else np.empty((0, self._width or 0), np.float32)
+    def _request(self, session: Session, call: _Call, batch: Sequence[_Indexed]) -> Request:
+        path, body = session.dialect.embeddings(
+            session.config.model_name, [text for _, text in batch], truncate_to=session.limit
+        )
+        return Request(
+            path,
+            body,
+            len(batch),
+            tag=batch,
+            split=(lambda: [self._request(session, call, half) for half in halves(batch)]) if len(batch) > 1 else None,
+            describe=f"{call}: {quote(batch[0][1])}",
+        )
 
     def _check_width(self, width: int, what: str, server: str) -> None:
         if self._width is None:
@@ -247,49 +231,41 @@ class VaccEncoder(VaccModel):
                 server=server,
             )
 
-    def _probe(self) -> Vectors:
+    def _probe(self, session: Session) -> Vectors:
         """Asks for the store's fixed texts twice, shape (2, texts, dimensions)."""
-        served = self.served
-        limit = served.limit
-        texts = [t for t in PROBE_TEXTS if limit is None or served.dialect.truncates or fits_by_bytes(t, limit)]
-        answers: dict[tuple[int, ...], Vectors] = {}
+        limit = session.limit
+        texts = [t for t in PROBE_TEXTS if limit is None or session.dialect.truncates or fits_by_bytes(t, limit)]
+        items = list(enumerate(texts))
+        call = _Call(TaskInfo(name="the store's probe"), None)
 
-        def ask(indices: tuple[int, ...]) -> Request:
-            path, body = served.dialect.embeddings(
-                served.config.model_name, [texts[i] for i in indices], truncate_to=limit
-            )
-            return Request(path, body, len(indices), tag=indices, describe="the store's probe texts")
-
-        def handle(request: Request, answer: Answer) -> None:
-            answers[request.tag] = served.dialect.read_embeddings(answer.body, request.items).values
+        def ask(batches: list[list[_Indexed]]) -> Vectors:
+            table = Table(len(items))
+            requests = (self._request(session, call, batch) for batch in batches)
+            read = session.dialect.read_embeddings
+            for request, got in session.engine.stream(requests, lambda r, a: read(a.body, r.items).values):
+                table.put(np.array([index for index, _ in request.tag]), got)
+            return table.rows()
 
         # once each alone and once together, so that what a batch changes of a vector counts as noise
-        together = tuple(range(len(texts)))
-        deque(served.engine.stream([ask((i,)) for i in together], handle), maxlen=0)
-        alone = np.concatenate([answers[i,] for i in together])
-        answers.clear()
-        deque(served.engine.stream([ask(together)], handle), maxlen=0)
-        return np.stack([alone, answers[together]])
+        return np.stack([ask([[item] for item in items]), ask([items])])
 
-    def _within_limit(
-        self, texts: list[str], task: TaskInfo, split: str, side: Side | None
-    ) -> tuple[list[str], int | None]:
-        """The texts as they may be sent, and how many were, or will be, cut (None: nobody can count here)."""
-        served = self.served
-        limit = served.limit
-        if limit is None:
-            return texts, 0
-        long = [i for i, text in enumerate(texts) if not fits_by_bytes(text, limit)]
-        if not long:
-            return texts, 0
-        by_server = getattr(served.dialect, "truncates", False)
-        strict = served.config.truncate == "error"
-        if by_server and not strict and not served.may_count(len(long), DEFAULT_BATCH, of=len(texts)):
-            return texts, None
-        counter = served.need_counter(
-            f"{len(long)} texts of {_name(task, split, side)} may be longer than {limit} tokens"
-        )
-        served.count_ahead([texts[i] for i in long])
+    def _fit(self, session: Session, call: _Call, texts: list[str], counts: TaskUsage) -> None:
+        """Cuts the texts of a window that are too long, and counts those that are, or will be, cut.
+
+        ``counts.cut`` becomes None where nobody can count them.
+        """
+        limit = session.limit
+        long = [] if limit is None else [i for i, text in enumerate(texts) if not fits_by_bytes(text, limit)]
+        if limit is None or not long:
+            return
+        by_server = session.dialect.truncates
+        strict = session.config.truncate == "error"
+        countable = counts.cut is not None and session.may_count(len(long), DEFAULT_BATCH, of=len(texts))
+        if by_server and not strict and not countable:
+            counts.cut = None
+            return
+        counter = session.need_counter(f"{len(long)} texts of {call} may be longer than {limit} tokens")
+        session.count_ahead([texts[i] for i in long])
         cut = 0
         for index in long:
             tokens = counter.count(texts[index])
@@ -297,18 +273,13 @@ class VaccEncoder(VaccModel):
                 continue
             if strict:
                 raise TextTooLongError(
-                    f"{_name(task, split, side)}: {_quote(texts[index])} has {tokens} tokens, the limit is {limit}: "
+                    f"{call}: {quote(texts[index])} has {tokens} tokens, the limit is {limit}: "
                     "write truncate: cut, or raise max_tokens"
                 )
             cut += 1
             if not by_server:
                 texts[index] = cut_text(texts[index], limit, counter).text
-        return texts, cut
-
-    def _count(self, text: str) -> int | None:
-        limit = self.served.limit
-        tokens = self.served.counter.count(text) if self.served.counter is not None else None
-        return tokens if tokens is None or limit is None else min(tokens, limit)
+        counts.cut = (counts.cut or 0) + cut
 
     def _sized(self, vectors: Vectors) -> Vectors:
         """Cuts to the Matryoshka size and renormalises, as the model's card prescribes."""
@@ -331,25 +302,38 @@ class VaccEncoder(VaccModel):
         return np.asarray(cut / norms, np.float32)
 
 
-class _Batch:
-    """Which texts a request holds, and what its answer cost."""
+@dataclass(frozen=True)
+class _Call:
+    """What one call of MTEB is about; as a string, for messages."""
 
-    __slots__ = ("indices", "tokens")
+    task: TaskInfo
+    side: Side | None
+    split: str = ""
+    subset: str = ""
 
-    def __init__(self, indices: Sequence[int]) -> None:
-        self.indices = indices
-        self.tokens: int | None = None
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.task.name or "texts", self.split, self.side) if part)
+
+
+def _batches(windows: Iterator[list[_Indexed]], size: int) -> Iterator[list[_Indexed]]:
+    """Yields batches, the longest texts of each window first: the last requests are short, and no slot waits for one."""
+    left: list[_Indexed] = []
+    for window in windows:
+        left += window
+        left.sort(key=lambda item: len(item[1]), reverse=True)
+        full = len(left) - len(left) % size
+        yield from (left[start : start + size] for start in range(0, full, size))
+        left = left[full:]
+    if left:
+        yield left
+
+
+def _count(session: Session, text: str) -> int | None:
+    tokens = session.counter.count(text) if session.counter is not None else None
+    return tokens if tokens is None or session.limit is None else min(tokens, session.limit)
 
 
 def _unit(tensor: Any) -> Any:
     import torch
 
     return torch.nn.functional.normalize(tensor if tensor.dim() > 1 else tensor[None], p=2, dim=-1)
-
-
-def _name(task: TaskInfo, split: str, side: str | None) -> str:
-    return " ".join(part for part in (task.name or "texts", split, side) if part)
-
-
-def _quote(text: str) -> str:
-    return repr(clean(text, limit=80))

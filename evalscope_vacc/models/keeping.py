@@ -20,6 +20,7 @@ from evalscope_vacc.store import ProbeResult, Scope, Store, make_identity, text_
 
 if TYPE_CHECKING:
     from evalscope_vacc.models.served import Served
+    from evalscope_vacc.models.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Keeper:
             dimensions) or (repeats, pairs); called once.
     """
 
-    def __init__(self, served: Served, kind: str, probe: Callable[[], NDArray[Any]]) -> None:
+    def __init__(self, served: Served, kind: str, probe: Callable[[Session], NDArray[Any]]) -> None:
         self._served = served
         self._kind = kind
         self._probe = probe
@@ -51,7 +52,7 @@ class Keeper:
         self.on = served.config.store != "off"
         _LIVE.add(self)
 
-    def scope(self, task: str) -> Scope | None:
+    def scope(self, task: str, session: Session) -> Scope | None:
         """Returns the place of one task's entries, or None where the store is off.
 
         MTEB runs one task after the other, so an earlier one's file is not in use any more. Its entries stay until the
@@ -64,8 +65,10 @@ class Keeper:
         if task not in self._scopes:
             scope_id = self._scope_id(task)
             self._used.add(scope_id)
-            scope = self._open().scope(scope_id, self._identity(), label=f"{task or 'texts'}, {self._served.servers}")
-            result = self._admit(scope)
+            scope = self._open().scope(
+                scope_id, self._identity(session), label=f"{task or 'texts'}, {self._served.servers}"
+            )
+            result = self._admit(scope, session)
             self._scopes[task] = scope
             if result.state == "ok" and len(scope):
                 logger.info("%s: going on with %d stored answers (%s)", task or "texts", len(scope), result.details)
@@ -109,23 +112,22 @@ class Keeper:
                 self._store = Store.open(Path(given), mode="reuse")
         return self._store
 
-    def _admit(self, scope: Scope) -> ProbeResult:
+    def _admit(self, scope: Scope, session: Session) -> ProbeResult:
         """Compares the server's answers with the stored ones: a store must never hide a change of the model."""
         if self._answers is None:
-            self._answers = self._probe()
+            self._answers = self._probe(session)
         result = scope.admit_probe(self._answers)
         if result.state == "differs":
             logger.warning("%s: the stored answers are not this model's: %s", self._served.name, result.details)
         return result
 
-    def _identity(self) -> str:
-        facts = self._served.facts
+    def _identity(self, session: Session) -> str:
         return make_identity(
             self._served.config.model_name,
             kind=self._kind,  # type: ignore[arg-type]
             revision=self._served.config.revision,
-            max_tokens=self._served.limit,
-            server_model=json.dumps([facts.root, facts.max_model_len]),
+            max_tokens=session.limit,
+            server_model=json.dumps([session.facts.root, session.facts.max_model_len]),
         )
 
     def _scope_id(self, task: str) -> str:

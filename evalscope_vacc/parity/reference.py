@@ -79,13 +79,13 @@ class ServedSide:
         """The template that stands around the texts, on whichever side it is applied."""
         from evalscope_vacc.text.templates import get_template
 
-        side = self._opened().side
+        side = self._opened().open().side
         found: RerankTemplate | None = side.template
         return get_template("qwen3") if found is None and side.on_server else found
 
     def facts(self) -> dict[str, Any]:
         """What the server says of itself."""
-        facts = self._opened().served.facts
+        facts = self._opened().open().facts
         return {"version": facts.version, "max_model_len": facts.max_model_len}
 
     def _opened(self) -> Any:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from evalscope_vacc.errors import (
     AuthenticationError,
     BadAnswerError,
     EngineDeadError,
+    ModelNotServedError,
     RequestRefusedError,
     ServerFaultError,
     VaccError,
@@ -128,6 +130,35 @@ def probe(engine: Engine, model: str, *, server: str | None = None) -> ServerFac
     counted = _optional(engine, "POST", "/tokenize", shown, {"model": model, "prompt": "a"})
     tokenize = counted is not None and _count(counted.get("count"), least=0) is not None
     return ServerFacts(public_base(normalize_base(shown)), version, served, max_model_len, root, tokenize, max_batch)
+
+
+def require_model(facts: ServerFacts, model: str) -> None:
+    """Refuses a server that lists its models without this one.
+
+    Raises:
+        ModelNotServedError: It does; the nearest names are offered.
+    """
+    if facts.serves(model) is not False:
+        return
+    names = [clean(name, limit=200) for name in facts.served]
+    near = get_close_matches(model, names, n=3, cutoff=0.3) or names[:5]
+    raise ModelNotServedError(
+        f"{facts.server} does not serve {model!r}; it serves {', '.join(map(repr, near))}: set model_name to one of them",
+        server=facts.server,
+        path="/v1/models",
+    )
+
+
+def in_common(asked: Sequence[ServerFacts]) -> ServerFacts:
+    """Returns what holds for all servers of a model: the first one's words, and the least of each limit."""
+    lengths = [facts.max_model_len for facts in asked if facts.max_model_len]
+    batches = [facts.max_batch for facts in asked if facts.max_batch]
+    return replace(
+        asked[0],
+        max_model_len=min(lengths, default=None),
+        tokenize=all(facts.tokenize for facts in asked),
+        max_batch=min(batches, default=None),
+    )
 
 
 def probe_all(engine: Engine, model: str) -> tuple[ServerFacts, ...]:
