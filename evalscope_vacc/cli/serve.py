@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from evalscope_vacc.serving.images import VACC_NEWER, VACC_TAG, VLLM_NEWER, VLLM_TAG
+
 if TYPE_CHECKING:
     from evalscope_vacc.catalog import Entry
     from evalscope_vacc.serving.command import Command
@@ -41,7 +43,15 @@ def serve(
     weights: Annotated[_Text, typer.Option(help="The model's folder, or the folder that holds it.")] = None,
     port: Annotated[_Number, typer.Option(help="Port to listen on. Default: 8000, for cross-encoders 8001.")] = None,
     host: Annotated[_Text, typer.Option(help="Address to listen on. Default: vllm 127.0.0.1, else 0.0.0.0.")] = None,
-    devices: Annotated[_Text, typer.Option(help="Numbers of the devices, such as 0,1.")] = None,
+    devices: Annotated[
+        _Text,
+        typer.Option(
+            "--devices",
+            "--device",
+            help="Numbers of the devices, such as 0,1; each for one service only. Default on the accelerator: from 0 on, "
+            "for cross-encoders from 2 on.",
+        ),
+    ] = None,
     tensor_parallel_size: Annotated[
         _Number,
         typer.Option("--tensor-parallel-size", "-tp", help="Devices that one copy of the model is spread over."),
@@ -52,14 +62,20 @@ def serve(
         _Number, typer.Option(help="A shorter vector that requests may ask for (Matryoshka).")
     ] = None,
     image: Annotated[_Text, typer.Option(help="Repository of the container image, without tag.")] = None,
-    image_tag: Annotated[_Text, typer.Option(help="Tag of the container image.")] = None,
+    image_tag: Annotated[
+        _Text,
+        typer.Option(
+            help=f"Tag of the container image. Default: {VACC_TAG}, newer ones: {VACC_NEWER}; with docker {VLLM_TAG}, "
+            f"newer ones: {VLLM_NEWER}."
+        ),
+    ] = None,
     vllm_version: Annotated[_Text, typer.Option(help="vLLM in the image, where its tag does not tell: 0.9.2.")] = None,
     name: Annotated[_Text, typer.Option(help="Name of the container.")] = None,
     shm_size: Annotated[str, typer.Option(help="Shared memory of the container.")] = "256g",
     force: Annotated[bool, typer.Option("--force", help="Ignore the catalog's tensor parallel sizes.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the command as JSON.")] = False,
 ) -> None:
-    """Prints the command that serves MODEL, or runs it with --run.
+    """Prints the command that serves MODEL, ready to be pasted, or runs it with --run.
 
     What follows a lone -- goes to `vllm serve` as it is. Example, two devices of the accelerator:
 
@@ -100,7 +116,7 @@ def _show(command: Command, *, as_json: bool) -> None:
         fields = {"argv": list(command.argv), "env": dict(command.env), "url": command.url, "model": command.model}
         typer.echo(json.dumps({**fields, "shell": command.shell(), "notes": list(command.notes)}, ensure_ascii=False))
         return
-    typer.echo(command.shell())
+    typer.echo(command.lines())
     for note in command.notes:
         typer.echo(f"# {note}", err=True)
 
