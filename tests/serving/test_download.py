@@ -235,10 +235,23 @@ def test_an_unknown_hub_is_named() -> None:
         prepare("bge-m3", "pypi")
 
 
-def test_models_lists_every_model_and_shows_one_whole(command: Callable[..., Any]) -> None:
+def test_models_lists_every_model_with_the_columns_of_the_vendors_table(command: Callable[..., Any]) -> None:
     done = command("models")
     assert done.exit_code == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [e.name for e in catalog.entries()]
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line.split()[1:] for line in lines[: lines.index("")]}
+    headings = rows.pop("model")
+    assert list(rows) == [e.name for e in catalog.entries()]
+    assert headings == ["size", "layers", "length", "dimension", "MRL", "instruct", "TP", "requests"]
+    assert rows["Qwen3-Embedding-8B"] == ["8B", "36", "32768", "4096", "yes", "yes", "2/4/8", "4"]
+    assert rows["Qwen3-Reranker-0.6B"] == ["0.6B", "28", "32768", "–", "–", "yes", "1/2/4/8", "4"]
+    assert rows["bge-m3"] == ["568M", "24", "8192", "1024", "–", "–", "1/2/4/8", "4"]
+    for term in ("Matryoshka", "instruction aware", "tensor parallel", "concurrency"):
+        assert term in " ".join(done.stdout.split())
+
+
+def test_models_shows_one_whole(command: Callable[..., Any]) -> None:
     one = command("models", "qwen/qwen3-reranker-8b").stdout
     for fact in (
         "Qwen3-Reranker-8B",
