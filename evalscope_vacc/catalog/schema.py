@@ -1,25 +1,31 @@
-"""What the catalog knows of one model, and the checks that a row of it has to pass.
-
-Plain frozen dataclasses: the catalog is read when a configuration is, and must cost milliseconds.
-"""
+"""What the catalog knows of one model, and what a row of it may hold."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import json
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing_extensions import Self
 
 from evalscope_vacc.errors import ConfigError
 
 Kind = Literal["encoder", "cross-encoder"]
 Pooling = Literal["last", "cls", "mean", "classify"]
 
+_Text = Annotated[str, Field(min_length=1)]
+_Repository = Annotated[str, Field(pattern="^[^/]+/[^/]+$")]
+_Count = Annotated[int, Field(ge=1)]
 
-@dataclasses.dataclass(frozen=True)
-class ServeSpec:
+
+class _Row(BaseModel):
+    # strict: a number in quotes is a mistake; lists alone may stand for tuples, as TOML has no others
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class ServeSpec(_Row):
     """What a server of this model has to be told.
 
     Attributes:
@@ -33,11 +39,17 @@ class ServeSpec:
     hf_overrides: str | None = None
     trust_remote_code: bool = False
     states_tensor_parallel: bool = False
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[_Text, ...] = Field((), strict=False)
+
+    @field_validator("hf_overrides")
+    @classmethod
+    def _is_an_object(cls, value: str | None) -> str | None:
+        if value is not None and not isinstance(json.loads(value), dict):
+            raise ValueError("it must be the JSON text of an object")
+        return value
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(_Row):
     """One served model.
 
     Attributes:
@@ -46,7 +58,7 @@ class Entry:
         huggingface: Repository on Hugging Face, ``org/name``.
         modelscope: Repository on ModelScope, ``org/name``.
         size: Parameters as the model card writes them, such as "0.6B".
-        download_mb: Size of the files that serving needs, in units of 10**6 bytes; used where a hub does not tell.
+        download_mb: Size of the files that serving needs, in units of 10**6 bytes.
         layers: Transformer layers.
         hidden_size: Width of a hidden state.
         dimensions: Length of a vector; None for cross-encoders, which answer with scores.
@@ -67,29 +79,29 @@ class Entry:
         source: Where the entry comes from: "" for the built-in catalog, else the plugin's name.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern="^[^/]+$")]
     kind: Kind
-    huggingface: str
-    max_tokens: int
-    model_limit: int
-    modelscope: str | None = None
+    huggingface: _Repository
+    max_tokens: _Count
+    model_limit: _Count
+    modelscope: _Repository | None = None
     size: str = ""
-    download_mb: int | None = None
-    layers: int | None = None
-    hidden_size: int | None = None
-    dimensions: int | None = None
-    matryoshka: tuple[int, int] | None = None
+    download_mb: _Count | None = None
+    layers: _Count | None = None
+    hidden_size: _Count | None = None
+    dimensions: _Count | None = None
+    matryoshka: tuple[_Count, _Count] | None = Field(None, strict=False)
     pooling: Pooling | None = None
-    profile: str | None = None
-    template: str | None = None
-    template_family: str | None = None
-    prompts: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    profile: _Text | None = None
+    template: _Text | None = None
+    template_family: _Text | None = None
+    prompts: Mapping[str, str] = {}
     instruction_aware: bool = False
-    max_concurrency: int = 4
-    tensor_parallel: tuple[int, ...] = (1,)
-    languages: tuple[str, ...] = ()
+    max_concurrency: _Count = 4
+    tensor_parallel: tuple[_Count, ...] = Field((1,), strict=False, min_length=1)
+    languages: tuple[_Text, ...] = Field((), strict=False)
     license: str = ""
-    serve: ServeSpec = dataclasses.field(default_factory=ServeSpec)
+    serve: ServeSpec = ServeSpec()
     source: str = ""
 
     @property
@@ -112,17 +124,32 @@ class Entry:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the entry as plain values that ``json`` and ``yaml`` can write."""
-        plain: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, ServeSpec):
-                value = dataclasses.asdict(value) | {"arguments": list(value.arguments)}
-            elif isinstance(value, Mapping):
-                value = dict(value)
-            elif isinstance(value, tuple):
-                value = list(value)
-            plain[field.name] = value
-        return plain
+        return self.model_dump(mode="json")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        for key, why in self._contradictions():
+            raise ValueError(f"key {key!r}: {why}")
+        return self
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        """Yields what, each well formed, cannot all be true."""
+        if self.max_tokens > self.model_limit:
+            yield "max_tokens", f"{self.max_tokens} is above model_limit {self.model_limit}"
+        if self.is_cross_encoder:
+            if self.dimensions is not None or self.matryoshka is not None:
+                yield "dimensions", "a cross-encoder answers with scores, it has no dimensions"
+        else:
+            if self.dimensions is None:
+                yield "dimensions", "an encoder needs it"
+            if self.template is not None:
+                yield "template", "rerank templates are for cross-encoders"
+        if self.matryoshka is not None:
+            low, high = self.matryoshka
+            if not low < high <= (self.dimensions or 0):
+                yield "matryoshka", f"{low}..{high} does not lie within the {self.dimensions} dimensions"
+        if list(self.tensor_parallel) != sorted(set(self.tensor_parallel)):
+            yield "tensor_parallel", "the numbers must rise"
 
 
 def entry_from_mapping(row: Mapping[str, Any], *, where: str, source: str = "") -> Entry:
@@ -136,172 +163,27 @@ def entry_from_mapping(row: Mapping[str, Any], *, where: str, source: str = "") 
     Raises:
         ConfigError: A key is unknown, missing or of the wrong kind; the message names entry and key.
     """
-    name = row.get("name")
-    if not isinstance(name, str) or not name or "/" in name:
-        raise ConfigError(f"{where}: key 'name' must be a model's name without organisation, not {name!r}")
-    where = f"{where} ({name})"
-    checked = _checked(row, _ENTRY_RULES, where)
-    for key in ("kind", "huggingface", "max_tokens", "model_limit"):
-        if key not in checked:
-            raise ConfigError(f"{where}: key {key!r} is missing")
-    if "serve" in checked:
-        checked["serve"] = ServeSpec(**_checked(checked["serve"], _SERVE_RULES, f"{where}, serve"))
-    entry = Entry(**checked, source=source)
-    _check_sense(entry, where)
-    return entry
+    try:
+        return Entry.model_validate({**row, "source": source})
+    except ValidationError as error:
+        name = f" ({row['name']})" if isinstance(row.get("name"), str) else ""
+        raise ConfigError(f"{where}{name}: {'; '.join(_explained(error))}") from None
 
 
-def _check_sense(entry: Entry, where: str) -> None:
-    """Raises ConfigError where the values, each well formed, cannot all be true."""
-
-    def refuse(key: str, why: str) -> None:
-        raise ConfigError(f"{where}: key {key!r}: {why}")
-
-    if entry.max_tokens > entry.model_limit:
-        refuse("max_tokens", f"{entry.max_tokens} is above model_limit {entry.model_limit}")
-    if entry.is_cross_encoder:
-        if entry.dimensions is not None or entry.matryoshka is not None:
-            refuse("dimensions", "a cross-encoder answers with scores, it has no dimensions")
-    else:
-        if entry.dimensions is None:
-            refuse("dimensions", "an encoder needs it")
-        if entry.template is not None:
-            refuse("template", "rerank templates are for cross-encoders")
-    if entry.matryoshka is not None:
-        low, high = entry.matryoshka
-        if not low < high <= (entry.dimensions or 0):
-            refuse("matryoshka", f"{low}..{high} does not lie within the {entry.dimensions} dimensions")
-    if list(entry.tensor_parallel) != sorted(set(entry.tensor_parallel)):
-        refuse("tensor_parallel", "the numbers must rise")
-
-
-# --- rules: key -> (check, what is wanted); a check returns the value to keep or raises ValueError
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError
-    return value
-
-
-def _text_or_empty(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError  # noqa: TRY004 - one kind of failure for every rule
-    return value
-
-
-def _hub_name(value: Any) -> str:
-    if not isinstance(value, str) or value.count("/") != 1 or not all(value.split("/")):
-        raise ValueError
-    return value
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError  # noqa: TRY004
-    return value
-
-
-def _counts(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError
-    return tuple(_count(v) for v in value)
-
-
-def _range(value: Any) -> tuple[int, int]:
-    numbers = _counts(value)
-    if len(numbers) != 2:
-        raise ValueError
-    return numbers[0], numbers[1]
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise ValueError  # noqa: TRY004
-    return tuple(_text(v) for v in value)
-
-
-def _prompts(value: Any) -> Mapping[str, str]:
-    if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
-        raise ValueError
-    return MappingProxyType(dict(value))
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError  # noqa: TRY004
-    return value
-
-
-def _json_object(value: Any) -> str:
-    if not isinstance(value, str) or not isinstance(json.loads(value), dict):
-        raise ValueError  # noqa: TRY004
-    return value
-
-
-def _one_of(*allowed: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError
-        return str(value)
-
-    return check
-
-
-_Rules = Mapping[str, tuple[Callable[[Any], Any], str]]
-_NUMBER = (_count, "a whole number above 0")
-_STRING = (_text, "a text that is not empty")
-_BOOL = (_flag, "true or false")
-_ENTRY_RULES: _Rules = {
-    "name": _STRING,
-    "kind": (_one_of(*get_args(Kind)), " or ".join(map(repr, get_args(Kind)))),
-    "huggingface": (_hub_name, "'organisation/name'"),
-    "modelscope": (_hub_name, "'organisation/name'"),
-    "size": (_text_or_empty, "a text"),
-    "download_mb": _NUMBER,
-    "layers": _NUMBER,
-    "hidden_size": _NUMBER,
-    "dimensions": _NUMBER,
-    "matryoshka": (_range, "[smallest, largest]"),
-    "max_tokens": _NUMBER,
-    "model_limit": _NUMBER,
-    "pooling": (_one_of(*get_args(Pooling)), "one of " + ", ".join(map(repr, get_args(Pooling)))),
-    "profile": _STRING,
-    "template": _STRING,
-    "template_family": _STRING,
-    "prompts": (_prompts, "a table of texts"),
-    "instruction_aware": _BOOL,
-    "max_concurrency": _NUMBER,
-    "tensor_parallel": (_counts, "a list of whole numbers above 0"),
-    "languages": (_texts, "a list of texts"),
-    "license": (_text_or_empty, "a text"),
-    "serve": (_table, "a table"),
-}
-_SERVE_RULES: _Rules = {
-    "hf_overrides": (_json_object, "the JSON text of an object"),
-    "trust_remote_code": _BOOL,
-    "states_tensor_parallel": _BOOL,
-    "arguments": (_texts, "a list of texts"),
-}
-
-
-def _checked(row: Mapping[str, Any], rules: _Rules, where: str) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for key, value in row.items():
-        rule = rules.get(key)
-        if rule is None:
-            near = difflib.get_close_matches(str(key), rules, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the keys are {', '.join(rules)}"
-            raise ConfigError(f"{where}: key {key!r} is not known{hint}")
-        check, wanted = rule
-        try:
-            kept[key] = check(value)
-        except ValueError:
-            raise ConfigError(f"{where}: key {key!r} must be {wanted}, not {value!r}") from None
-    return kept
+def _explained(error: ValidationError) -> Iterator[str]:
+    for item in error.errors(include_url=False):
+        message = item["msg"].removeprefix("Value error, ")
+        if not item["loc"]:
+            yield message
+            continue
+        *group, last = map(str, item["loc"])
+        place = "".join(f"{part}: " for part in group) + f"key {last!r}"
+        if item["type"] == "extra_forbidden":
+            known = ServeSpec.model_fields if group else Entry.model_fields
+            near = difflib.get_close_matches(last, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+            yield f"{place} is not known; {hint}"
+        elif item["type"] == "missing":
+            yield f"{place} is missing"
+        else:
+            yield f"{place}: {message}, not {item['input']!r}"

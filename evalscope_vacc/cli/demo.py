@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import threading
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.table import Table
 
     from evalscope_vacc.demo.run import DemoReport
@@ -37,23 +40,21 @@ def demo(
 
     # a copy of the real standard error: EvalScope's own output goes to a file meanwhile
     with os.fdopen(os.dup(2), "w", encoding="utf-8") as terminal:
-        told = Console(file=terminal, highlight=False, soft_wrap=True)
+        told = Console(file=terminal, highlight=False)
+
+        def tell(line: str) -> None:
+            told.print(line, style="dim", markup=False)
 
         def show(report: DemoReport, url: str) -> None:
             _print(report, as_json=as_json)
             if keep:
-                told.print(f"The server stays at {url} until Ctrl-C; its models: see {url}/v1/models.", markup=False)
+                tell(f"The server stays at {url} until Ctrl-C; its models: see {url}/v1/models.")
                 try:
                     threading.Event().wait()
                 except KeyboardInterrupt:
-                    told.print("Stopped.")
+                    tell("Stopped.")
 
-        report = run_demo(
-            work_dir,
-            tell=lambda line: told.print(line, style="dim", markup=False),
-            verbose=verbose,
-            before_stop=show,
-        )
+        report = run_demo(work_dir, tell=tell, verbose=verbose, before_stop=show)
     if not report.passed:
         raise typer.Exit(1)
 
@@ -65,7 +66,8 @@ def _print(report: DemoReport, *, as_json: bool) -> None:
         typer.echo(json.dumps(report.as_dict(), ensure_ascii=False))
         return
     console = Console(highlight=False)
-    console.print(results_table(report))
+    for table in results_tables(report):
+        console.print(table, "")
     if report.passed:
         console.print("[green]Every score is that of the same weights in process, and both stages agree.[/]")
     else:
@@ -74,22 +76,24 @@ def _print(report: DemoReport, *, as_json: bool) -> None:
             f"the stages by {report.two_stage_difference:.2g}.[/]"
         )
     console.print(
-        f"{report.requests} requests in a run of {report.seconds:.0f} s; {report.texts_encoded} texts were encoded, "
+        f"{report.requests} requests in {report.seconds:.0f} s; {report.texts_encoded} texts were encoded, "
         f"{report.texts_remembered} more were still known to the server."
     )
-    console.print(f"Files: {report.work_dir}", soft_wrap=True, markup=False)
+    console.print("Files:", report.work_dir, soft_wrap=True, markup=False)
 
 
-def results_table(report: DemoReport) -> Table:
-    """The scores as a table, each beside what it has to be."""
+def results_tables(report: DemoReport) -> Iterator[Table]:
+    """One table a stage, of less than 80 columns: the scores, each beside what it has to be."""
     from rich.table import Table
 
-    table = Table(title="EvalScope, served models")
-    for name in ("stage", "model", "task", "subset", "measure"):
-        table.add_column(name, overflow="fold")
-    for name in ("served", "in process"):
-        table.add_column(name, justify="right")
-    for row in report.rows:
-        expected = "" if row.in_process is None else f"{row.in_process:.5f}"
-        table.add_row(row.stage, row.model, row.task, row.subset, row.metric, f"{row.score:.5f}", expected)
-    return table
+    titles = {"one-stage": "One stage", "first": "Two stages: candidates", "second": "Two stages: reranked"}
+    for (stage, model), rows in groupby(report.results, key=lambda row: (row.stage, row.model)):
+        table = Table(title=f"{titles[stage]}, {model}", title_justify="left", box=None, pad_edge=False)
+        for name, width in (("task", 22), ("subset", 6), ("measure", 15)):
+            table.add_column(name, min_width=width)
+        for name in ("served", "in process"):
+            table.add_column(name, min_width=10, justify="right")
+        for row in rows:
+            expected = "" if row.in_process is None else f"{row.in_process:.5f}"
+            table.add_row(row.task, row.subset, row.metric, f"{row.score:.5f}", expected)
+        yield table

@@ -17,7 +17,9 @@ def download(
     ] = "huggingface",
     endpoint: Annotated[
         Optional[str],  # noqa: UP045 - a Python 3.10 host may carry a typer that knows no `X | None`
-        typer.Option(help="A mirror of the hub, such as https://hf-mirror.com."),
+        typer.Option(
+            help="A mirror of the hub. Default for huggingface: HF_ENDPOINT; from China https://hf-mirror.com."
+        ),
     ] = None,
     to: Annotated[
         Optional[Path],  # noqa: UP045
@@ -35,27 +37,24 @@ def download(
 
     evalscope-vacc download Qwen3-Embedding-0.6B --from modelscope --to DIR
     """
-    from evalscope_vacc.redact import public_url
-    from evalscope_vacc.serving import download as downloads
-    from evalscope_vacc.serving.hubs import open_hub
+    from evalscope_vacc.serving.download import prepare
 
-    hub = open_hub(from_, endpoint)
-    planned = downloads.plan(hub, model, to, revision)
-    where = public_url(hub.endpoint)
+    planned = prepare(model, from_, endpoint=endpoint, to=to, revision=revision)
+    to_get = sum(planned.missing().values()) / 1e6
     typer.echo(
-        f"{planned.repository} at {planned.revision} from {where}: {len(planned.files)} files"
-        f" ({planned.left_out} that serving does not need are left out), {planned.to_get / 1e6:,.1f} MB to get",
+        f"{planned.repository} at {planned.revision} from {planned.where}: {len(planned.sizes)} files"
+        f" ({planned.left_out} that serving does not need are left out), {to_get:,.1f} MB to get",
         err=True,
     )
-    downloads.download(hub, planned)
+    planned.run()
     if json_:
         done = {
             "repository": planned.repository,
             "revision": planned.revision,
-            "hub": hub.name,
-            "endpoint": where,
+            "hub": planned.hub,
+            "endpoint": planned.where,
             "folder": str(planned.folder),
-            "files": [{"path": file.path, "size": file.size} for file in planned.files],
+            "files": [{"path": path, "size": size} for path, size in planned.sizes.items()],
         }
         typer.echo(json.dumps(done, ensure_ascii=False))
     else:

@@ -37,25 +37,33 @@ def models(
         _whole(shown[0])
 
 
+_LEGEND = (
+    "length: tokens that the model takes; dimension: – for cross-encoders, which answer with scores; MRL: Matryoshka, "
+    "shorter vectors may be asked for; instruct: instruction aware; TP: tensor parallel, numbers of devices; requests: "
+    "max. concurrency"
+)
+
+
 def _table(shown: tuple[Entry, ...]) -> None:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("model", "kind", "size", "layers", "dimensions", "tokens", "limit", "devices", "text"):
-        table.add_column(heading, no_wrap=heading in {"model", "kind", "size"})
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for heading in ("size", "layers", "length", "dimension", "MRL", "instruct", "TP", "requests"):
+        table.add_column(heading, no_wrap=True, justify="right")
     for entry in shown:
-        table.add_row(
-            entry.name,
-            entry.kind,
-            entry.size,
-            "–" if entry.layers is None else str(entry.layers),
-            _dimensions(entry),
-            str(entry.max_tokens),
-            str(entry.model_limit),
-            "/".join(map(str, entry.tensor_parallel)),
-            _text(entry),
-        )
-    _console().print(table)
+        row = [entry.size, entry.layers, entry.model_limit, entry.dimensions]
+        row += [_yes(entry.matryoshka), _yes(entry.instruction_aware)]
+        row += ["/".join(map(str, entry.tensor_parallel)), entry.max_concurrency]
+        table.add_row(entry.name, *("–" if value is None else str(value) for value in row))
+    console = _console()
+    console.print(table)
+    typer.echo()
+    console.print(_LEGEND, style="dim", width=min(console.width, 80))
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "–"
 
 
 def _whole(entry: Entry) -> None:
@@ -107,11 +115,3 @@ def _dimensions(entry: Entry) -> str:
     if entry.dimensions is None:
         return "–"
     return f"{entry.dimensions} (or {entry.matryoshka[0]} up)" if entry.matryoshka else str(entry.dimensions)
-
-
-def _text(entry: Entry) -> str:
-    if entry.is_cross_encoder:
-        return f"template {entry.template or 'none'}"
-    if entry.profile not in (None, "none"):
-        return f"profile {entry.profile}"
-    return f"prompt before {', '.join(entry.prompts)}" if entry.prompts else "as it is"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import typer
 
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.text.dictionary import PUBLISHED_URL
 
 app = typer.Typer(
     help="Fetch and show Qwen's task prompts, which the profile qwen-official needs.",
@@ -18,14 +18,17 @@ app = typer.Typer(
 
 @app.command("fetch")
 def fetch(
-    url: str = typer.Option(
-        PUBLISHED_URL, "--url", help="Another place that has the same file, such as a mirror; its sha256 is checked."
+    url: Optional[str] = typer.Option(  # noqa: UP045 - a Python 3.10 host may carry a typer that knows no `X | None`
+        None, "--url", help="One address that has the same file, instead of those that are known."
     ),
-    timeout: float = typer.Option(30.0, "--timeout", min=1.0, help="Seconds without a byte before giving up."),
+    timeout: float = typer.Option(
+        30.0, "--timeout", min=1.0, help="Seconds without a byte before an address is given up."
+    ),
 ) -> None:
     """Download the published dictionary into the user's cache, where every run finds it.
 
-    Only the published file is accepted: its sha256 is checked. A copy made by other means needs no fetching: name it
+    It is looked for at the mirror that HF_ENDPOINT names, on GitHub, and at an address that is reached from China. Only
+    the published file is accepted: its sha256 is checked. A copy made by other means needs no fetching: name it
     with `model_kwargs.instruction_dict_path`.
     """
     from evalscope_vacc.text import dictionary

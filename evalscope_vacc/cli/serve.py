@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.serving.images import VACC_NEWER, VACC_TAG, VLLM_NEWER, VLLM_TAG
+
 if TYPE_CHECKING:
     from evalscope_vacc.catalog import Entry
     from evalscope_vacc.serving.command import Command
@@ -16,57 +19,75 @@ if TYPE_CHECKING:
 # typer reads these at run time; `Optional` because a Python 3.10 host may carry a typer that knows no `X | None`
 _Text = Optional[str]  # noqa: UP045
 _Number = Optional[int]  # noqa: UP045
+_Arguments = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Argument(metavar="[-- ARGUMENTS]", help="Handed on to `vllm serve`."),
+]
+_Runtime = Annotated[
+    str,
+    typer.Option(
+        metavar="vacc-docker|docker|vllm",
+        help="The accelerator vendor's image, vLLM's own image, or the vLLM installed on this machine.",
+    ),
+]
+_StopAfterCheck = Annotated[
+    bool, typer.Option("--stop-after-check", help="With --run --wait: stop the server after `check`.")
+]
+_Devices = Annotated[
+    _Text,
+    typer.Option(
+        "--devices",
+        "--device",
+        help="Numbers of the devices, such as 0,1; each for one service only. Default on the accelerator: from 0 on, "
+        "for cross-encoders from 2 on.",
+    ),
+]
+_TensorParallelSize = Annotated[
+    _Number,
+    typer.Option("--tensor-parallel-size", "-tp", help="Devices that one copy of the model is spread over."),
+]
+_Dimensions = Annotated[_Number, typer.Option(help="A shorter vector that requests may ask for (Matryoshka).")]
+_ImageTag = Annotated[
+    _Text,
+    typer.Option(
+        help=f"Tag of the container image. Default: {VACC_TAG}, newer ones: {VACC_NEWER}; with docker {VLLM_TAG}, "
+        f"newer ones: {VLLM_NEWER}."
+    ),
+]
 
 
 def serve(
     model: Annotated[str, typer.Argument(help="A model of the catalog; `evalscope-vacc models` lists them.")],
-    arguments: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(metavar="[-- ARGUMENTS]", help="Handed on to `vllm serve`."),
-    ] = None,
+    arguments: _Arguments = None,
     *,
-    runtime: Annotated[
-        str,
-        typer.Option(
-            metavar="vacc-docker|docker|vllm",
-            help="The accelerator vendor's image, vLLM's own image, or the vLLM installed on this machine.",
-        ),
-    ] = "vacc-docker",
+    runtime: _Runtime = "vacc-docker",
     run: Annotated[bool, typer.Option("--run", help="Run it, in the foreground, instead of printing it.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the server answers, then run `check`.")] = False,
     wait_s: Annotated[float, typer.Option(help="Seconds to wait at most.", min=1)] = 1800,
-    stop_after_check: Annotated[
-        bool, typer.Option("--stop-after-check", help="With --run --wait: stop the server after `check`.")
-    ] = False,
+    stop_after_check: _StopAfterCheck = False,
     weights: Annotated[_Text, typer.Option(help="The model's folder, or the folder that holds it.")] = None,
     port: Annotated[_Number, typer.Option(help="Port to listen on. Default: 8000, for cross-encoders 8001.")] = None,
     host: Annotated[_Text, typer.Option(help="Address to listen on. Default: vllm 127.0.0.1, else 0.0.0.0.")] = None,
-    devices: Annotated[_Text, typer.Option(help="Numbers of the devices, such as 0,1.")] = None,
-    tensor_parallel_size: Annotated[
-        _Number,
-        typer.Option("--tensor-parallel-size", "-tp", help="Devices that one copy of the model is spread over."),
-    ] = None,
+    devices: _Devices = None,
+    tensor_parallel_size: _TensorParallelSize = None,
     served_model_name: Annotated[_Text, typer.Option(help="Name that requests give. Default: the model's own.")] = None,
     max_model_len: Annotated[_Number, typer.Option(help="Longest input in tokens that the server takes.")] = None,
-    dimensions: Annotated[
-        _Number, typer.Option(help="A shorter vector that requests may ask for (Matryoshka).")
-    ] = None,
+    dimensions: _Dimensions = None,
     image: Annotated[_Text, typer.Option(help="Repository of the container image, without tag.")] = None,
-    image_tag: Annotated[_Text, typer.Option(help="Tag of the container image.")] = None,
+    image_tag: _ImageTag = None,
     vllm_version: Annotated[_Text, typer.Option(help="vLLM in the image, where its tag does not tell: 0.9.2.")] = None,
     name: Annotated[_Text, typer.Option(help="Name of the container.")] = None,
     shm_size: Annotated[str, typer.Option(help="Shared memory of the container.")] = "256g",
     force: Annotated[bool, typer.Option("--force", help="Ignore the catalog's tensor parallel sizes.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the command as JSON.")] = False,
 ) -> None:
-    """Prints the command that serves MODEL, or runs it with --run.
+    """Prints the command that serves MODEL, ready to be pasted, or runs it with --run.
 
     What follows a lone -- goes to `vllm serve` as it is. Example, two devices of the accelerator:
 
     evalscope-vacc serve Qwen3-Embedding-8B --weights DIR --devices 0,1
     """
     from evalscope_vacc import catalog
-    from evalscope_vacc.errors import ConfigError
     from evalscope_vacc.serving.command import ServeOptions, build_command
 
     entry = catalog.get(model)
@@ -100,7 +121,7 @@ def _show(command: Command, *, as_json: bool) -> None:
         fields = {"argv": list(command.argv), "env": dict(command.env), "url": command.url, "model": command.model}
         typer.echo(json.dumps({**fields, "shell": command.shell(), "notes": list(command.notes)}, ensure_ascii=False))
         return
-    typer.echo(command.shell())
+    typer.echo(command.lines())
     for note in command.notes:
         typer.echo(f"# {note}", err=True)
 

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalscope_vacc.demo.engine import weights_folder
+from evalscope_vacc.demo.model import weights_folder
 from evalscope_vacc.demo.process import DEFAULT_NAME, DemoServer
 from evalscope_vacc.errors import HostError, ResultError
 from evalscope_vacc.hosts.versions import check, installed
@@ -30,7 +30,7 @@ TOP_K = 20
 TOLERANCE = 1e-4
 """How far a served score may lie from that of the same weights in process."""
 
-_LOG = "evalscope.log"
+_STAGES = {"": "one-stage", "stage1": "first", "stage2": "second"}
 
 
 @dataclass(frozen=True)
@@ -62,56 +62,32 @@ class DemoReport:
     """What the demo did.
 
     Attributes:
-        rows: The main scores.
-        work_dir: Folder with EvalScope's files and its log.
+        passed: Whether every score is what it has to be.
+        largest_difference: Largest distance of a score from that of the same weights in process.
+        two_stage_difference: Largest distance between the stages; 0, because both score by the same cosine.
+        results: The main scores.
+        work_dir: Folder with EvalScope's files.
+        log: File with what EvalScope wrote.
         seconds: How long it took.
         requests: Requests that the server answered.
         texts_encoded: Texts that the model was run on.
         texts_remembered: Texts whose vector the server still knew.
     """
 
-    rows: tuple[DemoRow, ...]
-    work_dir: Path
+    passed: bool
+    largest_difference: float
+    two_stage_difference: float
+    results: tuple[DemoRow, ...]
+    work_dir: str
+    log: str
     seconds: float
     requests: int
     texts_encoded: int
     texts_remembered: int
 
-    @property
-    def largest_difference(self) -> float:
-        """Largest distance of a score from that of the same weights in process."""
-        return max(abs(row.score - row.in_process) for row in self.rows if row.in_process is not None)
-
-    @property
-    def two_stage_difference(self) -> float:
-        """Largest distance between the stages; 0, because the second stage scores by the first one's cosine."""
-        first = {(row.task, row.subset): row.score for row in self.rows if row.stage == "first"}
-        return max(abs(row.score - first[row.task, row.subset]) for row in self.rows if row.stage == "second")
-
-    @property
-    def passed(self) -> bool:
-        """Whether every score is what it has to be."""
-        return self.largest_difference <= TOLERANCE and self.two_stage_difference <= 1e-6
-
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "passed": self.passed,
-            "largest_difference": self.largest_difference,
-            "two_stage_difference": self.two_stage_difference,
-            "results": [asdict(row) for row in self.rows],
-            "work_dir": str(self.work_dir),
-            "log": str(self.work_dir / _LOG),
-            "seconds": round(self.seconds, 1),
-            "requests": self.requests,
-            "texts_encoded": self.texts_encoded,
-            "texts_remembered": self.texts_remembered,
-        }
-
-
-def default_work_dir() -> Path:
-    """A new folder under ``outputs``, where EvalScope writes its own by default."""
-    return Path.cwd() / "outputs" / "vacc-demo" / time.strftime("%Y%m%d_%H%M%S")
+        """Returns plain values, for JSON."""
+        return asdict(self)
 
 
 def run_demo(
@@ -121,10 +97,10 @@ def run_demo(
     verbose: bool = False,
     before_stop: Callable[[DemoReport, str], None] = lambda *_: None,
 ) -> DemoReport:
-    """Start the server, run EvalScope twice, stop the server.
+    """Starts the server, runs EvalScope twice, and stops the server.
 
     Args:
-        work_dir: Where EvalScope's files go; None means :func:`default_work_dir`.
+        work_dir: Where EvalScope's files go; None means a new folder under ``outputs``, where it writes by default.
         tell: Gets a line of text at each step.
         verbose: Let EvalScope write to the terminal instead of to a log in ``work_dir``.
         before_stop: Called with the report and the server's address while the server still runs.
@@ -141,31 +117,34 @@ def run_demo(
     began = time.monotonic()
     weights_folder()  # says at once what is missing
     _check_hosts()
-    folder = (default_work_dir() if work_dir is None else work_dir).absolute()
+    folder = (work_dir or Path("outputs", "vacc-demo", time.strftime("%Y%m%d_%H%M%S"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "evalscope.log"
     tell("Starting a server with the weights of all-MiniLM-L6-v2, and loading EvalScope and MTEB.")
     # started first: it loads while this process imports the hosts
     with DemoServer(names=(DEFAULT_NAME, RERANKER_NAME)).start(wait=False) as server:
-        with _output_to(None if verbose else folder / _LOG, tell):
+        with contextlib.nullcontext() if verbose else _output_to(log, tell):
             import evalscope_vacc
             from evalscope_vacc.demo.tasks import TASKS, register
 
             names = register()
-            metrics = {task.metadata.name: str(task.metadata.main_score) for task in TASKS}
             server.wait()
             tell(f"{server.url} is ready. EvalScope evaluates the encoder on {', '.join(names)}.")
             one = evalscope_vacc.run(_config(server.url, folder / "one-stage", names, two_stage=False))
             tell(f"Now two-stage: the encoder finds {TOP_K} candidates, the cross-encoder reranks them.")
             two = evalscope_vacc.run(_config(server.url, folder / "two-stage", names[:1], two_stage=True))
-        rows = _rows([*one.rows(), *two.rows()], metrics)
-        counts = _counts(server.url)
+        metrics = {task.metadata.name: str(task.metadata.main_score) for task in TASKS}
+        results = _rows([*one.rows(), *two.rows()], metrics)
+        served, staged = _differences(results)
         report = DemoReport(
-            rows=rows,
-            work_dir=folder,
-            seconds=time.monotonic() - began,
-            requests=counts["vacc_demo_requests_total"],
-            texts_encoded=counts["vacc_demo_texts_encoded_total"],
-            texts_remembered=counts["vacc_demo_texts_remembered_total"],
+            passed=served <= TOLERANCE and staged <= 1e-6,
+            largest_difference=served,
+            two_stage_difference=staged,
+            results=results,
+            work_dir=str(folder),
+            log=str(log),
+            seconds=round(time.monotonic() - began, 1),
+            **_counts(server.url),
         )
         before_stop(report, server.url)
     return report
@@ -184,66 +163,58 @@ def _check_hosts() -> None:
 
 
 def _config(url: str, work_dir: Path, tasks: tuple[str, ...], *, two_stage: bool) -> dict[str, Any]:
-    """What a user would write into a file, with the demo's address and tasks."""
+    """Returns what a user would write into a file, with the demo's address and tasks."""
     common = {"model_type": "vacc_api", "api_base": url, "revision": "demo", "store": "off"}
     models: list[dict[str, Any]] = [{**common, "model_name": DEFAULT_NAME}]
     if two_stage:
         reranker = {"model_name": RERANKER_NAME, "is_cross_encoder": True, "rerank_template": "none"}
         models.append({**common, **reranker, "instruction_profile": "none"})
-    return {
-        "eval_backend": "RAGEval",
-        "work_dir": str(work_dir),
-        "eval_config": {
-            "tool": "mteb",
-            "models": models,
-            "eval": {
-                "task_names": list(tasks),
-                # the tasks bring their data; EvalScope's other hub would look for it on the network first
-                "hub": "huggingface",
-                "top_k": TOP_K,
-                "encode_kwargs": {"batch_size": 32},
-            },
-        },
+    evaluation = {
+        "task_names": list(tasks),
+        # the tasks bring their data; EvalScope's other hub would look for it on the network first
+        "hub": "huggingface",
+        "top_k": TOP_K,
+        "encode_kwargs": {"batch_size": 32},
     }
+    settings = {"tool": "mteb", "models": models, "eval": evaluation}
+    return {"eval_backend": "RAGEval", "work_dir": str(work_dir), "eval_config": settings}
 
 
 def _rows(rows: list[dict[str, Any]], metrics: Mapping[str, str]) -> tuple[DemoRow, ...]:
-    reference = json.loads((resources.files("evalscope_vacc.demo") / "data" / "reference.json").read_text("utf-8"))
-    stages = {"": "one-stage", "stage1": "first", "stage2": "second"}
+    file = resources.files("evalscope_vacc.demo") / "data" / "reference.json"
+    reference = json.loads(file.read_text("utf-8"))["scores"]
     made = []
     for row in rows:
-        score = row["main_score"]
+        stage, task, subset, score = _STAGES[row["stage"]], row["task"], row["subset"], row["main_score"]
         if not isinstance(score, (int, float)):
-            raise ResultError(f"EvalScope's result of {row['task']} ({row['subset']}) has no main score: {score!r}")
-        stage = stages[row["stage"]]
-        made.append(
-            DemoRow(
-                stage=stage,
-                model=str(row["model"]).removeprefix("vacc/"),
-                task=row["task"],
-                subset=row["subset"],
-                metric=metrics[row["task"]],
-                score=float(score),
-                in_process=None if stage == "second" else reference["scores"][row["task"]][row["subset"]],
-            )
-        )
-    if {row.stage for row in made} != set(stages.values()):
+            raise ResultError(f"EvalScope's result of {task} ({subset}) has no main score: {score!r}")
+        in_process = None if stage == "second" else reference[task][subset]
+        model = str(row["model"]).removeprefix("vacc/")
+        made.append(DemoRow(stage, model, task, subset, metrics[task], float(score), in_process))
+    if {row.stage for row in made} != set(_STAGES.values()):
         raise ResultError("EvalScope finished without results for each stage. Its log tells more.")
     return tuple(made)
+
+
+def _differences(rows: tuple[DemoRow, ...]) -> tuple[float, float]:
+    """Returns how far a score lies from that in process at most, and how far a second stage's from the first's."""
+    first = {(row.task, row.subset): row.score for row in rows if row.stage == "first"}
+    return (
+        max(abs(row.score - row.in_process) for row in rows if row.in_process is not None),
+        max(abs(row.score - first[row.task, row.subset]) for row in rows if row.stage == "second"),
+    )
 
 
 def _counts(url: str) -> dict[str, int]:
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310 - our own server
         lines = answer.read().decode().splitlines()
-    return {name: int(value) for name, value in (line.split() for line in lines)}
+    pairs = (line.split() for line in lines)
+    return {name.removeprefix("vacc_demo_").removesuffix("_total"): int(value) for name, value in pairs}
 
 
 @contextlib.contextmanager
-def _output_to(log: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
-    """Send everything that is written to the terminal, by whatever library, to a file; say where when it goes wrong."""
-    if log is None:
-        yield
-        return
+def _output_to(log: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Sends everything that is written to the terminal, by whatever library, to a file; says where if it goes wrong."""
     # on the level of file descriptors: loggers and progress bars keep the streams that they found when they started
     sys.stdout.flush()
     sys.stderr.flush()

@@ -21,6 +21,9 @@ RUNTIMES: tuple[str, ...] = get_args(Runtime)
 MOUNT = "/weights/"
 PLACEHOLDER = "/path/to/model"
 
+# Encoders take the devices 0 and, where one does not hold the model, 1: a cross-encoder beside them never shares one.
+_FIRST_RERANK_DEVICE = 2
+
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 _IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9_./:-]*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:-]*", re.ASCII)
@@ -107,7 +110,22 @@ class Command:
 
     def shell(self) -> str:
         """Returns one line that a POSIX shell reads as exactly these arguments."""
-        return " ".join([*(f"{key}={shlex.quote(value)}" for key, value in self.env.items()), shlex.join(self.argv)])
+        return " ".join(self._words())
+
+    def lines(self) -> str:
+        """Returns the same over several lines, an option with its value on each, to be read and pasted."""
+        lines: list[list[str]] = [[]]
+        for word in self._words():
+            line = lines[-1]
+            # an option is complete with its value; the image and the program after it belong to none
+            complete = bool(line) and line[0].startswith("-") and (len(line) > 1 or "=" in line[0])
+            if complete or word.startswith("-"):
+                lines.append([])
+            lines[-1].append(word)
+        return " \\\n    ".join(map(" ".join, lines))
+
+    def _words(self) -> list[str]:
+        return [*(f"{key}={shlex.quote(value)}" for key, value in self.env.items()), *map(shlex.quote, self.argv)]
 
 
 def build_command(entry: Entry, options: ServeOptions) -> Command:
@@ -148,8 +166,15 @@ class _Plan:
         options, entry = self.options, self.entry
         tag = images.check_tag(options.image_tag or images.VACC_TAG)
         version, notes = self._version(images.vacc_version(tag), tag)
+        notes += self._tag_note(tag, images.VACC_NEWER)
         folder = _weights(options.weights, entry)
-        devices = self.devices or tuple(map(str, range(self.size)))
+        devices = self.devices
+        if devices is None:
+            first = _FIRST_RERANK_DEVICE if entry.is_cross_encoder else 0
+            devices = tuple(str(first + number) for number in range(self.size))
+            notes += (
+                f"It takes device {','.join(devices)}. No two services may share a device: --devices chooses others.",
+            )
         argv = ["docker", "run", "-e", f"VACC_VISIBLE_DEVICES={','.join(devices)}"]
         argv += ["--privileged=true", f"--shm-size={self._shm_size()}", "--name", self._container()]
         argv += ["-v", f"{folder.parent}:{MOUNT}", "-p", f"{self.port}:{self.port}", "--ipc=host"]
@@ -170,6 +195,7 @@ class _Plan:
         options = self.options
         tag = images.check_tag(options.image_tag or images.VLLM_TAG)
         version, notes = self._version(images.vllm_version(tag), tag)
+        notes += self._tag_note(tag, images.VLLM_NEWER) + self._first_gpu_note()
         gpus = "all" if self.devices is None else f"device={','.join(self.devices)}"
         # docker reads the value as comma-separated fields: several devices are one field, so in quotes of its own
         argv = ["docker", "run", "--gpus", f'"{gpus}"' if "," in gpus else gpus, f"--shm-size={self._shm_size()}"]
@@ -204,7 +230,8 @@ class _Plan:
         ]
         argv += self._vllm_arguments(version, options.host or "127.0.0.1")
         env = {} if self.devices is None else {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)}
-        return self._command(argv, env=env, notes=() if folder is None else folder.notes, folder=folder)
+        notes = self._first_gpu_note() + (() if folder is None else folder.notes)
+        return self._command(argv, env=env, notes=notes, folder=folder)
 
     def _vllm_arguments(self, version: images.Version | None, host: str) -> list[str]:
         argv = ["--served-model-name", self.model, "--host", host, "--port", str(self.port)]
@@ -262,6 +289,14 @@ class _Plan:
             note = f"The tag {tag} does not say which vLLM is inside; a recent one is assumed."
             return None, (f"{note} If it is 0.10 or older, say so with --vllm-version.",)
         return from_tag, ()
+
+    def _tag_note(self, tag: str, newer: str) -> tuple[str, ...]:
+        return () if self.options.image_tag else (f"The image's tag is {tag}; for newer ones see {newer}.",)
+
+    def _first_gpu_note(self) -> tuple[str, ...]:
+        if self.devices is not None:
+            return ()
+        return ("It takes the first GPU, as another service without --devices does; --devices 1 takes the second.",)
 
     def _host(self) -> str:
         host = self.options.host or _ANY_HOST[0]

@@ -8,8 +8,10 @@ from evalscope_vacc.errors import ConfigError
 
 VACC_IMAGE = "harbor.vastaitech.com/ai_deliver/vllm_vacc"
 VACC_TAG = "VVI-26.02"
+VACC_NEWER = "https://github.com/Vastai/VastModelZOO (its README, under 依赖软件)"
 VLLM_IMAGE = "vllm/vllm-openai"
 VLLM_TAG = "v0.32.0"
+VLLM_NEWER = "https://hub.docker.com/r/vllm/vllm-openai/tags"
 
 Version = tuple[int, int]
 

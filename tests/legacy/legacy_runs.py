@@ -37,7 +37,7 @@ class InProcess:
             if InProcess._weights is None:
                 from sentence_transformers import SentenceTransformer
 
-                from evalscope_vacc.demo.engine import weights_folder
+                from evalscope_vacc.demo.model import weights_folder
 
                 InProcess._weights = SentenceTransformer(str(weights_folder()), device="cpu")
                 InProcess._weights.max_seq_length = 256

@@ -375,7 +375,7 @@ def test_a_reranking_task_is_scored_by_a_cross_encoder_with_mteb_s_own_metrics(
 def test_a_model_of_evalscope_s_own_works_beside_ours_and_alone(
     reranker: ServedModel, custom: Path, tmp_path: Path
 ) -> None:
-    from evalscope_vacc.demo.engine import weights_folder
+    from evalscope_vacc.demo.model import weights_folder
 
     own = {"model_name_or_path": str(weights_folder()), "max_seq_length": 64, "encode_kwargs": {"batch_size": 8}}
     result = evalscope_vacc.run(

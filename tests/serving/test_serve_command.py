@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from evalscope_vacc import catalog
+from evalscope_vacc.cli.app import app
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.serving.command import RUNTIMES, ServeOptions, build_command
 from evalscope_vacc.serving.images import parse_version, vacc_version
@@ -94,7 +97,7 @@ def test_a_real_shell_reads_hostile_arguments_as_they_are(tmp_path: Path) -> Non
     command = build_command(
         catalog.get("bge-m3"), ServeOptions(runtime="vllm", weights="/w/$(touch pwned)", devices=("0",), extra=extra)
     )
-    script = command.shell().replace(
+    script = command.lines().replace(
         "vllm serve", f"{shlex.quote(sys.executable)} -c 'import sys;print(sys.argv[1:])'", 1
     )
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
@@ -251,15 +254,66 @@ def test_the_url_is_where_this_machine_reaches_the_server() -> None:
     assert url(host="::1") == "http://[::1]:8000"
 
 
-def test_serve_prints_the_command_on_one_line_and_notes_elsewhere(command: Callable[..., Any]) -> None:
+def read_by_a_shell(text: str) -> list[str]:
+    """The words that a real shell makes of a printed command; an assignment before it is left out."""
+    show = f"exec {shlex.quote(sys.executable)} -c 'import json,sys;print(json.dumps(sys.argv[1:]))' "
+    start = re.match(r"(?:[A-Z_]+=\S+\s+(?:\\\s+)?)*", text).end()
+    done = subprocess.run(["sh", "-c", show + text[start:]], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("model", ["Qwen3-Embedding-8B", "Qwen3-Reranker-0.6B"])
+def test_the_printed_lines_can_be_pasted(runtime: str, model: str) -> None:
+    extra = ("a b", "'", "x\ny", "--dtype", "float16", "\\", "")
+    options = ServeOptions(runtime=runtime, weights="/w/a b", devices=("2", "3"), force=True, extra=extra)
+    command = build_command(catalog.get(model), options)
+    assert read_by_a_shell(command.lines()) == list(command.argv)
+
+
+def test_serve_prints_an_option_a_line_and_notes_elsewhere(command: Callable[..., Any]) -> None:
     done = command(
         "serve", "qwen/qwen3-reranker-4b", "--weights", "/path/to/model", "--port", "9001", "--", "--dtype", "float16"
     )
     assert done.exit_code == 0
-    assert len(done.stdout.splitlines()) == 1
-    assert shlex.split(done.stdout)[-2:] == ["--dtype", "float16"]
-    assert shlex.split(done.stdout)[shlex.split(done.stdout).index("--port") + 1] == "9001"
+    lines = done.stdout.splitlines()
+    assert lines[0] == "docker run \\"
+    assert "    --port 9001 \\" in lines
+    assert f"    {IMAGE}:VVI-26.02 vllm serve /weights/Qwen3-Reranker-4B \\" in lines
+    assert lines[-1] == "    --dtype float16"
+    assert max(len(line) for line in lines if "hf_overrides" not in line) <= 100
+    assert read_by_a_shell(done.stdout)[-2:] == ["--dtype", "float16"]
     assert "There is no" in done.stderr
+    assert "The image's tag is VVI-26.02; for newer ones see https://github.com/Vastai/VastModelZOO" in done.stderr
+    assert "VVI-26.02" not in command("serve", "bge-m3", "--image-tag", "VVI-26.10").stderr
+
+
+def devices_of(*arguments: str) -> set[str]:
+    told = json.loads(CliRunner().invoke(app, ["serve", *arguments, "--json"]).stdout)
+    (said,) = (word for word in told["argv"] if word.startswith("VACC_VISIBLE_DEVICES="))
+    return set(said.partition("=")[2].split(","))
+
+
+def test_no_encoder_and_cross_encoder_share_a_device_by_default() -> None:
+    taken = {entry.name: devices_of(entry.name) for entry in catalog.entries()}
+    for encoder in (entry for entry in catalog.entries() if not entry.is_cross_encoder):
+        for reranker in (entry for entry in catalog.entries() if entry.is_cross_encoder):
+            assert taken[encoder.name].isdisjoint(taken[reranker.name]), (encoder.name, reranker.name)
+    assert devices_of("bge-m3", "--device", "5") == devices_of("bge-m3", "--devices", "5") == {"5"}
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_services_of_the_readme_have_devices_of_their_own(readme: str) -> None:
+    text = (Path(__file__).parents[2] / readme).read_text(encoding="utf-8")
+    lines = re.findall(r"^evalscope-vacc serve (.+?)(?:\s+#.*)?$", text, re.MULTILINE)
+    assert len(lines) >= 2
+    taken = [
+        set(arguments[arguments.index("--devices") + 1].split(","))
+        if "--devices" in arguments
+        else devices_of(*arguments)
+        for arguments in map(shlex.split, lines)
+    ]
+    assert sum(map(len, taken)) == len(set.union(*taken))
 
 
 def test_serve_prints_json(command: Callable[..., Any]) -> None:

@@ -27,6 +27,7 @@ from evalscope_vacc.text.dictionary import default_dictionary_path, fetch, find_
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of this test's own, so that neither the user's is read nor anything is left in it."""
     monkeypatch.setenv("VACC_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
     return tmp_path / "home"
 
 
@@ -179,6 +180,38 @@ def test_a_failed_download_keeps_the_earlier_file(tmp_path: Path) -> None:
 def test_an_error_status_names_the_way_on(status: int, kind: type[Exception]) -> None:
     with serving(status, b"no") as (url, _), pytest.raises(kind, match=rf"answered {status}.*instruction_dict_path"):
         fetch(url)
+
+
+def test_the_published_addresses_are_tried_in_turn(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = (shared / "facts" / "task_prompts.json").read_bytes()
+    with (
+        serving(404, b"no") as (missing, _),
+        serving(200, b"{}") as (wrong, _),
+        serving(200, content) as (right, asked),
+    ):
+        monkeypatch.setattr(dictionary, "PUBLISHED_URLS", (missing, wrong, right))
+        path = fetch()
+        assert path.read_bytes() == content
+        monkeypatch.setenv("HF_ENDPOINT", right.removesuffix("/prompts.json") + "/")
+        monkeypatch.setattr(dictionary, "PUBLISHED_URLS", (missing,))
+        fetch()
+    assert asked == [
+        "/prompts.json",
+        "/Vastai/VastModelZOO/resolve/main/nlp/text2vec/qwen3/vllm/task_prompts.json",
+    ]
+
+
+def test_when_no_address_has_it_the_error_names_each_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(404, b"no") as (missing, _), serving(200, b"{}") as (wrong, _):
+        monkeypatch.setattr(dictionary, "PUBLISHED_URLS", (missing, wrong))
+        with pytest.raises(BadAnswerError) as caught:
+            fetch()
+    told = str(caught.value)
+    assert f"{missing} answered 404" in told
+    assert f"{wrong} is not the expected file" in told
+    for needed in ("task_prompts.json", dictionary.PUBLISHED_SHA256, "model_kwargs.instruction_dict_path", "--url"):
+        assert needed in told
+    assert not default_dictionary_path().exists()
 
 
 def test_an_endless_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

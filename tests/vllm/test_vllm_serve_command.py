@@ -124,7 +124,7 @@ def test_serve_run_wait_brings_up_minilm_and_checks_it(venv: Path, tmp_path: Pat
     text = log.read_text()
     assert status == 0, text[-3000:]
     first = text.splitlines()[0]
-    assert shlex.split(first)[:3] == ["vllm", "serve", str(Path(models) / "minilm")]
+    assert shlex.split(first.removesuffix(" \\"))[:3] == ["vllm", "serve", str(Path(models) / "minilm")]
     assert f"all-MiniLM-L6-v2 is ready at http://127.0.0.1:{port}" in text
     deadline = time.monotonic() + 20
     while _listens(port) and time.monotonic() < deadline:
