@@ -6,7 +6,6 @@ configuration takes its defaults from the entry whose name its served name match
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 import importlib
@@ -53,7 +52,7 @@ def _by_key(found: Plugins) -> Mapping[str, Entry]:
             owner = known[_key(name)].source or "the built-in catalog"
             logger.warning("plugin %s adds the model %r to the catalog, which %s describes", plugin, name, owner)
         else:
-            known[_key(name)] = dataclasses.replace(entry, source=entry.source or plugin)
+            known[_key(name)] = entry.model_copy(update={"source": entry.source or plugin})
     return known
 
 

@@ -89,7 +89,7 @@ def template_finding(target: Target) -> Finding:
             "applied twice nothing fails, and the scores are wrong",
             "start the server without --chat-template, or write rerank_template: auto",
         )
-    if side.conflict == "deaf":
+    if side.conflict == "no instruction":
         return target.finding(
             "template",
             "wrong",

@@ -20,7 +20,7 @@ from evalscope_vacc.text.templates import RerankTemplate
 from evalscope_vacc.wire.dialects import Dialect
 from evalscope_vacc.wire.engine import Answer, Connection, Engine
 from evalscope_vacc.wire.probe import RerankFacts, ServerFacts
-from evalscope_vacc.wire.refusals import placed
+from evalscope_vacc.wire.refusals import with_context
 
 # one request of a check; a server that needs longer for a few short texts is reported as slow
 REQUEST_S = 15.0
@@ -145,7 +145,7 @@ class Target:
         try:
             got = self.dialect.read_embeddings(answer.body, len(texts))
         except BadAnswerError as error:
-            raise placed(error, answer, path, self.engine.secrets) from None
+            raise with_context(error, answer, path, self.engine.secrets) from None
         return Vectors(got.values, got.tokens, answer.seconds)
 
     def score(self, query: str, documents: Sequence[str], *, raw: bool = False, cut: bool = False) -> Scores:
@@ -173,26 +173,21 @@ class Target:
         try:
             got = self.dialect.read_scores(answer.body, len(texts))
         except BadAnswerError as error:
-            raise placed(error, answer, path, self.engine.secrets) from None
+            raise with_context(error, answer, path, self.engine.secrets) from None
         return Scores(got.values, got.tokens, answer.seconds)
 
 
 def connect(config: ModelConfig, base: str, *, concurrency: int | None = None) -> Engine:
     """Connections to one server with the patience of a check: one repetition, no waiting."""
-    return Engine(
-        Connection(
-            bases=(base,),
-            api_key=config.api_key,
-            headers=dict(config.headers),
-            verify=config.verify,
-            trust_env=config.trust_env,
-            timeout_s=min(config.timeout_s, REQUEST_S),
-            retries=1,
-            wait_for_server_s=0,
-            max_concurrency=concurrency or config.max_concurrency,
-        ),
-        backoff_s=0.2,
+    connection = Connection.of(
+        config,
+        bases=(base,),
+        timeout_s=min(config.timeout_s, REQUEST_S),
+        retries=1,
+        wait_for_server_s=0,
+        max_concurrency=concurrency or config.max_concurrency,
     )
+    return Engine(connection, backoff_s=0.2)
 
 
 def cosines(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:

@@ -223,20 +223,7 @@ def open_session(served: Served) -> Session:
         ServerError: A server cannot be reached, refuses the key, or does not serve the model.
         ConfigError: The servers are not alike, or the template would be applied on both sides.
     """
-    config = served.config
-    engine = Engine(
-        Connection(
-            bases=config.bases,
-            api_key=config.api_key,
-            headers=dict(config.headers),
-            verify=config.verify,
-            trust_env=config.trust_env,
-            timeout_s=config.timeout_s,
-            retries=config.retries,
-            wait_for_server_s=config.wait_for_server_s,
-            max_concurrency=config.max_concurrency,
-        )
-    )
+    engine = Engine(Connection.of(served.config))
     try:
         return _ask(served, engine)
     except BaseException:
@@ -292,7 +279,7 @@ def _choose_side(session: Session, asked: Sequence[RerankFacts]) -> None:
         server_tokens=facts.prompt_tokens_short,
         extra=plugins().rerank_templates(),
     )
-    if side.conflict == "deaf":
+    if side.conflict == "no instruction":
         raise ConfigError(
             f"{name}: rerank_template is auto, and the server wraps every pair in a template of its own but ignores a "
             "request's instruction (vLLM 0.14 to 0.21 do): start it without --chat-template, then the template is "

@@ -27,7 +27,7 @@ class TemplateSide:
         why: One line for people.
         server_tokens: Tokens that the server's own template adds to every pair; 0 where it has none. Such a server may
             not be asked to truncate: it would cut off the template's end, and all long documents would score alike.
-        conflict: Why the model cannot be scored like this: "doubled" (a template here and on the server) or "deaf"
+        conflict: Why the model cannot be scored like this: "doubled" (a template here and on the server) or "no instruction"
             (the server's template takes no instruction, and ``auto`` would need it); "" where it can.
     """
 
@@ -36,7 +36,7 @@ class TemplateSide:
     default_instruction: str | None = None
     why: str = ""
     server_tokens: int = 0
-    conflict: Literal["", "doubled", "deaf"] = ""
+    conflict: Literal["", "doubled", "no instruction"] = ""
 
     @property
     def places_instructions(self) -> bool:
@@ -103,5 +103,5 @@ def decide_side(
         return TemplateSide(template, why=f"template {name} here", server_tokens=tokens, conflict="doubled")
     why = "the server's own template, instruction in each request"
     return TemplateSide(
-        None, True, template.default_instruction, why, tokens, conflict="" if takes_instruction else "deaf"
+        None, True, template.default_instruction, why, tokens, conflict="" if takes_instruction else "no instruction"
     )

@@ -36,7 +36,7 @@ from evalscope_vacc.errors import (
 from evalscope_vacc.interrupts import next_kills
 from evalscope_vacc.wire.address import normalize_base, public_base
 from evalscope_vacc.wire.messages import Answer, Connection, Request
-from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, placed
+from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, with_context
 from evalscope_vacc.wire.server import Failure, Kind, Server, given_up
 from evalscope_vacc.wire.usage import ServerUsage, Usage
 
@@ -225,7 +225,7 @@ class Engine:
 
     def _misread(self, error: BadAnswerError | EngineDeadError, request: Request, answer: Answer) -> Failure:
         """Says what an answer that cannot be read means; raises when asking again gives the same."""
-        told = placed(error, answer, request.path, self._find(answer.server).secrets, request.describe)
+        told = with_context(error, answer, request.path, self._find(answer.server).secrets, request.describe)
         if isinstance(error, EngineDeadError):
             return Failure(Kind.DOWN, told)
         if error.retryable:

@@ -8,11 +8,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.wire.address import normalize_base, public_base, user_info
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # a token of RFC 9110: what may name a header
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -31,7 +34,7 @@ class Connection:
             private authorities, used instead; False checks nothing.
         trust_env: Whether proxies of the environment are used: None = for public addresses only.
         timeout_s: Seconds in which one request has to be answered completely.
-        retries: How often one request is sent again after a passing failure.
+        retries: How often one request is sent again after a transient failure.
         wait_for_server_s: Seconds to wait for a server that refuses connections or whose engine died; 0 = do not.
         max_concurrency: Requests in flight, per server.
 
@@ -48,6 +51,17 @@ class Connection:
     retries: int = 5
     wait_for_server_s: float = 600
     max_concurrency: int = 4
+
+    @classmethod
+    def of(cls, config: Any, **changes: Any) -> Self:
+        """Takes what it needs from a model's configuration, whose keys have the same names.
+
+        Args:
+            config: The configuration.
+            **changes: Values to have instead.
+        """
+        values = {name: getattr(config, name) for name in cls.__dataclass_fields__}
+        return cls(**{**values, **changes})
 
     def __post_init__(self) -> None:
         given = (self.bases,) if isinstance(self.bases, str) else tuple(self.bases)

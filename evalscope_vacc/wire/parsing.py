@@ -118,30 +118,6 @@ def read_vectors(body: bytes, n: int) -> Vectors:
     return Vectors(values, tokens_of(document))
 
 
-def read_vector_matrix(body: bytes, n: int) -> Vectors:
-    """Reads a bare list of vectors, ``[[float, …], …]``, in the order of the texts (text-embeddings-inference).
-
-    Raises:
-        BadAnswerError: As :func:`read_vectors`.
-        EngineDeadError: It says that the engine died.
-    """
-    document = parse(body)
-    check_no_error(document)
-    wrapped = [{"index": i, "embedding": v} for i, v in enumerate(document)] if isinstance(document, list) else document
-    rows = _rows({"data": wrapped}, "data", n, "vectors", "texts")
-    vectors = [_vector(row["embedding"], position) for position, row in rows]
-    for position, vector in enumerate(vectors):
-        if vector.size != vectors[0].size:
-            msg = f"vector {position} has {vector.size} dimensions, others of the same answer have {vectors[0].size}"
-            raise BadAnswerError(msg, item=position)
-    if not vectors:
-        msg = "no text was sent, so there is nothing to read"
-        raise BadAnswerError(msg)
-    values = np.stack(vectors)
-    check_vectors(values)
-    return Vectors(values, None)
-
-
 def read_score_list(body: bytes, n: int, *, key: str | None = "data", value: str = "score") -> Scores:
     """Reads a list of scores with their positions.
 

@@ -27,7 +27,7 @@ from evalscope_vacc.wire.dialects import Dialect
 from evalscope_vacc.wire.engine import Engine
 from evalscope_vacc.wire.messages import Answer
 from evalscope_vacc.wire.parsing import check_no_error, parse
-from evalscope_vacc.wire.refusals import is_missing_route, placed
+from evalscope_vacc.wire.refusals import is_missing_route, with_context
 
 # A pair of single letters has 2 tokens in a causal reranker, 5 to 8 with the special tokens of BERT and XLM-RoBERTa;
 # Qwen3-Reranker's template makes 116 of it.
@@ -266,7 +266,7 @@ def _document(answer: Answer, path: str, secrets: Sequence[str] = ()) -> dict[st
         document = parse(answer.body)
         check_no_error(document)
     except BadAnswerError as error:
-        raise placed(error, answer, path, secrets) from None
+        raise with_context(error, answer, path, secrets) from None
     if not isinstance(document, dict):
         msg = f"{answer.server}{path} did not answer with a JSON object"
         raise BadAnswerError(msg, server=answer.server, status=answer.status, path=path)
@@ -281,7 +281,7 @@ def _score(
     try:
         return path, dialect.read_scores(answer.body, 1).tokens
     except BadAnswerError as error:
-        raise placed(error, answer, path, engine.secrets) from None
+        raise with_context(error, answer, path, engine.secrets) from None
 
 
 def _takes_instruction(engine: Engine, dialect: Dialect, model: str, server: str, short: int) -> bool | None:

@@ -214,7 +214,7 @@ def _from_html(text: str, status: int) -> str:
     return f"a page of HTML: {words[:200]}" if words else f"a page of HTML (HTTP {status})"
 
 
-def placed(error: ServerError, answer: Answer, path: str, secrets: Iterable[str], about: str = "") -> ServerError:
+def with_context(error: ServerError, answer: Answer, path: str, secrets: Iterable[str], about: str = "") -> ServerError:
     """Returns what a reader of answers raised with server and path named, and secrets masked.
 
     Args:

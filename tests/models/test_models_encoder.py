@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,3 +245,49 @@ def test_the_preflight_looks_at_the_server_once_before_the_first_text(server: Se
     assert first > 1
     assert server.paths().count("/v1/embeddings") == first + 1
     assert server.texts() == ["one", "two"]
+
+
+def test_a_plugins_dialect_is_spoken_and_reaches_evidence_and_store(
+    server: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evalscope_vacc.models import served
+    from evalscope_vacc.plugins import Plugins
+    from evalscope_vacc.wire.dialects import VllmDialect
+
+    class Shifted(VllmDialect):
+        name = "shifted"
+        embeddings_path = "/shifted/embeddings"
+
+    class Found(Plugins):
+        def dialects(self) -> dict:
+            return {"shifted": Shifted}
+
+    inner = server.answer
+    server.answer = lambda got, sock: inner(replace(got, path=got.path.replace("/shifted/", "/v1/")), sock)
+    found = Found([])
+    monkeypatch.setattr(served, "plugins", lambda: found)
+    model = encoder(server, dialect="shifted")
+    np.testing.assert_array_equal(model.encode(["one"]), vectors(["one"]))
+    assert "/shifted/embeddings" in server.paths()
+    written = json.loads((model.served.evidence.folder / "config.json").read_text())["models"][0]
+    assert written["dialect"] == "shifted"
+    assert model.served.config.identity() != encoder(server).served.config.identity()
+
+
+def test_tqdm_disable_hides_every_bar(server: ServedModel, capfd: pytest.CaptureFixture[str]) -> None:
+    encoder(server).encode(["one"])
+    assert "1/1" in capfd.readouterr().err
+    # tqdm reads the variable when it is imported
+    code = (
+        "import sys; from evalscope_vacc import VaccEncoder; "
+        "VaccEncoder(sys.argv[1], api_base=sys.argv[2], store='off', preflight='off').encode(['one'])"
+    )
+    environment = {**os.environ, "TQDM_DISABLE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, server.name, server.base],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "1/1" not in done.stderr

@@ -145,7 +145,7 @@ def _resize(answer: dict[str, Any]) -> None:
 Fault = Callable[[Got, socket.socket, "FaultServer"], "Reply | None"]
 
 # the run must go on, with the very same numbers
-PASSING: Mapping[str, Fault] = {
+TRANSIENT: Mapping[str, Fault] = {
     "reset": _reset,
     "closed": _close,
     "cut body": _cut,
@@ -194,7 +194,7 @@ WRONG: Mapping[str, tuple[Fault, str]] = {
     "302": (_status(302, b"", Location="http://elsewhere.example/"), "redirects to"),
     "418": (_status(418, {"error": {"message": "scripted words"}}), "scripted words"),
 }
-ALL: Mapping[str, Fault] = {**PASSING, **HARMLESS, **{name: fault for name, (fault, _) in WRONG.items()}}
+ALL: Mapping[str, Fault] = {**TRANSIENT, **HARMLESS, **{name: fault for name, (fault, _) in WRONG.items()}}
 
 
 class FaultServer(LoopbackServer):
@@ -271,4 +271,4 @@ class FaultServer(LoopbackServer):
         return Reply.of(good(got))
 
 
-__all__ = ["ALL", "ENGINE", "HARMLESS", "PASSING", "WRONG", "FaultServer", "reset"]
+__all__ = ["ALL", "ENGINE", "HARMLESS", "TRANSIENT", "WRONG", "FaultServer", "reset"]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from evalscope_vacc.errors import BadAnswerError, ConfigError, EngineDeadError, VaccError
 from evalscope_vacc.wire.dialects import DIALECTS, Dialect, get_dialect
-from evalscope_vacc.wire.parsing import read_score_list, read_vector_matrix, read_vectors
+from evalscope_vacc.wire.parsing import read_score_list, read_vectors
 from evalscope_vacc.wire.refusals import read_error
 
 TEXTS = ["one", "two", "drei", "四"]
@@ -115,6 +115,31 @@ def test_a_lone_surrogate_is_sent_as_an_escape() -> None:
 def test_a_truncation_that_servers_ignore_or_answer_with_nothing_is_refused(wrong: int) -> None:
     with pytest.raises(ConfigError):
         get_dialect("vllm").embeddings("m", TEXTS, truncate_to=wrong)
+
+
+class TwoLists(Dialect):
+    """A server family of somebody else, in one place."""
+
+    name = "two-lists"
+    embeddings_path = "/vectors"
+    scores_path = "/judge"
+    score_list = "judged"
+    score_field = "value"
+
+    def pairs(self, model: str, query: str, documents: list[str]) -> dict[str, Any]:
+        return {"question": query, "answers": documents}
+
+
+def test_a_family_of_somebody_else_is_one_class() -> None:
+    dialect = get_dialect("two-lists", {"two-lists": TwoLists})
+    path, body = dialect.embeddings("m", TEXTS)
+    assert (path, json.loads(body)["input"]) == ("/vectors", TEXTS)
+    path, body = dialect.scores("m", "q", TEXTS[:2])
+    assert (path, json.loads(body)) == ("/judge", {"question": "q", "answers": TEXTS[:2]})
+    answer = {"judged": [{"index": 1, "value": 0.25}, {"index": 0, "value": 0.5}]}
+    assert dialect.read_scores(body_of(answer), 2).values.tolist() == [0.5, 0.25]
+    with pytest.raises(ConfigError, match="'two-lists' cannot send an instruction"):
+        dialect.scores("m", "q", TEXTS, instruction="judge")
 
 
 def test_an_unknown_dialect_names_the_nearest_and_plugins_win() -> None:
@@ -285,7 +310,7 @@ def test_wrong_scores_are_refused(answer: Any, words: str) -> None:
 def test_every_shape_of_error_is_read_with_any_status(document: Any, message: str) -> None:
     assert message in read_error(400, body_of(document), "application/json")
     assert "secret text" not in read_error(400, body_of(document))
-    for read in (read_vectors, read_score_list, read_vector_matrix):
+    for read in (read_vectors, read_score_list):
         with pytest.raises(BadAnswerError, match="an error came with status 200") as caught:
             read(body_of(document), 1)
         assert message in str(caught.value)
@@ -379,7 +404,7 @@ def read_everything(body: bytes, n: int) -> None:
             assert len(got.values) == n
             assert np.isfinite(got.values).all()
     with contextlib.suppress(VaccError):
-        read_vector_matrix(body, n)
+        read_score_list(body, n, key=None)
     assert isinstance(read_error(500, body, "text/html"), str)
     assert isinstance(read_error(200, body), str)
 

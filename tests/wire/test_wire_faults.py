@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from draining import drain
 from embedding_answers import score, vectors
-from fault_server import ALL, HARMLESS, PASSING, WRONG, FaultServer
+from fault_server import ALL, HARMLESS, TRANSIENT, WRONG, FaultServer
 
 from evalscope_vacc.errors import ServerError, VaccError
 from evalscope_vacc.wire.dialects import get_dialect
@@ -74,12 +74,12 @@ def patient(faulty: FaultServer) -> Iterator[Engine]:
 TEXTS = [f"text {i}" for i in range(40)]
 
 
-@pytest.mark.parametrize("name", [*PASSING, *HARMLESS])
+@pytest.mark.parametrize("name", [*TRANSIENT, *HARMLESS])
 def test_a_passing_fault_changes_nothing(name: str, faulty: FaultServer, patient: Engine) -> None:
     faulty.script((name,), rate=1.0, seed=1)
     assert encode(patient, TEXTS, 8).tobytes() == vectors(TEXTS).tobytes()
     assert faulty.met[name] >= 1
-    if name in PASSING:
+    if name in TRANSIENT:
         assert patient.usage.retries >= 1
     queries, documents = TEXTS[:4], TEXTS[4:9]
     assert rank(patient, queries, documents).tolist() == [[score(q, d) for d in documents] for q in queries]
@@ -100,7 +100,7 @@ def test_a_wrong_answer_stops_the_run_and_is_named(name: str, kind: str, faulty:
     assert not [t for t in threading.enumerate() if t.name.startswith("vacc-wire")]
 
 
-@pytest.mark.parametrize("name", [n for n in PASSING if not n.startswith("engine")])
+@pytest.mark.parametrize("name", [n for n in TRANSIENT if not n.startswith("engine")])
 def test_a_fault_that_stays_is_an_error_that_names_it(name: str, faulty: FaultServer) -> None:
     faulty.script((name,), rate=1.0, seed=1, most=99)
     connection = Connection((faulty.base,), timeout_s=0.2, retries=2, wait_for_server_s=0.5)
@@ -126,7 +126,7 @@ def test_a_fault_that_stays_is_an_error_that_names_it(name: str, faulty: FaultSe
 def test_twenty_thousand_texts_with_passing_faults_come_out_to_the_bit(faulty: FaultServer, patient: Engine) -> None:
     texts = [f"text number {i} of many" for i in range(20_000)]
     faulty.hang_s = 0.8
-    faulty.script((*PASSING, *HARMLESS), rate=0.05, seed=20)
+    faulty.script((*TRANSIENT, *HARMLESS), rate=0.05, seed=20)
     assert encode(patient, texts).tobytes() == vectors(texts).tobytes()
     assert faulty.met.total() > 15
 
@@ -151,7 +151,7 @@ def test_two_hundred_mixtures_of_faults_have_no_third_outcome(faulty: FaultServe
     with Engine(connection, backoff_s=0.001) as engine:
         for seed in range(200):
             rng = random.Random(seed)
-            passing = tuple(name for name in QUICK if name in PASSING or name in HARMLESS)
+            passing = tuple(name for name in QUICK if name in TRANSIENT or name in HARMLESS)
             fatal = seed % 2 == 1
             faulty.engine_s = 0.01
             faulty.script(QUICK if fatal else passing, rate=rng.uniform(0.05, 0.5), seed=seed, most=rng.randint(1, 3))
