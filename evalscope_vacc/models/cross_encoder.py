@@ -245,7 +245,7 @@ class VaccCrossEncoder(VaccModel):
             len(documents),
             tag=batch,
             split=split if len(documents) > 1 else None,
-            describe=f"{what}: query {quote(batch.query.bare)}, document {quote(documents[0][1])}",
+            describe=lambda: f"{what}: query {quote(batch.query.bare)}, document {quote(documents[0][1])}",
         )
 
     def _probe(self, session: Session) -> NDArray[np.float64]:

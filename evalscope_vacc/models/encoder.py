@@ -218,7 +218,7 @@ class VaccEncoder(VaccModel):
             len(batch),
             tag=batch,
             split=(lambda: [self._request(session, call, half) for half in halves(batch)]) if len(batch) > 1 else None,
-            describe=f"{call}: {quote(batch[0][1])}",
+            describe=lambda: f"{call}: {quote(batch[0][1])}",
         )
 
     def _check_width(self, width: int, what: str, server: str) -> None:

@@ -225,7 +225,7 @@ class Engine:
 
     def _misread(self, error: BadAnswerError | EngineDeadError, request: Request, answer: Answer) -> Failure:
         """Says what an answer that cannot be read means; raises when asking again gives the same."""
-        told = with_context(error, answer, request.path, self._find(answer.server).secrets, request.describe)
+        told = with_context(error, answer, request.path, self._find(answer.server).secrets, request.described)
         if isinstance(error, EngineDeadError):
             return Failure(Kind.DOWN, told)
         if error.retryable:
@@ -279,9 +279,7 @@ class Engine:
         while True:
             server = await self._dispatcher.slot(run, job)
             try:
-                return await server.ask(
-                    run.method, job.request.path, body, timeout_s=run.timeout_s, describe=job.request.describe
-                )
+                return await server.ask(run.method, job.request, body, timeout_s=run.timeout_s)
             except Failure as failure:
                 # before the slot is free: the next request must not meet a server that asked to be left alone
                 pause_s = await self._after(run, job, server, failure)

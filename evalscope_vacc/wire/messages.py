@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import orjson
+
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.wire.address import normalize_base, public_base, user_info
 
@@ -145,7 +147,7 @@ class Request:
         tag: The caller's own note; not looked at here.
         split: Makes two or more smaller requests of this one, for a server that refuses it because of one of its
             items (or its size); None where it cannot be divided.
-        describe: What it carries, for an error: "document 17 of SciFact".
+        describe: What it carries, for an error: "document 17 of SciFact"; a function where that costs time.
     """
 
     path: str
@@ -153,7 +155,12 @@ class Request:
     items: int
     tag: Any = None
     split: Callable[[], Sequence[Request]] | None = None
-    describe: str = ""
+    describe: str | Callable[[], str] = ""
+
+    @property
+    def described(self) -> str:
+        """What it carries."""
+        return self.describe if isinstance(self.describe, str) else self.describe()
 
     def body(self) -> bytes:
         """Returns the JSON body."""
@@ -186,8 +193,8 @@ def encode_json(payload: Mapping[str, Any]) -> bytes:
     say, and its refusal names the text.
     """
     try:
-        return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
+        return orjson.dumps(payload)
+    except TypeError:  # what orjson says of a surrogate
         return json.dumps(payload, separators=(",", ":")).encode()
 
 

@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import aiohttp
+from yarl import URL
 
 from evalscope_vacc.errors import (
     BadAnswerError,
@@ -32,7 +32,7 @@ from evalscope_vacc.errors import (
 )
 from evalscope_vacc.redact import clean
 from evalscope_vacc.wire.address import is_local, public_base, user_info
-from evalscope_vacc.wire.messages import Answer, Connection, basic
+from evalscope_vacc.wire.messages import Answer, Connection, Request, basic
 from evalscope_vacc.wire.refusals import RETRYABLE_STATUS, is_engine_dead, read_error, refusal
 from evalscope_vacc.wire.usage import ServerUsage
 
@@ -148,10 +148,13 @@ class Server:
         if self._tls and connection.verify is False:
             logger.warning("%s: its certificate is not checked (verify: false)", self.shown)
         self._proxy = _proxy_for(connection, base)
-        self._proxy_headers = _proxy_headers(self._proxy)
-        if base.startswith("http:"):
-            # what goes to a proxy without a tunnel is one request, and aiohttp puts the headers of the proxy in none
-            self._headers.update(self._proxy_headers)
+        self._through_proxy: dict[str, Any] = {}
+        if self._proxy is not None:
+            headers = _proxy_headers(self._proxy)
+            self._through_proxy = {"proxy": public_base(self._proxy), "proxy_headers": headers}
+            if base.startswith("http:"):
+                # without a tunnel there is one request, the server's, and its headers are what the proxy reads
+                self._headers.update(headers)
         self.secrets = connection.secrets() + _proxy_secrets(self._proxy)
         self._session: aiohttp.ClientSession | None = None
 
@@ -160,7 +163,7 @@ class Server:
 
     # -- one request ---------------------------------------------------------------------------------------------
 
-    async def ask(self, method: str, path: str, body: bytes | None, *, timeout_s: float, describe: str = "") -> Answer:
+    async def ask(self, method: str, request: Request, body: bytes | None, *, timeout_s: float) -> Answer:
         """Sends one request and returns its complete 2xx answer.
 
         Raises:
@@ -170,16 +173,15 @@ class Server:
         usage.requests += 1
         usage.bytes_sent += len(body or b"")
         start = time.perf_counter()
-        progress = SimpleNamespace(connected=False)
         try:
-            status, headers, data = await self._exchange(method, path, body, timeout_s, progress)
-            self._check(status, headers, data, path, describe)
+            status, headers, data = await self._exchange(method, request.path, body, timeout_s)
+            self._check(status, headers, data, request)
         except Failure:
             usage.failures += 1
             raise
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
             usage.failures += 1
-            raise self._failure(error, path, timeout_s, describe, connected=progress.connected) from None
+            raise self._failure(error, request, timeout_s) from None
         seconds = time.perf_counter() - start
         usage.answers += 1
         usage.bytes_received += len(data)
@@ -194,7 +196,7 @@ class Server:
         a sign of life.
         """
         try:
-            status, _, _ = await self._exchange("GET", "/health", None, self._health_timeout_s, SimpleNamespace())
+            status, _, _ = await self._exchange("GET", "/health", None, self._health_timeout_s)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
             return False
         return status < 500
@@ -208,39 +210,34 @@ class Server:
             await self._session.close()
             self._session = None
 
-    async def _exchange(
-        self, method: str, path: str, body: bytes | None, timeout_s: float, progress: SimpleNamespace
-    ) -> tuple[int, Any, bytes]:
+    async def _exchange(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, Any, bytes]:
         if self._session is None:
             self._session = self._open()
         async with self._session.request(
             method,
-            self._root + path,
+            # as it stands: what a user wrote in percent-encoding stays so
+            URL(self._root + path, encoded=True),
             data=body,
             headers=None if body is None else {"Content-Type": "application/json"},
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, _CONNECT_TIMEOUT_S)),
-            trace_request_ctx=progress,
-            proxy=None if self._proxy is None else public_base(self._proxy),
-            proxy_headers=self._proxy_headers,
+            # connecting ends first, so that the two kinds of timeout can be told apart
+            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(0.95 * timeout_s, _CONNECT_TIMEOUT_S)),
+            **self._through_proxy,
         ) as response:
             limit = MAX_ANSWER_BYTES if 200 <= response.status < 300 else _MAX_REFUSAL_BYTES
             return response.status, response.headers, await _read(response, limit)
 
     def _open(self) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        for signal in (trace.on_connection_create_end, trace.on_connection_reuseconn):
-            signal.append(_connected)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls or True),
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_READ_BUFFER_BYTES,
-            trace_configs=[trace],
         )
 
-    def _check(self, status: int, headers: Any, data: bytes, path: str, describe: str) -> None:
+    def _check(self, status: int, headers: Any, data: bytes, request: Request) -> None:
         """Raises what a complete answer means when it is none that was asked for."""
+        path = request.path
         if 200 <= status < 300:
             if len(data) > MAX_ANSWER_BYTES:
                 msg = f"{self.shown}{path}: the answer has more than {MAX_ANSWER_BYTES} bytes; make batch_size smaller"
@@ -252,7 +249,7 @@ class Server:
             message,
             server=self.shown,
             path=path,
-            describe=describe,
+            describe=request.described,
             secrets=self.secrets,
             location=headers.get("Location", ""),
         )
@@ -262,10 +259,11 @@ class Server:
             raise Failure(Kind.TRANSIENT, refused, retry_after_s=_retry_after(headers.get("Retry-After")))
         raise Failure(Kind.REFUSED, refused)
 
-    def _failure(self, error: BaseException, path: str, timeout_s: float, describe: str, *, connected: bool) -> Failure:
+    def _failure(self, error: BaseException, request: Request, timeout_s: float) -> Failure:
         """Says what an exception of the connection means."""
         chain = list(_chain(error))
-        about = f" for {describe}" if describe else ""
+        path, described = request.path, request.described
+        about = f" for {described}" if described else ""
         where = f"{self.shown}{path}"
         through = " through the proxy of the environment" if self._proxy is not None else ""
         fields: dict[str, Any] = {"server": self.shown, "path": path}
@@ -281,13 +279,13 @@ class Server:
             return Failure(Kind.REFUSED, unreachable("it does not speak TLS; write http:// instead of https://"))
         if any(isinstance(e, socket.gaierror) for e in chain):
             return self._gone(unreachable("no machine of this name is known; check api_base"))
-        if any(isinstance(e, ConnectionRefusedError) for e in chain) and not connected:
+        if any(isinstance(e, ConnectionRefusedError) for e in chain):
             return Failure(Kind.DOWN, unreachable("connection refused; is the server running there?"))
         codes = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
         if any(isinstance(e, OSError) and e.errno in codes for e in chain):
             return self._gone(unreachable("the machine cannot be reached"))
         if any(isinstance(e, (asyncio.TimeoutError, TimeoutError)) for e in chain):
-            if not connected:
+            if isinstance(error, aiohttp.ServerTimeoutError):
                 return self._gone(unreachable("no connection came about in time; check the address and firewalls"))
             message = f"{where} did not answer{about} within {timeout_s:g} s (timeout_s){through}"
             return Failure(Kind.TRANSIENT, ServerTimeoutError(message, **fields))
@@ -384,10 +382,6 @@ def given_up(servers: list[Server], wait_s: float) -> ServerError:
         server_message=last.server_message,
         path=last.path,
     )
-
-
-async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
-    context.trace_request_ctx.connected = True
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -496,8 +490,8 @@ def _proxy_for(connection: Connection, base: str) -> str | None:
     return str(proxy)
 
 
-def _proxy_headers(proxy: str | None) -> dict[str, str]:
-    user = user_info(proxy) if proxy is not None else None
+def _proxy_headers(proxy: str) -> dict[str, str]:
+    user = user_info(proxy)
     return {} if user is None else {"Proxy-Authorization": "Basic " + basic(*user)}
 
 
