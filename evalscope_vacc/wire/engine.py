@@ -391,11 +391,16 @@ class _Run:
         self._loop.call_soon_threadsafe(self._start, job, job_ahead, failure, of)
 
     def next_done(self) -> tuple[_Job, Answer | BaseException]:
-        """Waits for the next job that is done."""
-        while True:
+        """Waits for the next job that is done.
+
+        Raises:
+            RunInterrupted: The engine was closed meanwhile.
+        """
+        while not self._over:
             # not for ever at once: on some systems Ctrl-C is only noticed between two waits
             with suppress(queue.Empty):
                 return self.done.get(timeout=_WAIT_S)
+        raise RunInterrupted
 
     def worked(self, server: Server) -> None:
         """Says that a server gave an answer that could be read."""

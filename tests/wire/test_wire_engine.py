@@ -6,7 +6,10 @@ import _thread
 import itertools
 import json
 import logging
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -615,3 +618,75 @@ def test_a_closed_transport_opens_again(serve: Serve, connect: Connect) -> None:
     engine.close()
     assert eventually(lambda: server.open_connections == 0)
     assert len(numbers(engine, 4)) == 4
+
+
+def test_closing_the_generator_cancels_what_is_in_flight(serve: Serve, connect: Connect) -> None:
+    server = serve(echo)
+    engine = connect(server, max_concurrency=4)
+    stream = engine.stream(requests(50, sleep=0.2), lambda request, answer: request.tag)
+    next(stream)
+    assert eventually(lambda: server.in_flight == 4)
+    start = time.monotonic()
+    stream.close()
+    assert time.monotonic() - start < 5
+    assert not wire_threads()
+    assert len(numbers(engine, 3)) == 3
+
+
+def test_an_engine_that_is_closed_ends_the_streams_of_others(serve: Serve, connect: Connect) -> None:
+    engine = connect(serve(echo), max_concurrency=1)
+    stream = engine.stream(requests(50, sleep=0.05), lambda request, answer: request.tag)
+    next(stream)
+    engine.close()
+    assert not wire_threads()
+    with pytest.raises(RunInterrupted):
+        list(stream)
+
+
+def test_an_engine_that_is_closed_ends_the_wait_of_another_thread(serve: Serve, connect: Connect) -> None:
+    engine = connect(serve(echo), max_concurrency=1)
+    ended: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            numbers(engine, 1, sleep=3)
+        except RunInterrupted as error:
+            ended.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert eventually(lambda: bool(wire_threads()))
+    engine.close()
+    waiting.join(5)
+    assert len(ended) == 1
+
+
+def test_it_works_inside_a_running_event_loop(serve: Serve, connect: Connect) -> None:
+    """Notebooks run one in the caller's thread."""
+    import asyncio
+
+    engine = connect(serve(echo))
+
+    async def cell() -> int:
+        return len(numbers(engine, 5))
+
+    assert asyncio.run(cell()) == 5
+
+
+def test_an_engine_that_nobody_closes_ends_with_the_process_and_says_nothing(serve: Serve) -> None:
+    code = (
+        "import sys; from evalscope_vacc.wire.engine import Connection, Engine, Request\n"
+        "engine = Engine(Connection((sys.argv[1],)))\n"
+        "stream = engine.stream((Request('/v1/embeddings', {'n': i}, 1) for i in range(50)), lambda r, a: r)\n"
+        "next(stream); print('done')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", code, serve(echo).base],
+        env={**os.environ, "EVALSCOPE_VACC_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "done\n"
+    assert not done.stderr
