@@ -1,8 +1,9 @@
-"""Tells that another model now answers behind the same address and name.
+"""Which answers belong together: the identity of a served model, the key of a text, and the probe.
 
-A few fixed texts are sent when a scope is opened, and the answers compared with those that were kept with its entries.
-The sending is the models' part. Each text is to be sent at least twice, in requests of different sizes (alone, then all
-in one): answers come as (repeats, texts, dimensions), scores as (repeats, pairs).
+The probe tells that another model now answers behind the same address and name. A few fixed texts are sent when a scope
+is opened, and the answers compared with those that were kept with its entries. The sending is the models' part. Each text
+is to be sent at least twice, in requests of different sizes (alone, then all in one): answers come as (repeats, texts,
+dimensions), scores as (repeats, pairs).
 
 The bound
     The distance of a text's new answer from the kept one is relative, |new - kept| / |kept| (for scores, over all pairs
@@ -18,17 +19,19 @@ The bound
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from evalscope_vacc.errors import StoreError
+from .table import KEY_BYTES, Table
 
-if TYPE_CHECKING:
-    from .file import StoreFile
+_PROBE = b"probe"
 
 FLOOR = 1e-5
 CEILING = 1e-2
@@ -63,6 +66,69 @@ PROBE_PAIRS = (
     ("哪种茶需要最低的水温？", PROBE_TEXTS[2]),
 )
 """What a cross-encoder is sent: query and document, through the template in use."""
+
+Kind = Literal["embedding", "score"]
+
+
+def make_identity(
+    model: str, *, kind: Kind, revision: str = "", max_tokens: int | None = None, server_model: str = ""
+) -> str:
+    """Returns what, besides the text, decides about an answer, as canonical JSON.
+
+    Args:
+        model: The served model's name, as requests carry it.
+        kind: "embedding" or "score"; the same text under both has two keys.
+        revision: As in the configuration or derived from the addresses; never an address with a password.
+        max_tokens: Where texts are cut, in tokens.
+        server_model: What the server says of its model (such as ``root`` and ``max_model_len`` of ``/v1/models``).
+    """
+    parts = {
+        "kind": kind,
+        "max_tokens": max_tokens,
+        "model": model,
+        "revision": revision,
+        "server_model": server_model,
+    }
+    return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+
+
+@lru_cache(maxsize=64)
+def _hasher(identity: str) -> hashlib.blake2b:
+    """Returns a hash that has taken in the identity and is copied for each text, which is faster than a new one."""
+    person = hashlib.blake2b(
+        identity.encode("utf-8", "surrogatepass"), digest_size=16, person=b"vacc identity"
+    ).digest()
+    return hashlib.blake2b(digest_size=KEY_BYTES, person=person)
+
+
+def text_key(identity: str, *texts: str) -> bytes:
+    """Returns the key of one text, or of a pair, sent to what ``identity`` describes: BLAKE2b of 128 bits.
+
+    Every part stands behind its length, so that no two lists of texts give the same bytes; the identity goes into
+    BLAKE2b's personalisation.
+
+    Args:
+        identity: From :func:`make_identity`.
+        texts: The exact strings sent: one, or query and document.
+    """
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    framed = b"".join(part for text in encoded for part in (len(text).to_bytes(8, "little"), text))
+    hasher = _hasher(identity).copy()
+    hasher.update(framed)
+    return hasher.digest()
+
+
+def text_keys(identity: str, texts: Sequence[str]) -> list[bytes]:
+    """Returns :func:`text_key` of each single text."""
+    copy = _hasher(identity).copy
+    keys = []
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        hasher = copy()
+        hasher.update(len(encoded).to_bytes(8, "little") + encoded)
+        keys.append(hasher.digest())
+    return keys
+
 
 State = Literal["new", "ok", "differs"]
 
@@ -130,80 +196,36 @@ def compare(kept: npt.ArrayLike, answers: npt.ArrayLike, tolerance: float | None
     return ProbeResult("ok" if distance <= bound else "differs", distance, bound, details)
 
 
-def _digest(shape: str, answers: bytes) -> bytes:
-    return hashlib.blake2b(shape.encode() + b"\n" + answers, digest_size=16).digest()
+def kept_answers(table: Table) -> npt.NDArray[np.float64] | None:
+    """Returns the answers to the probe that vouch for a file's entries; None where there are none that can be read."""
+    value = table.get([_PROBE]).get(_PROBE)
+    return None if value is None else _answers(np.load(io.BytesIO(value), allow_pickle=False))
 
 
-def _kept(file: StoreFile) -> npt.NDArray[np.float64] | None:
-    with file.lock, file.errors("read"):
-        file.follow()
-        row = file.db.execute("SELECT shape, answers, digest FROM probe ORDER BY rowid DESC LIMIT 1").fetchone()
-    if row is None:
-        return None
-    shape, raw, digest = row
-    if not isinstance(shape, str) or not isinstance(raw, bytes) or digest != _digest(shape, raw):
-        # a record that cannot be read vouches for nothing
-        return None
-    try:
-        kept: npt.NDArray[np.float64] = np.frombuffer(raw, "<f8").reshape(json.loads(shape))
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"{file.path}: the probe's record cannot be read ({error}); {file.way_on()}") from error
-    return kept
-
-
-def _write(file: StoreFile, answers: npt.ArrayLike) -> None:
-    array = _answers(answers).astype("<f8")
-    shape, raw = json.dumps(array.shape), array.tobytes()
-    file.db.execute("DELETE FROM probe")
-    file.db.execute("INSERT INTO probe VALUES(?,?,?)", (shape, raw, _digest(shape, raw)))
-
-
-def remember(file: StoreFile, answers: npt.ArrayLike) -> None:
-    """Keeps answers with a file's entries, instead of those kept before.
-
-    Raises:
-        ValueError: Their shape is none of the two, or a number is not finite.
-        StoreError: The file cannot be written.
-    """
-    _answers(answers)
-    with file.lock, file.errors("written"):
-        file.follow()
-        with file.transaction():
-            _write(file, answers)
-
-
-def check(file: StoreFile, answers: npt.ArrayLike, tolerance: float | None = None) -> ProbeResult:
-    """Compares answers with the kept ones; "new" where none are kept.
-
-    Raises:
-        ValueError: The shape is none of the two, or a number is not finite.
-        StoreError: The file cannot be read.
-    """
-    _answers(answers)
-    kept = _kept(file)
-    if kept is None:
-        return ProbeResult("new", float("nan"), FLOOR, "no answers to the probe texts are kept")
-    return compare(kept, answers, tolerance)
-
-
-def admit(file: StoreFile, answers: npt.ArrayLike, tolerance: float | None = None) -> ProbeResult:
+def admit(table: Table, answers: npt.ArrayLike) -> ProbeResult:
     """Compares, and makes the file fit to be used: entries of another model, or of one that nothing vouches for, go.
+
+    Args:
+        table: The file.
+        answers: (repeats, texts, dimensions) of vectors or (repeats, pairs) of scores, from the server as it is now.
 
     Raises:
         ValueError: The shape is none of the two, or a number is not finite.
         StoreError: The file cannot be read or written.
     """
-    from .upkeep import count
-
-    with file.lock:
-        result = check(file, answers, tolerance)
+    new = _answers(answers)
+    kept = kept_answers(table)
+    if kept is None:
+        result = ProbeResult("new", float("nan"), FLOOR, "no answers to the probe texts are kept")
+    else:
+        result = compare(kept, new)
         if result.state == "ok":
             return result
-        entries = count(file)
-        with file.errors("written"), file.transaction():
-            if entries:
-                file.forget()
-            _write(file, answers)
+    entries = table.count()
+    raw = io.BytesIO()
+    np.save(raw, new)
+    table.clear()
+    table.put([(_PROBE, raw.getvalue())])
     if not entries:
         return result
     details = f"{result.details}; {entries} stored answers are refused and asked of the server again"
