@@ -251,7 +251,7 @@ class Store:
         held = self._make_room()
         if held < self.limit_bytes:
             return ""
-        return f"the store in {self.folder} holds {_gib(held)}, which is its limit; its disk has no more room for it"
+        return f"the store in {self.folder} holds {_size(held)}, which is its limit; its disk has no more room for it"
 
     def _make_room(self) -> int:
         """Removes what is too old or too much beside the runs of this process; returns how many bytes remain."""
@@ -281,9 +281,9 @@ class Store:
                 what,
                 f"{texts:,}",
                 width,
-                _gib(texts * row),
+                _size(texts * row),
                 self.folder,
-                _gib(room),
+                _size(room),
                 f"{texts - lost:,}",
                 f"{lost:,}",
                 round(100 * lost / texts),
@@ -416,5 +416,5 @@ def _short(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=b"vacc table").hexdigest()
 
 
-def _gib(size: float) -> str:
-    return f"{size / 2**30:,.1f} GiB"
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

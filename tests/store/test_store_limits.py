@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_said_before_it_is_sent(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
     with Store.open(tmp_path, limit_bytes=2**30) as store:
         store.announce("Fits", 200_000, 1024)
-    assert "has room for 0.0 GiB" in caplog.text
+    assert "has room for 1.0 MiB" in caplog.text
 
 
 def test_what_others_left_may_take_twenty_gib_and_a_run_half_of_the_free_disk(
