@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -30,11 +31,6 @@ _log = logging.getLogger(__name__)
 
 Mode = Literal["resume", "reuse"]
 
-LEFTOVERS = 20 * 2**30
-"""Bytes that other, unfinished runs and other kept models may hold beside the run under way; the oldest go first."""
-MAX_AGE_S = 30 * 86400.0
-"""An unfinished task's entries that were not used for this long are removed."""
-
 _COLLECT_S = 0.03  # how long what came in waits for more; with the commit itself well under 100 ms
 _MAX_WAITING = 64 * 2**20  # bytes that may wait in memory, and as many again that are being committed
 _LOOK_EVERY = 64 * 2**20  # bytes after which the folder's size is looked at
@@ -54,17 +50,15 @@ class Store:
     found.
 
     Attributes:
-        evicted: Bytes of other runs that were removed because of the size or age limit.
         not_kept: Answers that were not kept because there was no room, or the disk refused them.
         lag_s: Longest time from an answer's arrival to the end of its commit.
     """
 
-    def __init__(self, folder: Path, mode: Mode, limit_bytes: int, max_age_s: float) -> None:
+    def __init__(self, folder: Path, mode: Mode, limit_bytes: int) -> None:
         self.folder = folder
         self.mode: Mode = mode
         self.limit_bytes = limit_bytes
-        self.max_age_s = max_age_s
-        self.evicted = self.not_kept = 0
+        self.not_kept = 0
         self.lag_s = 0.0
         self.used: set[Path] = set()
         self._pid = os.getpid()
@@ -83,14 +77,7 @@ class Store:
         _OPEN.add(self)
 
     @classmethod
-    def open(
-        cls,
-        folder: Path | None = None,
-        *,
-        mode: Mode = "resume",
-        limit_bytes: int | None = None,
-        max_age_s: float = MAX_AGE_S,
-    ) -> Store:
+    def open(cls, folder: Path | None = None, *, mode: Mode = "resume", limit_bytes: int | None = None) -> Store:
         """Opens a folder, makes it where it is missing, and removes what is too old or too much.
 
         Args:
@@ -98,7 +85,6 @@ class Store:
             mode: "resume" keeps entries for one task of one unfinished run, until :meth:`drop`; "reuse" keeps them for
                 every run that asks the same model for the same text.
             limit_bytes: Bytes that the folder may hold. Default: what it holds and half of what its disk has free.
-            max_age_s: Seconds after which the entries of an unfinished task that nobody went on with are removed.
 
         Raises:
             ConfigError: The mode or the limit is none.
@@ -119,7 +105,7 @@ class Store:
         if limit_bytes is None:
             held = sum(map(folders.size_of, folders.files(folder)))
             limit_bytes = held + shutil.disk_usage(folder).free // 2
-        store = cls(folder, mode, limit_bytes, max_age_s)
+        store = cls(folder, mode, limit_bytes)
         store._make_room()
         return store
 
@@ -142,7 +128,7 @@ class Store:
         path = self.folder / f"{'-'.join([self.mode, *map(_short, parts)])}.sqlite"
         table = self._tables.get(path)
         if table is None:
-            about = {"mode": self.mode, "identity": identity, "label": clean(label, limit=200)}
+            about = {**json.loads(identity), "label": clean(label, limit=200)}
             table = self._tables[path] = Table(path, about)
             # the file's time says when it was last used, also where nothing is written
             os.utime(path)
@@ -257,7 +243,7 @@ class Store:
         """Removes what is too old or too much beside the runs of this process; returns how many bytes remain."""
         own = {path for store in list(_OPEN) for path in list(store.used)}
         rest = self.limit_bytes - sum(map(folders.size_of, own))
-        self.evicted += folders.evict(self.folder, min(LEFTOVERS, max(0, rest)), self.max_age_s, keep=own)
+        folders.evict(self.folder, rest, keep=own)
         return sum(map(folders.size_of, folders.files(self.folder)))
 
     def announce(self, what: str, texts: int, width: int) -> None:

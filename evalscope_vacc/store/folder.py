@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import time
@@ -19,6 +18,12 @@ from evalscope_vacc.redact import clean
 from .table import Table, unlink
 
 _log = logging.getLogger(__name__)
+
+LEFTOVERS = 20 * 2**30
+"""Bytes that other unfinished runs and kept models may hold beside the run under way, once they are a day old."""
+RECENT_S = 86400.0
+MAX_AGE_S = 30 * 86400.0
+"""An unfinished task's entries that were not used for this long are removed."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +117,10 @@ def _line(path: Path) -> Listing:
             table.close()
     except StoreError as error:
         return Listing(path.stem, path, mode, "", "", "", 0, size, age, problem=clean(str(error)))
-    identity = _identity(about.get("identity", ""))
-    model, kind = (clean(str(identity.get(part, "")), limit=200) for part in ("model", "kind"))
+    model, kind, label = (clean(about.get(part, ""), limit=200) for part in ("model", "kind", "label"))
     # the last who closes a file takes the log with him
     in_use = path.with_name(path.name + "-wal").exists()
-    return Listing(path.stem, path, mode, model, kind, clean(about.get("label", "")), entries, size, age, in_use)
-
-
-def _identity(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return Listing(path.stem, path, mode, model, kind, label, entries, size, age, in_use)
 
 
 def verify(path: Path) -> Verdict:
@@ -182,19 +178,18 @@ def matching(folder: Path, names: Iterable[str]) -> list[Path]:
     return chosen
 
 
-def evict(folder: Path, limit_bytes: int, max_age_s: float, *, keep: Collection[Path]) -> int:
-    """Removes what is too old or too much; returns how many bytes went.
+def evict(folder: Path, limit_bytes: int, *, keep: Collection[Path]) -> None:
+    """Removes what is too old or too much beside the files in ``keep``, those that were used longest ago first.
 
-    Unfinished tasks' files that were not used for ``max_age_s`` go, then the files that were used longest ago until
-    those beside ``keep`` have at most ``limit_bytes``; never one in ``keep``, one that a process uses, or one of another
-    version.
+    Unfinished tasks' files go after ``MAX_AGE_S``, others while all together have more than ``limit_bytes``, or more than
+    ``LEFTOVERS`` and were not used for a day. What a process uses and what another version left is never removed.
     """
     sizes = {path: (size_of(path), _stat(path)[1]) for path in files(folder) if path not in keep}
     total = sum(size for size, _ in sizes.values())
-    gone = 0
     for path, (size, used) in sorted(sizes.items(), key=lambda item: item[1][1]):
-        old = path.name.startswith("resume-") and time.time() - used > max_age_s
-        if not (old or total - gone > limit_bytes):
+        age = time.time() - used
+        old = path.name.startswith("resume-") and age > MAX_AGE_S
+        if not (old or total > limit_bytes or (total > LEFTOVERS and age > RECENT_S)):
             continue
         try:
             table = Table(path)
@@ -204,9 +199,8 @@ def evict(folder: Path, limit_bytes: int, max_age_s: float, *, keep: Collection[
         except StoreError as error:
             _log.debug("not removed: %s", error)
             continue
-        gone += size
+        total -= size
         _log.info("removed %s (%d bytes): %s", path, size, "too old" if old else "the store is over its size limit")
-    return gone
 
 
 @lru_cache(maxsize=64)

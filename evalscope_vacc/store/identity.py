@@ -42,19 +42,9 @@ PROBE_TEXTS = (
     "潮水退去以后，孩子们在沙滩上捡到了三只贝壳。",
     # over 128 tokens, so that it fills more than one block of a server's prefix cache
     " ".join(
-        f"On day {day} of the survey the river stood {level} centimetres above the mark, and the ferry ran {state}."
-        for day, level, state in (
-            (1, 112, "as usual"),
-            (2, 127, "half an hour late"),
-            (3, 141, "only until noon"),
-            (4, 158, "not at all"),
-            (5, 149, "for the post alone"),
-            (6, 133, "with half its cars"),
-            (7, 120, "as usual again"),
-            (8, 118, "to the upper landing"),
-            (9, 115, "to both landings"),
-            (10, 114, "with a new engine"),
-        )
+        f"On day {day} of the survey the river stood {100 + 37 * day % 60} centimetres above the mark, and the ferry ran "
+        f"{'as usual' if day % 3 else 'only until noon'}."
+        for day in range(1, 11)
     ),
 )
 """What an encoder is sent, as it stands, without instruction."""
@@ -82,13 +72,7 @@ def make_identity(
         max_tokens: Where texts are cut, in tokens.
         server_model: What the server says of its model (such as ``root`` and ``max_model_len`` of ``/v1/models``).
     """
-    parts = {
-        "kind": kind,
-        "max_tokens": max_tokens,
-        "model": model,
-        "revision": revision,
-        "server_model": server_model,
-    }
+    parts = {"kind": kind, "max_tokens": max_tokens, "model": model, "revision": revision, "server_model": server_model}
     return json.dumps(parts, sort_keys=True, separators=(",", ":"))
 
 
@@ -120,17 +104,7 @@ def text_key(identity: str, *texts: str) -> bytes:
 
 def text_keys(identity: str, texts: Sequence[str]) -> list[bytes]:
     """Returns :func:`text_key` of each single text."""
-    copy = _hasher(identity).copy
-    keys = []
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        hasher = copy()
-        hasher.update(len(encoded).to_bytes(8, "little") + encoded)
-        keys.append(hasher.digest())
-    return keys
-
-
-State = Literal["new", "ok", "differs"]
+    return [text_key(identity, text) for text in texts]
 
 
 @dataclass(frozen=True)
@@ -139,15 +113,11 @@ class ProbeResult:
 
     Attributes:
         state: "new": nothing was kept; "ok": the same model; "differs": another one.
-        distance: The largest relative distance, nan where there is none.
-        bound: What it may be.
         details: A sentence for people.
-        dropped: Stored values that were removed because of it.
+        dropped: Stored answers that were removed because of it.
     """
 
-    state: State
-    distance: float
-    bound: float
+    state: Literal["new", "ok", "differs"]
     details: str
     dropped: int = 0
 
@@ -173,33 +143,24 @@ def _distances(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.ND
     return worst
 
 
-def compare(kept: npt.ArrayLike, answers: npt.ArrayLike, tolerance: float | None = None) -> ProbeResult:
+def compare(kept: npt.ArrayLike, answers: npt.ArrayLike) -> ProbeResult:
     """Compares two sets of answers to the same probe texts; see this module's text for the bound.
 
     Args:
         kept: (repeats, texts, dimensions) of vectors or (repeats, pairs) of scores.
         answers: The same from the server as it is now; the number of repeats may differ.
-        tolerance: A bound instead of the one worked out from the repeats.
     """
     old, new = _answers(kept), _answers(answers)
     if old.shape[1:] != new.shape[1:]:
-        details = f"answers had the shape {old.shape[1:]} and have {new.shape[1:]}"
-        return ProbeResult("differs", float("nan"), FLOOR, details)
-    noise = max(float(_distances(old, old).max()), float(_distances(new, new).max()))
-    bound = tolerance if tolerance is not None else min(max(FLOOR, _NOISE_FACTOR * noise), CEILING)
+        return ProbeResult("differs", f"answers had the shape {old.shape[1:]} and have {new.shape[1:]}")
+    noise = max(_distances(old, old).max(), _distances(new, new).max())
+    bound = min(max(FLOOR, _NOISE_FACTOR * noise), CEILING)
     distances = _distances(new, old)
-    distance = float(distances.max())
-    which = int(distances.argmax())
-    details = (
-        f"probe text {which + 1}: relative distance {distance:.3g}, allowed {bound:.3g}, repeats differ by {noise:.3g}"
+    return ProbeResult(
+        "ok" if distances.max() <= bound else "differs",
+        f"probe text {distances.argmax() + 1}: relative distance {distances.max():.3g}, allowed {bound:.3g}, "
+        f"repeats differ by {noise:.3g}",
     )
-    return ProbeResult("ok" if distance <= bound else "differs", distance, bound, details)
-
-
-def kept_answers(table: Table) -> npt.NDArray[np.float64] | None:
-    """Returns the answers to the probe that vouch for a file's entries; None where there are none that can be read."""
-    value = table.get([_PROBE]).get(_PROBE)
-    return None if value is None else _answers(np.load(io.BytesIO(value), allow_pickle=False))
 
 
 def admit(table: Table, answers: npt.ArrayLike) -> ProbeResult:
@@ -214,19 +175,21 @@ def admit(table: Table, answers: npt.ArrayLike) -> ProbeResult:
         StoreError: The file cannot be read or written.
     """
     new = _answers(answers)
-    kept = kept_answers(table)
-    if kept is None:
-        result = ProbeResult("new", float("nan"), FLOOR, "no answers to the probe texts are kept")
-    else:
-        result = compare(kept, new)
+    # in one transaction: what another process that begins at the same moment has put in between must not go
+    with table.transaction():
+        kept = table.get([_PROBE]).get(_PROBE)
+        if kept is None:
+            result = ProbeResult("new", "no answers to the probe texts are kept")
+        else:
+            result = compare(np.load(io.BytesIO(kept), allow_pickle=False), new)
         if result.state == "ok":
             return result
-    entries = table.count()
-    raw = io.BytesIO()
-    np.save(raw, new)
-    table.clear()
-    table.put([(_PROBE, raw.getvalue())])
+        entries = table.count()
+        raw = io.BytesIO()
+        np.save(raw, new)
+        table.clear()
+        table.put([(_PROBE, raw.getvalue())])
     if not entries:
         return result
     details = f"{result.details}; {entries} stored answers are refused and asked of the server again"
-    return ProbeResult("differs", result.distance, result.bound, details, entries)
+    return ProbeResult("differs", details, entries)

@@ -39,19 +39,19 @@ _REPORTED = 10
 class Table:
     """An open file; every method may be called from any thread."""
 
-    def __init__(self, path: Path, about: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path, about: Mapping[str, object] | None = None) -> None:
         """Opens the file.
 
         Args:
             path: The file; its folder is there already.
-            about: What a new file says of itself (mode, identity, label). None: the file must be there.
+            about: What a new file says of itself (model, kind, label …). None: the file must be there.
 
         Raises:
             StoreError: It is not a store's file, of another version, damaged, or cannot be opened.
         """
         self.path = path
         self.damaged = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for _attempt in range(20):
             with self.errors("opened"):
                 if about is not None:
@@ -77,7 +77,7 @@ class Table:
                 self._db.close()
         raise StoreError(f"{path} is removed and made again all the time; is another process clearing its folder?")
 
-    def _prepare(self, about: Mapping[str, str]) -> None:
+    def _prepare(self, about: Mapping[str, object]) -> None:
         """Looks whether the file is ours before anything is written into it."""
         db = self._db
         db.execute("PRAGMA trusted_schema=OFF")
@@ -104,14 +104,14 @@ class Table:
         db.execute("PRAGMA synchronous=NORMAL")
         if schema:
             return
-        with self._transaction():
+        with self.transaction():
             # two processes may make it at once
             if not self._schema():
                 db.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version={VERSION}")
                 for sql in _SCHEMA.values():
                     db.execute(sql)
-                db.executemany("INSERT INTO about VALUES(?,?)", about.items())
+                db.executemany("INSERT INTO about VALUES(?,?)", [(name, str(value)) for name, value in about.items()])
 
     def _schema(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall())
@@ -145,24 +145,33 @@ class Table:
             raise StoreError(f"{self.path} could not be {doing}: {said}; make it writable, {elsewhere}") from error
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
-    def put(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Commits keys and values; the newest value of a key holds.
+    def transaction(self) -> Iterator[None]:
+        """Makes all that is read and written inside one step for everybody else; inside another one, a part of it.
 
         Raises:
-            StoreError: They could not be written; then none of them is.
+            StoreError: It could not be written; then nothing of it is.
+        """
+        with self._lock, self.errors("written"):
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def put(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Commits keys and values, all or none; the newest value of a key holds.
+
+        Raises:
+            StoreError: They could not be written.
         """
         sealed = [(key, _checksum(key, value), value) for key, value in rows]
-        with self._lock, self.errors("written"), self._transaction():
+        with self.transaction():
             self._db.executemany("INSERT OR REPLACE INTO answer VALUES(?,?,?)", sealed)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -211,7 +220,7 @@ class Table:
         Raises:
             StoreError: The file cannot be written.
         """
-        with self._lock, self.errors("written"), self._transaction():
+        with self.transaction():
             self._db.execute("DELETE FROM answer")
 
     def verify(self) -> tuple[int, int]:

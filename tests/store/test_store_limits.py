@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from evalscope_vacc.store import Store, make_identity, text_keys, verify
-from evalscope_vacc.store import core as core_module
+from evalscope_vacc.store import folder as folders
 
 A = make_identity("a", kind="embedding")
 B = make_identity("b", kind="embedding")
@@ -37,11 +37,10 @@ def fill(folder: Path, scope_id: str, count: int, age_s: float) -> Path:
 
 def test_the_file_that_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     old, older, new = (fill(tmp_path, name, 250, age) for name, age in (("x", 500), ("y", 900), ("z", 100)))
-    with Store.open(tmp_path, limit_bytes=3 * MIB) as store:
+    with Store.open(tmp_path, limit_bytes=3 * MIB):
         assert not older.exists()
         assert old.exists()
         assert new.exists()
-        assert store.evicted > MIB
 
 
 def test_an_abandoned_task_goes_when_it_is_old_and_a_kept_model_does_not(tmp_path: Path) -> None:
@@ -144,10 +143,11 @@ def test_what_others_left_may_take_twenty_gib_and_a_run_half_of_the_free_disk(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**40))
-    old, new = fill(tmp_path, "x", 250, 900), fill(tmp_path, "y", 150, 100)
-    monkeypatch.setattr(core_module, "LEFTOVERS", MIB)
-    held = old.stat().st_size + new.stat().st_size
+    old, recent = fill(tmp_path, "x", 250, 100_000), fill(tmp_path, "y", 250, 50_000)
+    held = old.stat().st_size + recent.stat().st_size
+    monkeypatch.setattr(folders, "LEFTOVERS", MIB // 2)
     with Store.open(tmp_path) as store:
         assert store.limit_bytes == held + 2**39
         assert not old.exists()
-        assert new.exists()
+        # perhaps it is this very run, which was killed yesterday evening and is started again
+        assert recent.exists()
