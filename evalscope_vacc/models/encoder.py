@@ -103,7 +103,7 @@ class VaccEncoder(VaccModel):
         task = task_info(told) if told is not None else _NO_TASK
         side = side_of(prompt_type)
         rows = read_rows(inputs, what=f"the inputs of {task.name or 'encode'}")
-        self._keeper.announce(task_metadata, hf_split, hf_subset, len(rows.text))
+        self._keeper.announce(task.name, told, hf_split, hf_subset, len(rows.text))
         return self._encode(
             rows.text,
             task,

@@ -96,16 +96,16 @@ class Keeper:
             logger.info("%s: going on with %d stored answers (%s)", task or "texts", self._found, result.details)
         return scope
 
-    def announce(self, task: Any, split: str, subset: str, texts: int) -> None:
+    def announce(self, name: str, task: Any, split: str, subset: str, texts: int) -> None:
         """Says once for each part of a task, before it is sent, when its vectors will not fit into the store.
 
         Args:
-            task: MTEB's task metadata, which may know how many texts there are, or None.
+            name: Of the task, as :meth:`scope` gets it.
+            task: What MTEB says of the task, which may be how many texts there are; or None.
             split: Of the task.
             subset: Of the task.
             texts: How many of them are about to be sent; MTEB hands over a corpus in parts.
         """
-        name = str(getattr(task, "name", "") or "")
         scope = self.scope(name)
         if scope is None or self._answers is None or (name, split, subset) in self._announced:
             return

@@ -15,6 +15,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,30 +53,35 @@ class Table:
         self.path = path
         self.damaged = 0
         self._lock = threading.RLock()
-        for _attempt in range(20):
-            with self.errors("opened"):
-                if about is not None:
-                    # made here and not by SQLite, so that nobody else can read it from the first moment on
-                    with contextlib.suppress(FileExistsError):
-                        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-                before = path.stat().st_ino
-                self._db = sqlite3.connect(
-                    f"file:{quote(str(path.resolve()))}?mode=rw",
-                    uri=True,
-                    timeout=_LOCKED_S,
-                    isolation_level=None,
-                    check_same_thread=False,
-                )
-                try:
-                    self._prepare(about or {})
-                    # another process may have removed it in this moment; from now on it cannot
-                    if path.exists() and path.stat().st_ino == before:
-                        return
-                except BaseException:
-                    self._db.close()
-                    raise
+        until = time.monotonic() + _LOCKED_S
+        with self.errors("opened"):
+            while not self._open(about):
+                if time.monotonic() > until:
+                    raise sqlite3.OperationalError("database is locked")
+                time.sleep(0.005)
+
+    def _open(self, about: Mapping[str, object] | None) -> bool:
+        """Connects; False where another process makes or removes the file at this moment."""
+        if about is not None:
+            # made here and not by SQLite, so that nobody else can read it from the first moment on
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        before = self.path.stat().st_ino
+        uri = f"file:{quote(str(self.path.resolve()))}?mode=rw"
+        self._db = sqlite3.connect(uri, uri=True, timeout=_LOCKED_S, isolation_level=None, check_same_thread=False)
+        ready = False
+        try:
+            self._prepare(about or {})
+            # a file that is open and still in its place can be removed by nobody else from now on
+            ready = self.path.exists() and self.path.stat().st_ino == before
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait by itself for the switch to the write-ahead log
+            if "locked" not in str(error):
+                raise
+        finally:
+            if not ready:
                 self._db.close()
-        raise StoreError(f"{path} is removed and made again all the time; is another process clearing its folder?")
+        return ready
 
     def _prepare(self, about: Mapping[str, object]) -> None:
         """Looks whether the file is ours before anything is written into it."""

@@ -18,7 +18,7 @@ from served_model import ServedModel
 
 from evalscope_vacc import VaccCrossEncoder, VaccEncoder
 from evalscope_vacc.errors import VaccError
-from evalscope_vacc.store import files, verify
+from evalscope_vacc.store import files, listing, verify
 
 TEXTS = [f"text {i} " + "word " * (i % 11) for i in range(200)]
 
@@ -297,3 +297,12 @@ def test_a_task_that_does_not_fit_is_said_once_before_its_first_text_is_sent(
     assert all(said)
     assert caplog.text.count("Large: to keep") == 1
     assert "sends the other 9" in caplog.text
+
+
+def test_a_task_that_is_known_by_its_name_alone_has_one_place(server: ServedModel, tmp_path: Path) -> None:
+    model = encoder(server)
+    for start in (0, 5):
+        model.encode(TEXTS[start : start + 5], task_name="STSBenchmark")
+    model.close()
+    (kept,) = listing(tmp_path / "home" / "store")
+    assert (kept.label.split(",")[0], kept.entries) == ("STSBenchmark", 10)

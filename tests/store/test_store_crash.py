@@ -176,6 +176,28 @@ def test_several_processes_share_a_scope_and_see_each_others_entries(tmp_path: P
     assert verify(scope.path).ok
 
 
+def begin(folder: Path, first: int, together: object) -> None:
+    for turn in range(20):
+        together.wait(60)
+        with Store.open(folder / str(turn)) as store:
+            scope = store.scope("run", IDENTITY)
+            assert scope.admit_probe(np.ones((2, 3, 4))).state in ("new", "ok")
+            scope.put(keys_of(range(first, first + 16)), vectors_of(range(first, first + 16)))
+
+
+def test_processes_that_begin_at_the_same_moment_do_not_refuse_each_others_answers(tmp_path: Path) -> None:
+    together = SPAWN.Barrier(3)
+    children = [SPAWN.Process(target=begin, args=(tmp_path, first, together)) for first in (0, 16, 32)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    for turn in range(20):
+        with Store.open(tmp_path / str(turn)) as store:
+            assert len(store.scope("run", IDENTITY)) == 48
+
+
 def hold(folder: Path, ready: object, go: object) -> None:
     with Store.open(folder) as store:
         scope = store.scope("run", IDENTITY)
