@@ -67,6 +67,7 @@ class Store:
         # what came in, and what the thread is committing of it
         self._waiting: _Waiting = {}
         self._writing: _Waiting = {}
+        self._unreadable: set[Table] = set()
         self._bytes = 0
         self._since_look = 0
         self._first_s = 0.0
@@ -170,10 +171,13 @@ class Store:
             # in memory first: what leaves there is in the file before it leaves
             coming = [waiting[table] for waiting in (self._writing, self._waiting) if table in waiting]
             found = {key: some[key] for some in coming for key in keys if key in some}
+        if table in self._unreadable:
+            return found
         try:
             return {**table.get([key for key in keys if key not in found]), **found}
         except StoreError as error:
-            _log.warning("%s; what it holds is asked of the server again", error)
+            self._unreadable.add(table)
+            _log.warning("%s. The run goes on; what the file holds is asked of the server again", error)
             return found
 
     def put(self, table: Table, values: dict[bytes, bytes]) -> None:

@@ -135,7 +135,8 @@ class Table:
         elsewhere = "or name another folder with `store:` or VACC_HOME"
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            # the latter where SQLite's own message repeats damaged bytes
             said = str(error)
             if "locked" in said or "busy" in said:
                 way = f"another process holds it for over {_LOCKED_S:.0f} s; stop that, or set `store: off`"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from evalscope_vacc.errors import StoreError
@@ -36,6 +36,7 @@ def damage(path: Path, changes: list[tuple[int, int]]) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(changes=[(3926, 128)])  # in the text of the schema, which SQLite's message then repeats
 @given(changes=st.lists(st.tuples(st.integers(0, 2**22), st.integers(1, 255)), min_size=1, max_size=6))
 def test_flipped_bytes_anywhere_give_right_vectors_fewer_vectors_or_our_error(
     original: Path, tmp_path: Path, changes: list[tuple[int, int]]
@@ -158,3 +159,22 @@ def test_an_empty_file_left_by_a_killed_process_is_used(original: Path, tmp_path
         scope = store.scope("run", IDENTITY)
         scope.put(KEYS, VECTORS)
         assert len(scope.get(KEYS, "<f4")[0]) == 300
+
+
+def test_a_file_that_breaks_while_it_is_open_is_said_once_and_found_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Store.open(tmp_path) as store:
+        scope = store.scope("run", IDENTITY)
+        scope.put(KEYS, VECTORS)
+        store.flush()
+
+        def broken(keys: object) -> None:
+            with scope._table.errors("read"):
+                raise sqlite3.DatabaseError("database disk image is malformed")
+
+        monkeypatch.setattr(scope._table, "get", broken)
+        for _ in range(3):
+            assert not len(scope.get(KEYS, "<f4")[0])
+    assert caplog.text.count("malformed") == 1
+    assert "The run goes on" in caplog.text
