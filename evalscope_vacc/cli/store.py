@@ -50,7 +50,7 @@ def list_entries(folder: Folder = None, as_json: AsJson = False) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from evalscope_vacc.store.upkeep import listing
+    from evalscope_vacc.store import listing
 
     place = _folder(folder)
     lines = listing(place)
@@ -69,7 +69,7 @@ def list_entries(folder: Folder = None, as_json: AsJson = False) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state")
     for line in lines:
-        state = "[red]cannot be read[/red]" if line.problem else "in use" if line.users else ""
+        state = "[red]cannot be read[/red]" if line.problem else "in use" if line.in_use else ""
         shown = (_short(line.name, names), escape(line.model), line.kind, escape(line.label))
         table.add_row(*shown, f"{line.entries:,}", _size(line.bytes), _age(line.age_s), state)
     console.print(table)
@@ -105,7 +105,7 @@ def remove_entries(
 ) -> None:
     """Removes kept answers; they are asked of the server again when they are needed."""
     from evalscope_vacc.errors import ConfigError, StoreError
-    from evalscope_vacc.store.upkeep import files, matching, remove_path
+    from evalscope_vacc.store import files, matching, remove
 
     place = _folder(folder)
     if sum((bool(names), everything, older_than is not None)) != 1:
@@ -120,7 +120,7 @@ def remove_entries(
     total = _size(sum(path.stat().st_size for path in paths))
     if not yes:
         typer.confirm(f"Remove {len(paths)} of the entries in {place}, {total}?", abort=True)
-    kept = [path.stem for path in paths if not remove_path(path, force=force)]
+    kept = [path.stem for path in paths if not remove(path, force=force)]
     typer.echo(f"Removed {len(paths) - len(kept)} of {len(paths)} entries.")
     if kept:
         raise StoreError(f"in use by a running process and kept: {', '.join(kept)}; stop it, or give --force")
@@ -136,7 +136,7 @@ def verify_entries(
     from rich.console import Console
     from rich.markup import escape
 
-    from evalscope_vacc.store.upkeep import files, matching, verify
+    from evalscope_vacc.store import files, matching, verify
 
     place = _folder(folder)
     verdicts = [verify(path) for path in (matching(place, names) if names else files(place))]

@@ -55,12 +55,9 @@ class Face:
         """Says that the run is done: what was stored for resuming it is dropped."""
         self.inner.finish(tasks)
 
-    def close(self, *, sync: bool = True) -> None:
+    def close(self) -> None:
         """Closes the connections and the store."""
-        if self.served is not None:
-            self.inner.close(sync=sync)
-        else:
-            getattr(self.inner, "close", lambda: None)()
+        getattr(self.inner, "close", lambda: None)()
 
     def _arguments(self, task_name: str | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         passed = {name: kwargs[name] for name in ("batch_size", "show_progress_bar") if kwargs.get(name) is not None}

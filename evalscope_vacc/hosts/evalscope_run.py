@@ -143,13 +143,10 @@ class Run:
         return pairs_to_rerank(self.tasks, stored)
 
     def _close(self) -> None:
-        """Closes the connections and the stores; without waiting for the disk where somebody waits for the end."""
+        """Closes the connections and the stores."""
         for model in (*self.encoders, *self.rerankers):
             with suppress(Exception):
-                if getattr(model, "served", None) is not None:
-                    model.close(sync=self.stop is None)
-                else:
-                    getattr(model, "close", lambda: None)()
+                getattr(model, "close", lambda: None)()
 
     def _finish(self, tasks: Sequence[Any]) -> None:
         """Everything is scored and written: what was stored for resuming the run is dropped."""

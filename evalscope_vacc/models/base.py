@@ -70,13 +70,9 @@ class VaccModel(ABC):
                 self._session = open_session(self.served)
             return self._session
 
-    def close(self, *, sync: bool = True) -> None:
-        """Closes the connections and the store; what was stored for resuming stays.
-
-        Args:
-            sync: Whether the store is forced to the disk, too, against a failure of the machine; that takes a moment.
-        """
-        self._keeper.close(sync=sync)
+    def close(self) -> None:
+        """Closes the connections and the store; what was stored for resuming stays."""
+        self._keeper.close()
         if self._session is not None:
             self._session.close()
             self._session = None

@@ -106,7 +106,7 @@ class VaccEncoder(VaccModel):
         """
         told = task_metadata if task_metadata is not None else kwargs.get("task_name")
         task = task_info(told) if told is not None else _NO_TASK
-        call = _Call(task, side_of(prompt_type), hf_split, hf_subset)
+        call = _Call(task, side_of(prompt_type), hf_split, hf_subset, told)
         return self._encode(inputs, call, **self._how(kwargs))
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
@@ -141,6 +141,7 @@ class VaccEncoder(VaccModel):
         prefix = self.served.rules.prefix(call.task, call.side).text
         scope = self._keeper.scope(call.task.name, session)
         total = count_rows(inputs)
+        self._keeper.announce(session, call.task.name, call.told, call.split, call.subset, total or 0)
         table = Table(total)
         order = array("q")
         with session.counting(call.task, call.split, call.subset, call.side or "", prefix) as counts:
@@ -304,12 +305,13 @@ class VaccEncoder(VaccModel):
 
 @dataclass(frozen=True)
 class _Call:
-    """What one call of MTEB is about; as a string, for messages."""
+    """What one call of MTEB is about, and what MTEB told of its task; as a string, for messages."""
 
     task: TaskInfo
     side: Side | None
     split: str = ""
     subset: str = ""
+    told: Any = None
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.task.name or "texts", self.split, self.side) if part)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.errors import StoreError
-from evalscope_vacc.store import ProbeResult, Scope, Store, make_identity, text_key, text_keys
+from evalscope_vacc.store import Kind, Scope, Store, make_identity, text_key, text_keys
 
 if TYPE_CHECKING:
     from evalscope_vacc.models.served import Served
@@ -34,73 +32,116 @@ _LIVE: WeakSet[Keeper] = WeakSet()
 class Keeper:
     """The store of one served model, opened with the first task.
 
+    A store that cannot be used is said once, and the run goes on without it.
+
     Args:
         served: The model.
         kind: "embedding" or "score".
         probe: Sends the store's fixed probe texts or pairs and returns the answers, float, shape (repeats, texts,
             dimensions) or (repeats, pairs); called once.
+
+    Attributes:
+        on: Whether answers are kept.
     """
 
-    def __init__(self, served: Served, kind: str, probe: Callable[[Session], NDArray[Any]]) -> None:
+    def __init__(self, served: Served, kind: Kind, probe: Callable[[Session], NDArray[Any]]) -> None:
         self._served = served
         self._kind = kind
         self._probe = probe
         self._answers: NDArray[Any] | None = None
         self._store: Store | None = None
         self._scopes: dict[str, Scope] = {}
+        self._found = 0
         self._used: set[str] = set()
+        self._announced: set[tuple[str, ...]] = set()
         self.on = served.config.store != "off"
         _LIVE.add(self)
 
     def scope(self, task: str, session: Session) -> Scope | None:
-        """Returns the place of one task's entries, or None where the store is off.
+        """Returns the place of one task's entries, or None where the store is off or cannot be used.
 
         MTEB runs one task after the other, so an earlier one's file is not in use any more. Its entries stay until the
         run is done: one that is killed later is started again from its first task, in another folder.
         """
         if not self.on:
             return None
-        for other in [name for name in self._scopes if name != task]:
-            self._scopes.pop(other).release()
         if task not in self._scopes:
-            scope_id = self._scope_id(task)
-            self._used.add(scope_id)
-            scope = self._open().scope(
-                scope_id, self._identity(session), label=f"{task or 'texts'}, {self._served.servers}"
-            )
-            result = self._admit(scope, session)
-            self._scopes[task] = scope
-            if result.state == "ok" and len(scope):
-                logger.info("%s: going on with %d stored answers (%s)", task or "texts", len(scope), result.details)
+            # asked before anything is opened: what the server says of itself must not look like the store's fault
+            identity = self._identity(session)
+            if self._answers is None:
+                self._answers = self._probe(session)
+            try:
+                self._scopes = {task: self._begin(task, identity, self._answers)}
+            except StoreError as error:
+                self.on = False
+                logger.warning("%s. The run goes on without the store: a restart sends every text again", error)
+                return None
         return self._scopes[task]
+
+    def _begin(self, task: str, identity: str, answers: NDArray[Any]) -> Scope:
+        """Opens a task's place, and compares the server's answers with those kept in it.
+
+        A store must never hide a change of the model.
+        """
+        store = self._open()
+        for other in self._scopes.values():
+            other.release()
+        scope_id = self._scope_id(task)
+        self._used.add(scope_id)
+        scope = store.scope(scope_id, identity, label=f"{task or 'texts'}, {self._served.servers}")
+        result = scope.admit_probe(answers)
+        if result.state == "differs":
+            logger.warning("%s: the stored answers are not this model's: %s", self._served.name, result.details)
+        self._found = len(scope)
+        if result.state == "ok" and self._found:
+            logger.info("%s: going on with %d stored answers (%s)", task or "texts", self._found, result.details)
+        return scope
+
+    def announce(self, session: Session, name: str, task: Any, split: str, subset: str, texts: int) -> None:
+        """Says once for each part of a task, before it is sent, when its vectors will not fit into the store.
+
+        Args:
+            session: With the servers.
+            name: Of the task, as :meth:`scope` gets it.
+            task: What MTEB says of the task, which may be how many texts there are; or None.
+            split: Of the task.
+            subset: Of the task.
+            texts: How many of them are about to be sent; MTEB hands over a corpus in parts.
+        """
+        scope = self.scope(name, session)
+        if scope is None or self._answers is None or (name, split, subset) in self._announced:
+            return
+        self._announced.add((name, split, subset))
+        missing = max(texts, _known_size(task, split, subset)) - self._found
+        scope.store.announce(name or "texts", max(0, missing), self._answers.shape[-1])
 
     def finish(self, tasks: Iterable[str] = ()) -> None:
         """Says that the run is done: what was kept for resuming it is dropped.
 
         Args:
             tasks: Names of the run's tasks, those included whose results an earlier, unfinished run left.
+
+        Raises:
+            StoreError: Something that was kept cannot be removed.
         """
         self._scopes.clear()
+        self._announced.clear()
         done = self._used | {self._scope_id(task) for task in tasks}
         self._used = set()
-        if not done or self._served.config.store != "resume":
+        if not done or self._served.config.store != "resume" or not self.on:
             return
         opened = self._store is None
         store = self._open()
         for scope_id in done:
             store.drop(scope_id)
         if opened:
-            self.close(sync=False)
+            self.close()
 
-    def close(self, *, sync: bool = True) -> None:
-        """Writes what is on its way; what was kept for resuming stays.
-
-        Args:
-            sync: Whether to force it to the disk, too, against a failure of the machine; that takes a moment.
-        """
+    def close(self) -> None:
+        """Writes what is on its way; what was kept for resuming stays."""
         self._scopes.clear()
         if self._store is not None:
-            self._store.close(sync=sync)
+            self._store.close()
             self._store = None
 
     def _open(self) -> Store:
@@ -112,19 +153,10 @@ class Keeper:
                 self._store = Store.open(Path(given), mode="reuse")
         return self._store
 
-    def _admit(self, scope: Scope, session: Session) -> ProbeResult:
-        """Compares the server's answers with the stored ones: a store must never hide a change of the model."""
-        if self._answers is None:
-            self._answers = self._probe(session)
-        result = scope.admit_probe(self._answers)
-        if result.state == "differs":
-            logger.warning("%s: the stored answers are not this model's: %s", self._served.name, result.details)
-        return result
-
     def _identity(self, session: Session) -> str:
         return make_identity(
             self._served.config.model_name,
-            kind=self._kind,  # type: ignore[arg-type]
+            kind=self._kind,
             revision=self._served.config.revision,
             max_tokens=session.limit,
             server_model=json.dumps([session.facts.root, session.facts.max_model_len]),
@@ -139,17 +171,25 @@ class Keeper:
         return hashlib.sha256(run.encode()).hexdigest()
 
 
+def _known_size(task: Any, split: str, subset: str) -> int:
+    """Returns how many texts a part of a task has by MTEB's descriptive statistics; 0 where it does not say."""
+    known = getattr(task, "descriptive_stats", None) or {}
+    part = known.get(split) or {}
+    part = (part.get("hf_subset_descriptive_stats") or {}).get(subset) or part
+    return int(part.get("num_samples") or 0)
+
+
 def stored_vectors(scope: Scope | None, texts: Sequence[str]) -> tuple[Positions, NDArray[np.float32]]:
     """Returns (positions of the texts that are stored, their vectors float32 (n, d)); at most a block of texts."""
     if scope is None:
         return np.empty(0, np.intp), np.empty((0, 0), np.float32)
-    return scope.get_vectors(text_keys(scope.identity, texts))
+    return scope.get(text_keys(scope.identity, texts), "<f4")
 
 
 def keep_vectors(scope: Scope | None, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    """Stores the vectors of some texts; the array must not be changed afterwards."""
+    """Stores the vectors, shape (texts, dimensions), of some texts."""
     if scope is not None:
-        scope.put_vectors(text_keys(scope.identity, texts), vectors, copy=False)
+        scope.put(text_keys(scope.identity, texts), vectors)
 
 
 def _pair_keys(scope: Scope, query: str, documents: Sequence[str], instruction: str | None) -> list[bytes]:
@@ -163,26 +203,19 @@ def stored_scores(
     """Returns position to score, of the documents whose score is stored."""
     if scope is None:
         return {}
-    positions, scores = scope.get_scores(_pair_keys(scope, query, documents, instruction))
-    return dict(zip(positions.tolist(), scores.tolist(), strict=True))
+    positions, scores = scope.get(_pair_keys(scope, query, documents, instruction), "<f8")
+    return dict(zip(positions.tolist(), scores.reshape(-1).tolist(), strict=True))
 
 
 def keep_scores(
     scope: Scope | None, query: str, documents: Sequence[str], instruction: str | None, scores: NDArray[np.float64]
 ) -> None:
-    """Stores the scores of one query's documents."""
+    """Stores the scores, shape (documents,), of one query's documents."""
     if scope is not None:
-        scope.put_scores(_pair_keys(scope, query, documents, instruction), scores)
+        scope.put(_pair_keys(scope, query, documents, instruction), np.asarray(scores, np.float64)[:, None])
 
 
 def finish_all() -> None:
     """Says that the run of everything that was evaluated is done, for hosts that do not say of which model."""
     for keeper in list(_LIVE):
         keeper.finish()
-
-
-@atexit.register
-def _close_all() -> None:
-    for keeper in list(_LIVE):
-        with suppress(StoreError):
-            keeper.close(sync=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -13,121 +15,99 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from evalscope_vacc.errors import ConfigError, StoreError
-from evalscope_vacc.paths import cache_folder
 from evalscope_vacc.redact import clean
 
-from . import upkeep
-from .file import StoreFile
-from .keys import short_hash
-from .layout import LEASE_S
-from .records import Bytes2D, joined
-from .scope import Scope
-from .staging import Rows, Stage, Stats
+from . import folder as folders
+from .identity import ProbeResult, admit
+from .table import KEY_BYTES, Table
 
 _log = logging.getLogger(__name__)
 
 Mode = Literal["resume", "reuse"]
 
-DEFAULT_LIMIT = 20 * 2**30
-"""Bytes that a store's folder may hold: five million vectors of 1024 dimensions. Less where its disk has less room."""
-DEFAULT_MAX_AGE_S = 30 * 86400.0
-"""An unfinished task's entries that were not touched for this long are removed."""
+_COLLECT_S = 0.03  # how long what came in waits for more; with the commit itself well under 100 ms
+_MAX_WAITING = 64 * 2**20  # bytes that may wait in memory, and as many again that are being committed
+_LOOK_EVERY = 64 * 2**20  # bytes after which the folder's size is looked at
+_ROW_BYTES = 64  # what a row takes beside its value, which grows by an eighth itself: see benchmarks/STORE.md
 
-COLLECT_S = 0.03
-"""How long what came in waits for more before it is committed; with the commit itself well under 100 ms."""
-_SPARE = 4
-_PART = 4096
-_MAX_PENDING = 128 * 2**20
-_EVICT_EVERY = 64 * 2**20
-
-
-def default_folder() -> Path:
-    """Returns ``$VACC_HOME/store``, else ``store`` in the user's cache folder."""
-    return cache_folder() / "store"
-
-
-def _default_limit(folder: Path) -> int:
-    """A store that fills the disk would stop the run that it is there to save."""
-    held = sum(size for size, _ in map(upkeep.last_seen, upkeep.files(folder)))
-    return max(2**28, min(DEFAULT_LIMIT, held + shutil.disk_usage(folder).free // 2))
+_Waiting = dict[Table, dict[bytes, bytes]]
 
 
 class Store:
     """A folder of stored vectors and scores; one thread writes what the callers hand over.
 
     What was put is committed within 100 ms and then survives the end of the process by SIGKILL. Several processes may
-    use one folder, and one scope, at once. A process that forks may go on in both; each then has its own thread.
+    use one folder, and one scope, at once. Of a process that forks only the parent goes on with it: SQLite's locks
+    belong to a process, so the child's store finds nothing and keeps nothing.
+
+    A store that cannot be written any more (full disk, size limit) says so once and keeps no more; what it has is still
+    found.
+
+    Attributes:
+        not_kept: Answers that were not kept because there was no room, or the disk refused them.
+        lag_s: Longest time from an answer's arrival to the end of its commit.
     """
 
-    def __init__(self, folder: Path, mode: Mode, limit_bytes: int, max_age_s: float) -> None:
+    def __init__(self, folder: Path, mode: Mode, limit_bytes: int) -> None:
         self.folder = folder
         self.mode: Mode = mode
         self.limit_bytes = limit_bytes
-        self.max_age_s = max_age_s
-        self.stats = Stats()
-        self._cond = threading.Condition(threading.Lock())
-        self._opening = threading.Lock()
-        self._files: dict[Path, StoreFile] = {}
-        self._reset()
+        self.not_kept = 0
+        self.lag_s = 0.0
+        self.used: set[Path] = set()
+        self._pid = os.getpid()
+        self._cond = threading.Condition()
+        self._tables: dict[Path, Table] = {}
+        # what came in, and what the thread is committing of it
+        self._waiting: _Waiting = {}
+        self._writing: _Waiting = {}
+        self._unreadable: set[Table] = set()
+        self._bytes = 0
+        self._since_look = 0
+        self._first_s = 0.0
+        self._hurry = False
+        self._closed = False
+        self._refused = ""
+        self._thread: threading.Thread | None = None
         _OPEN.add(self)
 
-    def _reset(self) -> None:
-        self._stages: list[Stage] = []
-        self._writing: list[Stage] = []
-        self._spare: list[Bytes2D] = []
-        self._pending = 0
-        self._handed = self._done = 0
-        self._since_evict = 0
-        self._idle = False
-        self._hurry = False
-        self._stopping = False
-        self._closed = False
-        self._error: StoreError | None = None
-        self._thread: threading.Thread | None = None
-
     @classmethod
-    def open(
-        cls,
-        folder: Path | None = None,
-        *,
-        mode: Mode = "resume",
-        limit_bytes: int | None = None,
-        max_age_s: float = DEFAULT_MAX_AGE_S,
-    ) -> Store:
+    def open(cls, folder: Path | None = None, *, mode: Mode = "resume", limit_bytes: int | None = None) -> Store:
         """Opens a folder, makes it where it is missing, and removes what is too old or too much.
 
         Args:
             folder: None for :func:`default_folder`.
-            mode: "resume" keeps entries for one task of one unfinished run, until :meth:`Scope.drop`; "reuse" keeps them
-                for every run that asks the same model for the same text.
-            limit_bytes: Bytes that the folder may hold; the oldest go first. Default: ``DEFAULT_LIMIT``, at most what
-                it holds and half of what its disk has free.
-            max_age_s: Seconds after which the entries of an unfinished task that nobody went on with are removed.
+            mode: "resume" keeps entries for one task of one unfinished run, until :meth:`drop`; "reuse" keeps them for
+                every run that asks the same model for the same text.
+            limit_bytes: Bytes that the folder may hold. Default: what it holds and half of what its disk has free.
 
         Raises:
             ConfigError: The mode or the limit is none.
-            StoreError: The folder cannot be made or written.
+            StoreError: The folder cannot be made.
         """
         if mode not in ("resume", "reuse"):
             raise ConfigError(f"store: {mode!r} is no mode; use resume, reuse, off, or a folder")
         if limit_bytes is not None and limit_bytes < 2**20:
             raise ConfigError(f"the store's size limit is {limit_bytes} bytes; it takes at least one MiB")
-        folder = (folder or default_folder()).expanduser().absolute()
+        folder = (folder or folders.default_folder()).expanduser().absolute()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"the store's folder {folder} cannot be made: {error.strerror}; name another with `store:` or VACC_HOME"
             ) from error
-        limit = _default_limit(folder) if limit_bytes is None else limit_bytes
-        store = cls(folder, mode, limit, max_age_s)
-        store.stats.evicted += upkeep.evict(folder, limit, max_age_s, keep=())
+        folders.warn_of_other_versions(folder)
+        if limit_bytes is None:
+            held = sum(map(folders.size_of, folders.files(folder)))
+            limit_bytes = held + shutil.disk_usage(folder).free // 2
+        store = cls(folder, mode, limit_bytes)
+        store._make_room()
         return store
 
     def scope(self, scope_id: str, identity: str, *, label: str = "") -> Scope:
@@ -141,242 +121,198 @@ class Store:
             label: For people, such as "SciFact, http://h:8000"; control characters and passwords in it are masked.
 
         Raises:
-            StoreError: The file that belongs there is foreign, damaged, or cannot be opened.
+            StoreError: The file that belongs there is foreign, damaged, or cannot be opened; or the store is closed.
         """
-        self._check()
-        resume = self.mode == "resume"
-        name = f"resume-{short_hash(scope_id)}-{short_hash(identity)}" if resume else f"reuse-{short_hash(identity)}"
-        path = self.folder / f"{name}.sqlite"
-        with self._opening:
-            file = self._files.get(path)
-            if file is None:
-                file = StoreFile(
-                    path, about={"mode": self.mode, "identity": identity, "label": clean(label, limit=200)}
-                )
-                with self._cond:
-                    self._files[path] = file
-        file.use()
-        return Scope(self, file, scope_id, identity)
+        if not self._usable():
+            raise StoreError(f"the store in {self.folder} was opened by another process, before a fork; open another")
+        parts = (scope_id, identity) if self.mode == "resume" else (identity,)
+        path = self.folder / f"{'-'.join([self.mode, *map(_short, parts)])}.sqlite"
+        table = self._tables.get(path)
+        if table is None:
+            about = {**json.loads(identity), "label": clean(label, limit=200)}
+            table = self._tables[path] = Table(path, about)
+            # the file's time says when it was last used, also where nothing is written
+            os.utime(path)
+            self.used.add(path)
+        return Scope(self, table, identity)
+
+    def release(self, table: Table) -> None:
+        """Closes a scope's file; its entries stay. In the mode "reuse" it serves the next task, too, and stays open."""
+        if self.mode == "resume" and self._usable():
+            self.flush()
+            self._tables.pop(table.path, None)
+            table.close()
 
     def drop(self, scope_id: str) -> None:
         """Removes every entry under this scope, of whichever identity; nothing in the mode "reuse".
 
         A file that another process uses at the moment is left to that process.
-        """
-        self._check()
-        if self.mode == "resume":
-            for path in sorted(self.folder.glob(f"resume-{short_hash(scope_id)}-*.sqlite")):
-                self.drop_path(path)
-
-    def release(self, path: Path) -> None:
-        """Ends the use of one file; its entries stay.
 
         Raises:
-            StoreError: Something that was put before could not be written.
+            StoreError: A file cannot be removed.
         """
+        if self.mode != "resume" or not self._usable():
+            return
         self.flush()
-        with self._cond:
-            file = self._files.pop(path, None)
-        if file is not None:
-            # not forced to the disk: that may take seconds, and after the machine went down the file is checked anyway
-            file.close(sync=False)
+        for path in sorted(self.folder.glob(f"resume-{_short(scope_id)}-*.sqlite")):
+            table = self._tables.pop(path) if path in self._tables else Table(path)
+            if not table.remove():
+                table.close()
+            self.used.discard(path)
+        self._refused = ""
 
-    def drop_path(self, path: Path) -> None:
-        """Removes one file and what is on its way into it, unless another process uses it."""
+    # -- getting and putting -------------------------------------------------------------------------------------
+
+    def get(self, table: Table, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Returns the values of those keys that are stored; none, and says why, where the file cannot be read."""
+        if not self._usable():
+            return {}
         with self._cond:
-            while any(stage.file.path == path for stage in self._writing):
-                self._cond.wait(0.2)
-            gone = [stage for stage in self._stages if stage.file.path == path]
-            self._stages = [stage for stage in self._stages if stage.file.path != path]
-            for stage in gone:
-                self._pending -= stage.size
-                self._done += stage.count
-            self._cond.notify_all()
-            file = self._files.pop(path, None)
-        if file is None:
-            if not path.exists():
+            # in memory first: what leaves there is in the file before it leaves
+            coming = [waiting[table] for waiting in (self._writing, self._waiting) if table in waiting]
+            found = {key: some[key] for some in coming for key in keys if key in some}
+        if table in self._unreadable:
+            return found
+        try:
+            return {**table.get([key for key in keys if key not in found]), **found}
+        except StoreError as error:
+            self._unreadable.add(table)
+            _log.warning("%s. The run goes on; what the file holds is asked of the server again", error)
+            return found
+
+    def put(self, table: Table, values: dict[bytes, bytes]) -> None:
+        """Hands over values; waits where more is on its way than memory should hold."""
+        if not self._usable():
+            return
+        with self._cond:
+            while self._bytes > _MAX_WAITING and not self._refused:
+                self._hurry = True
+                self._cond.notify_all()
+                self._cond.wait()
+            if self._refused:
+                self.not_kept += len(values)
                 return
-            file = StoreFile(path, create=False)
-        if not upkeep.remove(file):
-            file.close()
-
-    def put(self, file: StoreFile, keys: Sequence[bytes], value_bytes: int, rows: Rows) -> None:
-        """Takes ``len(keys)`` values, see :meth:`Stage.add`; ``rows`` must not be changed afterwards.
-
-        Raises:
-            StoreError: Something that was put before could not be written.
-        """
-        joined(keys)
-        with self._cond:
-            self._check()
-            for at in range(0, len(keys), _PART):
-                self._wait_for_room()
-                # the file's last one or a new one, never an earlier: of two values under a key the newer must win
-                stage = next((stage for stage in reversed(self._stages) if stage.file is file), None)
-                if stage is None or stage.value_bytes != value_bytes or stage.count >= stage.capacity:
-                    stage = Stage(file, value_bytes)
-                    self._stages.append(stage)
-                before = stage.size
-                stage.add(keys[at : at + _PART], rows[at : at + _PART])
-                self._pending += stage.size - before
-                self._handed += len(keys[at : at + _PART])
-            self.stats.put += len(keys)
+            if not self._waiting:
+                self._first_s = time.monotonic()
+            self._waiting.setdefault(table, {}).update(values)
+            self._bytes += sum(map(len, values.values()))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="evalscope-vacc store", daemon=True)
                 self._thread.start()
-            elif self._idle:
-                self._cond.notify_all()
-
-    def _wait_for_room(self) -> None:
-        if self._pending <= _MAX_PENDING:
-            return
-        start = time.monotonic()
-        while self._pending > _MAX_PENDING:
-            self._hurry = True
             self._cond.notify_all()
-            self._cond.wait(0.2)
-            self._check()
-        self.stats.blocked_s += time.monotonic() - start
-
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
-        if self._closed:
-            raise StoreError(f"the store in {self.folder} is closed; open it again")
-
-    def get(self, file: StoreFile, keys: Sequence[bytes]) -> list[tuple[npt.NDArray[np.intp], Bytes2D]]:
-        """Returns groups of (positions in ``keys``, values as uint8 (n, bytes)), one for each length of value.
-
-        Raises:
-            StoreError: The file cannot be read, or something that was put before could not be written.
-        """
-        joined(keys)
-        groups: dict[int, tuple[list[int], list[Bytes2D]]] = {}
-        missing = range(len(keys))
-        with self._cond:
-            self._check()
-            # what is on its way first: what leaves there is in the file before it leaves
-            stages = [stage for stage in (*self._writing, *self._stages) if stage.file is file]
-            if stages:
-                left = []
-                for at in missing:
-                    value = next((v for s in reversed(stages) if (v := s.find(keys[at])) is not None), None)
-                    if value is None:
-                        left.append(at)
-                    else:
-                        positions, values = groups.setdefault(len(value), ([], []))
-                        positions.append(at)
-                        values.append(value)
-                missing = left  # type: ignore[assignment]
-        found = [(np.array(positions, np.intp), np.stack(values)) for positions, values in groups.values()]
-        if len(missing):
-            damaged = file.damaged
-            file.use()
-            where = np.asarray(missing, np.intp)
-            found += [(where[f.positions], f.values) for f in file.read([keys[at] for at in missing])]
-            self.stats.damaged += file.damaged - damaged
-        self.stats.asked += len(keys)
-        self.stats.found += sum(len(positions) for positions, _ in found)
-        return found
 
     def _work(self) -> None:
         while True:
             with self._cond:
-                self._idle = True
-                while not self._stages and not self._stopping:
-                    if not self._cond.wait(LEASE_S / 4):
-                        break
-                self._idle = False
-                if not self._stages and self._stopping:
+                self._cond.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
                     return
-                if self._stages:
-                    self._cond.wait_for(lambda: self._hurry or self._stopping, COLLECT_S)
-                stages, self._stages, self._hurry = self._stages, [], False
-                self._writing = stages
-                files = list(self._files.values())
-            error = None
-            try:
-                self._commit(stages)
-                for file in files:
-                    file.use()
-            except StoreError as failed:
-                error = failed
-            except Exception as failed:  # noqa: BLE001 - whatever it is, the caller must hear of it and not wait for ever
-                error = StoreError(
-                    f"the store in {self.folder} could not be written: {type(failed).__name__}: {failed}"
-                )
-                error.__cause__ = failed
+                self._cond.wait_for(lambda: self._hurry or self._closed, _COLLECT_S)
+                self._writing, self._waiting, self._hurry = self._waiting, {}, False
+                size, self._bytes, since = self._bytes, 0, self._first_s
+            if not self._refused:
+                self._refused = self._commit(size, since)
+                if self._refused:
+                    _log.warning("%s. The run goes on; what comes in from here on is not kept", self._refused)
+            else:
+                # handed over while a commit failed
+                self.not_kept += sum(map(len, self._writing.values()))
             with self._cond:
-                self._writing = []
-                for stage in stages:
-                    self._pending -= stage.size
-                    self._done += stage.count
-                if error is not None:
-                    self._error = error
+                self._writing = {}
                 self._cond.notify_all()
-                if error is not None:
-                    return
 
-    def _commit(self, stages: Sequence[Stage]) -> None:
-        for file in {id(stage.file): stage.file for stage in stages}.values():
-            blocks = [stage.block(self._spare) for stage in stages if stage.file is file]
-            file.write(blocks)
-            size = sum(block.records.nbytes for block in blocks)
-            self.stats.commits += 1
-            self.stats.written += size
-            self._since_evict += size
-            memory = (block.records.base for block in blocks)
-            self._spare = [rows for rows in memory if isinstance(rows, np.ndarray)][:_SPARE]
-        if stages:
-            self.stats.lag_s = max(self.stats.lag_s, time.monotonic() - min(stage.since for stage in stages))
-        if self._since_evict > min(_EVICT_EVERY, self.limit_bytes // 8):
-            self._since_evict = 0
-            with self._cond:
-                own = list(self._files.values())
-            self.stats.evicted += upkeep.evict(self.folder, self.limit_bytes, self.max_age_s, keep=own)
+    def _commit(self, size: int, since: float) -> str:
+        """Commits ``self._writing``; returns why no more can be kept, else ""."""
+        try:
+            for table, values in self._writing.items():
+                table.put(values.items())
+            self.lag_s = max(self.lag_s, time.monotonic() - since)
+            return self._look_at_size(size)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, callers must hear of it and not wait for ever
+            self.not_kept += sum(map(len, self._writing.values()))
+            return str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
 
-    def flush(self) -> None:
-        """Returns when everything that was put before is committed.
+    def _look_at_size(self, size: int) -> str:
+        """Makes room after so many bytes were written; returns why no more can be kept, else ""."""
+        self._since_look += size
+        if self._since_look < min(_LOOK_EVERY, self.limit_bytes // 8):
+            return ""
+        self._since_look = 0
+        held = self._make_room()
+        if held < self.limit_bytes:
+            return ""
+        return f"the store in {self.folder} holds {_size(held)}, which is its limit; its disk has no more room for it"
 
-        Raises:
-            StoreError: It could not be.
-        """
-        with self._cond:
-            goal = self._handed
-            while self._done < goal and self._error is None:
-                self._hurry = True
-                self._cond.notify_all()
-                self._cond.wait(0.2)
-            self._check()
+    def _make_room(self) -> int:
+        """Removes what is too old or too much beside the runs of this process; returns how many bytes remain."""
+        own = {path for store in list(_OPEN) for path in list(store.used)}
+        rest = self.limit_bytes - sum(map(folders.size_of, own))
+        folders.evict(self.folder, rest, keep=own)
+        return sum(map(folders.size_of, folders.files(self.folder)))
 
-    def close(self, *, sync: bool = True) -> None:
-        """Commits what was put and ends the thread; a second call does nothing.
+    def announce(self, what: str, texts: int, width: int) -> None:
+        """Says, before a task begins, when its vectors will not fit, and how much a restart would then repeat.
 
         Args:
-            sync: Whether it is also forced to the disk, against a machine that goes down. A run that was interrupted
-                does without, because a busy disk may take seconds; leaving a ``with`` by an exception does so too.
+            what: The task, for the message.
+            texts: How many vectors are still to be stored.
+            width: Numbers in a vector, float32.
+        """
+        row = _ROW_BYTES + 4 * width * 9 // 8
+        own = sum(folders.size_of(path) for path in list(self.used))
+        others = sum(map(folders.size_of, folders.files(self.folder))) - own
+        room = max(0, min(self.limit_bytes - own, shutil.disk_usage(self.folder).free + others))
+        if texts * row > room:
+            lost = texts - room // row
+            _log.warning(
+                "%s: to keep %s vectors of %d numbers takes %s, and the store in %s has room for %s. The first %s are kept; "
+                "a run that is started again sends the other %s (%d %%) again. Make room, or name a folder on another "
+                "disk with VACC_HOME",
+                what,
+                f"{texts:,}",
+                width,
+                _size(texts * row),
+                self.folder,
+                _size(room),
+                f"{texts - lost:,}",
+                f"{lost:,}",
+                round(100 * lost / texts),
+            )
+
+    def flush(self) -> None:
+        """Returns when everything that was put before is committed, or refused."""
+        if not self._usable():
+            return
+        with self._cond:
+            self._hurry = bool(self._waiting)
+            self._cond.notify_all()
+            self._cond.wait_for(lambda: not (self._waiting or self._writing))
+
+    def _usable(self) -> bool:
+        """Says whether this is the process that opened the store; raises where it is closed."""
+        if self._closed:
+            raise StoreError(f"the store in {self.folder} is closed; open it again")
+        return os.getpid() == self._pid
+
+    def close(self) -> None:
+        """Commits what was put, ends the thread and closes the files; a second call does nothing.
 
         Raises:
-            StoreError: Something that was put could not be written.
+            StoreError: A file could not be closed in order.
         """
-        with self._cond:
-            if self._closed:
-                return
-            self._stopping = True
-            self._cond.notify_all()
-        while self._thread is not None and self._thread.is_alive():
-            self._thread.join(0.2)
+        if self._closed or not self._usable():
+            return
         with self._cond:
             self._closed = True
-            files, self._files = list(self._files.values()), {}
+            self._cond.notify_all()
+        if self._thread is not None:
+            self._thread.join()
         _OPEN.discard(self)
-        for file in files:
-            try:
-                file.close(sync=sync)
-            except StoreError as error:
-                self._error = self._error or error
-        if self._error is not None:
-            raise self._error
+        if self.not_kept:
+            _log.warning("%d answers were not kept; a run that is started again sends their texts again", self.not_kept)
+        tables, self._tables = self._tables, {}
+        for table in tables.values():
+            table.close()
 
     def __enter__(self) -> Store:  # noqa: PYI034 - Self needs Python 3.11
         return self
@@ -384,63 +320,91 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.close(sync=kind is None)
-        except StoreError as error:
-            if kind is None:
-                raise
-            # the exception on its way says more about why the run stops
-            _log.warning("%s", error)
-
-    def before_fork(self) -> None:
-        """Waits for the end of a commit, so that no transaction is cut in two."""
-        self._cond.acquire()
-        for file in self._files.values():
-            file.lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        """Goes on."""
-        for file in self._files.values():
-            file.lock.release()
-        self._cond.release()
-
-    def after_fork_in_child(self) -> None:
-        """Starts with nothing on its way: what was, the parent writes."""
-        self._cond = threading.Condition(threading.Lock())
-        self._opening = threading.Lock()
-        for file in self._files.values():
-            file.after_fork()
-        closed = self._closed
-        self._reset()
-        self._closed = closed
+        self.close()
 
 
 _OPEN: weakref.WeakSet[Store] = weakref.WeakSet()
-_forking: list[Store] = []
 
 
+@atexit.register
 def _close_all() -> None:
     for store in list(_OPEN):
         with contextlib.suppress(StoreError):
-            store.close(sync=False)
+            store.close()
 
 
-def _before_fork() -> None:
-    _forking[:] = list(_OPEN)
-    for store in _forking:
-        store.before_fork()
+class Scope:
+    """One task's entries (mode "resume"), or one model's (mode "reuse"). From :meth:`Store.scope`."""
+
+    def __init__(self, store: Store, table: Table, identity: str) -> None:
+        self.store = store
+        self.identity = identity
+        self._table = table
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the entries."""
+        return self._table.path
+
+    def __len__(self) -> int:
+        """Returns how many answers are stored."""
+        self.store.flush()
+        return self._table.count()
+
+    def put(self, keys: Sequence[bytes], rows: npt.NDArray[Any]) -> None:
+        """Hands over answers, float32 (n, d) vectors or float64 (n, 1) scores, which are copied; in 100 ms committed.
+
+        Args:
+            keys: From :func:`text_keys`.
+            rows: One row for each key.
+        """
+        if rows.ndim != 2 or len(rows) != len(keys):
+            raise ValueError(f"{len(keys)} keys for values of the shape {rows.shape}")
+        if wrong := [key for key in keys if len(key) != KEY_BYTES]:
+            raise ValueError(f"a key has {KEY_BYTES} bytes, this one has {len(wrong[0])}: use text_key()")
+        rows = rows.astype(rows.dtype.newbyteorder("<"), copy=False)
+        self.store.put(self._table, {key: row.tobytes() for key, row in zip(keys, rows, strict=True)})
+
+    def get(self, keys: Sequence[bytes], dtype: str) -> tuple[npt.NDArray[np.intp], npt.NDArray[Any]]:
+        """Returns (positions in ``keys`` that were found, ascending; their rows, shape (n, d)).
+
+        Args:
+            keys: From :func:`text_keys`.
+            dtype: "<f4" for vectors, "<f8" for scores.
+
+        Raises:
+            StoreError: There are vectors of several sizes under these keys.
+        """
+        found = self.store.get(self._table, keys)
+        positions = [at for at, key in enumerate(keys) if key in found]
+        sizes = {len(value) // np.dtype(dtype).itemsize for value in found.values()}
+        if len(sizes) > 1:
+            raise StoreError(
+                f"{self.path} holds vectors of different sizes ({', '.join(map(str, sorted(sizes)))}) from one model; "
+                f"the server was changed: {self._table.way_out()}"
+            )
+        rows = np.frombuffer(b"".join(found[keys[at]] for at in positions), dtype)
+        return np.array(positions, np.intp), rows.reshape(len(positions), *(sizes or {0}))
+
+    def release(self) -> None:
+        """Ends the use of this scope; its entries stay until the run that they belong to is done."""
+        self.store.release(self._table)
+
+    def admit_probe(self, answers: npt.ArrayLike) -> ProbeResult:
+        """Compares the answers to the probe, removes the entries where the model is another one, and keeps the answers.
+
+        Raises:
+            ValueError: They are no answers to the probe.
+            StoreError: The file cannot be read or written.
+        """
+        self.store.flush()
+        return admit(self._table, answers)
 
 
-def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_parent()
+def _short(text: str) -> str:
+    """Returns 16 hex digits for a file's name."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=b"vacc table").hexdigest()
 
 
-def _after_fork_in_child() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_child()
-
-
-atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +18,7 @@ from served_model import ServedModel
 
 from evalscope_vacc import VaccCrossEncoder, VaccEncoder
 from evalscope_vacc.errors import VaccError
+from evalscope_vacc.store import files, listing, verify
 
 TEXTS = [f"text {i} " + "word " * (i % 11) for i in range(200)]
 
@@ -189,3 +194,115 @@ def test_off_keeps_nothing(server: ServedModel, tmp_path) -> None:
     model.encode(TEXTS[:5])
     model.close()
     assert not list((tmp_path / "home").rglob("*.sqlite"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a file system here")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_run_costs_the_rest_of_the_store_and_no_score(
+    server: ServedModel, small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"batch_size": 32, "store": str(small_disk / "store")}
+    texts = [f"text {i}" for i in range(2000)]
+    inner = server._answer
+
+    def answer(got, sock):
+        if len(server.requests) == 40:
+            time.sleep(0.3)  # what came in until now is on the disk
+            with contextlib.suppress(OSError), (small_disk / "somebody else's").open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        return inner(got, sock)
+
+    server.answer = answer
+    first = encoder(server, **options)
+    np.testing.assert_array_equal(first.encode(texts), vectors(texts))
+    first.close()
+    assert caplog.text.count("make room on its disk") == 1
+    assert "The run goes on" in caplog.text
+    assert "were not kept" in caplog.text
+    server.requests.clear()
+    second = encoder(server, **options)
+    np.testing.assert_array_equal(second.encode(texts), vectors(texts))
+    second.close()
+    assert 0 < len(server.texts()) < 2000
+    assert [verdict.damaged for verdict in map(verify, files(small_disk / "store"))] == [0]
+
+
+def test_a_read_only_disk_is_said_and_the_run_goes_on_without_a_store(
+    server: ServedModel, small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    model = encoder(server, store=str(small_disk / "store"))
+    for start in (0, 50):
+        texts = TEXTS[start : start + 50]
+        np.testing.assert_array_equal(model.encode(texts), vectors(texts))
+    model.finish()
+    model.close()
+    assert caplog.text.count("cannot be made: Read-only file system") == 1
+    assert caplog.text.count("The run goes on without the store") == 1
+
+
+def test_a_file_that_is_no_store_is_said_left_alone_and_the_run_goes_on(
+    server: ServedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = encoder(server)
+    first.encode(TEXTS[:5])
+    first.close()
+    (path,) = files(tmp_path / "home" / "store")
+    path.write_text("something else\n" * 500)
+    second = encoder(server)
+    np.testing.assert_array_equal(second.encode(TEXTS[:5]), vectors(TEXTS[:5]))
+    second.close()
+    assert str(path) in caplog.text
+    assert "The run goes on without the store" in caplog.text
+    assert path.read_text().startswith("something else")
+
+
+def test_a_task_that_does_not_fit_is_said_once_before_its_first_text_is_sent(
+    server: ServedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = metadata("Large")
+    task.descriptive_stats = {
+        "test": {"num_samples": 10**15, "hf_subset_descriptive_stats": {"small": {"num_samples": 9}}}
+    }
+    model = encoder(server)
+    model.encode(TEXTS[:5], task_metadata=task, hf_split="test", hf_subset="small")
+    assert "again" not in caplog.text
+    server.requests.clear()
+    with caplog.at_level(logging.WARNING):
+        inner = server._answer
+        said: list[bool] = []
+
+        def answer(got, sock):
+            said.append("Large: to keep" in caplog.text)
+            return inner(got, sock)
+
+        server.answer = answer
+        for start in (5, 10):
+            model.encode(TEXTS[start : start + 5], task_metadata=task, hf_split="test", hf_subset="default")
+    model.close()
+    assert said
+    assert all(said)
+    assert caplog.text.count("Large: to keep") == 1
+    assert "sends the other 9" in caplog.text
+
+
+def test_a_task_that_is_known_by_its_name_alone_has_one_place(server: ServedModel, tmp_path: Path) -> None:
+    model = encoder(server)
+    for start in (0, 5):
+        model.encode(TEXTS[start : start + 5], task_name="STSBenchmark")
+    model.close()
+    (kept,) = listing(tmp_path / "home" / "store")
+    assert (kept.label.split(",")[0], kept.entries) == ("STSBenchmark", 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 
 from evalscope_vacc.cli.store import app
 from evalscope_vacc.errors import ConfigError, StoreError
-from evalscope_vacc.store import Store, make_identity, text_keys, upkeep
+from evalscope_vacc.store import Store, files, listing, make_identity, text_keys
+from evalscope_vacc.store import folder as folders
 
 RUNNER = CliRunner()
 
@@ -26,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         identity = make_identity(model, kind=kind)
         with Store.open(tmp_path / "store", mode=mode) as store:
             scope = store.scope("run", identity, label=f"SciFact [red]{mode}")
-            scope.put_vectors(text_keys(identity, [f"t{n}" for n in range(1234)]), np.ones((1234, 64), np.float32))
+            scope.put(text_keys(identity, [f"t{n}" for n in range(1234)]), np.ones((1234, 64), np.float32))
     return tmp_path / "store"
 
 
@@ -38,8 +40,8 @@ def run(*arguments: str, status: int = 0, says: str | None = None) -> str:
 
 def test_ls_shows_model_task_number_size_and_age(folder: Path) -> None:
     shown = run("ls")
-    for wanted in ("org/encoder", "org/ranker", "SciFact [red]reuse", "1,234", "MiB", "KiB", " s"):
-        assert wanted in shown or wanted == "KiB"
+    for wanted in ("org/encoder", "org/ranker", "SciFact [red]reuse", "1,234", "KiB", " s"):
+        assert wanted in shown
     assert str(folder) in shown.replace("\n", "")
     lines = json.loads(run("ls", "--json"))
     assert {(line["model"], line["mode"], line["kind"], line["entries"]) for line in lines} == {
@@ -63,22 +65,22 @@ def test_ls_marks_what_is_in_use(folder: Path) -> None:
 def test_names_that_ls_prints_are_those_that_rm_takes(folder: Path) -> None:
     (name,) = [word for word in run("ls").split() if word.startswith("resume-")]
     assert "Removed 1 of 1" in run("rm", name, "--yes")
-    assert [line.mode for line in upkeep.listing(folder)] == ["reuse"]
+    assert [line.mode for line in listing(folder)] == ["reuse"]
 
 
 def test_rm_asks_first(folder: Path) -> None:
     run("rm", "--all", says="n\n", status=1)
-    assert len(upkeep.files(folder)) == 2
+    assert len(files(folder)) == 2
     assert "Removed 2 of 2" in run("rm", "--all", says="y\n")
-    assert upkeep.files(folder) == []
+    assert files(folder) == []
     assert "Nothing to remove" in run("rm", "--all", "--yes")
 
 
 def test_rm_by_age(folder: Path) -> None:
-    old = upkeep.files(folder)[0]
+    old = files(folder)[0]
     os.utime(old, (time.time() - 5 * 86400,) * 2)
     assert "Removed 1 of 1" in run("rm", "--older-than", "3", "--yes")
-    assert old not in upkeep.files(folder)
+    assert old not in files(folder)
 
 
 def test_rm_says_what_is_wrong(folder: Path) -> None:
@@ -88,7 +90,7 @@ def test_rm_says_what_is_wrong(folder: Path) -> None:
         failed = RUNNER.invoke(app, ["rm", "--yes", name]).exception
         assert isinstance(failed, StoreError)
         assert "store ls" in str(failed)
-    assert len(upkeep.files(folder)) == 2
+    assert len(files(folder)) == 2
 
 
 def test_rm_keeps_what_is_in_use_unless_forced(folder: Path) -> None:
@@ -97,26 +99,13 @@ def test_rm_keeps_what_is_in_use_unless_forced(folder: Path) -> None:
         failed = RUNNER.invoke(app, ["rm", "--all", "--yes"])
         assert isinstance(failed.exception, StoreError)
         assert "--force" in str(failed.exception)
-        assert len(upkeep.files(folder)) == 1
+        assert len(files(folder)) == 1
         run("rm", "--all", "--yes", "--force")
-        assert upkeep.files(folder) == []
-
-
-def test_verify_finds_damage_and_fails(folder: Path) -> None:
-    assert run("verify").count("ok, 1,234 sound") == 2
-    path = upkeep.files(folder)[0]
-    raw = bytearray(path.read_bytes())
-    raw[raw.index(np.ones(64, np.float32).tobytes())] ^= 1
-    path.write_bytes(raw)
-    shown = run("verify", status=1)
-    assert "damaged, 1,233 sound, 1 damaged" in shown
-    assert "ok, 1,234 sound" in shown
-    assert [found["ok"] for found in json.loads(run("verify", "--json", status=1))] == [False, True]
-    run("verify", upkeep.files(folder)[1].stem)
+        assert files(folder) == []
 
 
 def test_a_file_that_cannot_be_read_is_listed_and_removable(folder: Path) -> None:
-    path = upkeep.files(folder)[0]
+    path = files(folder)[0]
     path.write_bytes(b"\x1b[31m nonsense" * 99)
     shown = run("ls")
     assert "cannot be read" in shown
@@ -124,3 +113,38 @@ def test_a_file_that_cannot_be_read_is_listed_and_removable(folder: Path) -> Non
     run("verify", status=1)
     run("rm", path.stem, "--yes")
     assert not path.exists()
+
+
+def test_verify_finds_damage_and_fails(folder: Path) -> None:
+    assert run("verify").count("ok, 1,234 sound") == 2
+    path = files(folder)[0]
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(np.ones(64, np.float32).tobytes())] ^= 1
+    path.write_bytes(raw)
+    shown = run("verify", status=1)
+    assert "damaged, 1,233 sound, 1 damaged" in shown
+    assert "ok, 1,234 sound" in shown
+    assert [found["ok"] for found in json.loads(run("verify", "--json", status=1))] == [False, True]
+    run("verify", files(folder)[1].stem)
+
+
+def test_files_of_0_1_0_are_listed_left_alone_and_removable_by_name(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = folder / "resume-0123456789abcdef-0123456789abcdef.sqlite"
+    with sqlite3.connect(old) as db:
+        db.execute("PRAGMA application_id=0x76616363")
+        db.execute("PRAGMA user_version=1")
+        db.execute("CREATE TABLE segment(id INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER, keys BLOB)")
+    db.close()
+    os.utime(old, (1, 1))
+    before = old.read_bytes()
+    folders.warn_of_other_versions.cache_clear()
+    for _ in range(2):
+        with Store.open(folder, limit_bytes=2**20) as store:
+            store.scope("run", make_identity("org/encoder", kind="embedding"))
+    assert caplog.text.count("1 files") == caplog.text.count("of evalscope-vacc 0.1.0 and are not used") == 1
+    assert old.read_bytes() == before
+    assert "the layout 1 of another evalscope-vacc" in run("ls")
+    assert "Removed 1 of 1" in run("rm", "resume-0123456789abcdef", "--yes")
+    assert not old.exists()

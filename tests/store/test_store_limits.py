@@ -1,4 +1,4 @@
-"""The size and age limits: the oldest goes first, never what is in use, never the newest."""
+"""The size and age limits: what others left goes first, and the run under way never loses its beginning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evalscope_vacc.store import DEFAULT_LIMIT, Store, make_identity, text_keys, upkeep
+from evalscope_vacc.store import Store, make_identity, text_keys, verify
+from evalscope_vacc.store import folder as folders
 
 A = make_identity("a", kind="embedding")
 B = make_identity("b", kind="embedding")
@@ -28,7 +29,7 @@ def keys(count: int, first: int = 0) -> list[bytes]:
 def fill(folder: Path, scope_id: str, count: int, age_s: float) -> Path:
     with Store.open(folder) as store:
         scope = store.scope(scope_id, A)
-        scope.put_vectors(keys(count), rows(count))
+        scope.put(keys(count), rows(count))
     then = time.time() - age_s
     os.utime(scope.path, (then, then))
     return scope.path
@@ -36,18 +37,17 @@ def fill(folder: Path, scope_id: str, count: int, age_s: float) -> Path:
 
 def test_the_file_that_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     old, older, new = (fill(tmp_path, name, 250, age) for name, age in (("x", 500), ("y", 900), ("z", 100)))
-    with Store.open(tmp_path, limit_bytes=3 * MIB) as store:
+    with Store.open(tmp_path, limit_bytes=3 * MIB):
         assert not older.exists()
         assert old.exists()
         assert new.exists()
-        assert store.stats.evicted > MIB
 
 
 def test_an_abandoned_task_goes_when_it_is_old_and_a_kept_model_does_not(tmp_path: Path) -> None:
     abandoned, recent = fill(tmp_path, "x", 5, 40 * 86400), fill(tmp_path, "y", 5, 20 * 86400)
     with Store.open(tmp_path, mode="reuse") as store:
         kept = store.scope("", A)
-        kept.put_vectors(keys(5), rows(5))
+        kept.put(keys(5), rows(5))
     os.utime(kept.path, (1, 1))
     with Store.open(tmp_path):
         assert not abandoned.exists()
@@ -55,35 +55,15 @@ def test_an_abandoned_task_goes_when_it_is_old_and_a_kept_model_does_not(tmp_pat
         assert kept.path.exists()
 
 
-def test_one_file_over_the_limit_loses_its_oldest_entries_and_stays_within_it(tmp_path: Path) -> None:
-    limit = 8 * MIB
-    with Store.open(tmp_path, limit_bytes=limit) as store:
-        scope = store.scope("run", A)
-        for at in range(0, 8000, 100):
-            scope.put_vectors(keys(100, at), rows(100))
-            if at % 200 == 0:
-                store.flush()
-        store.flush()
-        newest, _ = scope.get_vectors(keys(1000, 7000))
-        oldest, _ = scope.get_vectors(keys(1000, 0))
-        assert len(newest) == 1000
-        assert len(oldest) == 0
-        assert store.stats.evicted > 20 * MIB
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1.5 * limit
-    verdict = upkeep.verify(scope.path)
-    assert verdict.ok
-    assert 1000 <= verdict.sound < 2500
-
-
 def test_what_is_in_use_is_not_evicted_by_another_store(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         scope = store.scope("run", A)
-        scope.put_vectors(keys(500), rows(500))
+        scope.put(keys(500), rows(500))
         store.flush()
         with Store.open(tmp_path, limit_bytes=MIB) as other:
-            other.scope("run 2", B).put_vectors(keys(5), rows(5))
+            other.scope("run 2", B).put(keys(5), rows(5))
             other.flush()
-        assert len(scope.get_vectors(keys(500))[0]) == 500
+        assert len(scope.get(keys(500), "<f4")[0]) == 500
 
 
 def test_foreign_files_in_the_folder_are_neither_counted_nor_touched(tmp_path: Path) -> None:
@@ -95,29 +75,79 @@ def test_foreign_files_in_the_folder_are_neither_counted_nor_touched(tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "other.sqlite", mine.name}
 
 
-def test_a_store_takes_no_more_than_half_of_what_its_disk_has_free(
+def test_a_run_over_the_limit_keeps_its_beginning_and_says_what_a_restart_repeats(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit = 8 * MIB
+    with Store.open(tmp_path, limit_bytes=limit) as store:
+        scope = store.scope("run", A)
+        for at in range(0, 8000, 100):
+            scope.put(keys(100, at), rows(100))
+            store.flush()
+        kept = len(scope.get(keys(8000), "<f4")[0])
+        assert len(scope.get(keys(500, 0), "<f4")[0]) == 500
+        assert not len(scope.get(keys(1000, 7000), "<f4")[0])
+        assert kept + store.not_kept == 8000
+    assert caplog.text.count("which is its limit") == 1
+    assert f"{8000 - kept} answers were not kept" in caplog.text
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1.5 * limit
+    assert verify(scope.path).sound == kept
+
+
+def test_earlier_tasks_of_the_run_under_way_are_its_own(tmp_path: Path) -> None:
+    left = fill(tmp_path, "another run", 500, 900)
+    with Store.open(tmp_path, limit_bytes=5 * MIB) as store:
+        first = store.scope("task 1", A)
+        first.put(keys(500), rows(500))
+        first.release()
+        second = store.scope("task 2", A)
+        for at in range(0, 1200, 30):
+            second.put(keys(30, at), rows(30))
+            store.flush()
+        assert not left.exists()
+        assert len(store.scope("task 1", A)) == 500
+        assert 0 < len(second) < 1200
+
+
+def test_the_two_models_of_a_run_do_not_evict_each_other(tmp_path: Path) -> None:
+    with Store.open(tmp_path, limit_bytes=2 * MIB) as encoder:
+        scope = encoder.scope("task", A)
+        scope.put(keys(400), rows(400))
+        scope.release()
+        with Store.open(tmp_path, limit_bytes=2 * MIB) as reranker:
+            reranker.scope("task", B).put(keys(500), rows(500))
+            reranker.flush()
+        assert len(encoder.scope("task", A)) == 400
+
+
+def test_what_does_not_fit_is_said_before_it_is_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path, limit_bytes=2**30) as store:
+        store.announce("Fits", 200_000, 1024)
+        assert caplog.text == ""
+        store.announce("MSMARCO", 8_841_823, 4096)
+    assert "MSMARCO: to keep 8,841,823 vectors of 4096 numbers takes 152." in caplog.text
+    assert "has room for 1.0 GiB" in caplog.text
+    assert "sends the other 8,783,771 (99 %) again" in caplog.text
+    caplog.clear()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
+    with Store.open(tmp_path, limit_bytes=2**30) as store:
+        store.announce("Fits", 200_000, 1024)
+    assert "has room for 1.0 MiB" in caplog.text
+
+
+def test_what_others_left_may_take_twenty_gib_and_a_run_half_of_the_free_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**30))
-    held = fill(tmp_path, "x", 250, 1).stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**40))
+    old, recent = fill(tmp_path, "x", 250, 100_000), fill(tmp_path, "y", 250, 50_000)
+    held = old.stat().st_size + recent.stat().st_size
+    monkeypatch.setattr(folders, "LEFTOVERS", MIB // 2)
     with Store.open(tmp_path) as store:
-        assert store.limit_bytes == held + 2**29
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**60))
-    with Store.open(tmp_path) as store:
-        assert store.limit_bytes == DEFAULT_LIMIT
-
-
-def test_what_is_released_stays_and_may_go_for_newer_entries(tmp_path: Path) -> None:
-    with Store.open(tmp_path, limit_bytes=5 * MIB) as store:
-        first = store.scope("x", A)
-        first.put_vectors(keys(500), rows(500))
-        first.release()
-        assert len(store.scope("x", A)) == 500
-        store.scope("x", A).release()
-        second = store.scope("y", A)
-        for at in range(0, 810, 30):
-            second.put_vectors(keys(30, at), rows(30))
-            store.flush()
-        assert not first.path.exists()
-        assert len(second) == 810
+        assert store.limit_bytes == held + 2**39
+        assert not old.exists()
+        # perhaps it is this very run, which was killed yesterday evening and is started again
+        assert recent.exists()

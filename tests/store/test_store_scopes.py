@@ -21,7 +21,7 @@ VECTORS = np.random.default_rng(0).standard_normal((500, 48), dtype=np.float32)
 
 
 def stored(scope: object, keys: list[bytes] = KEYS) -> set[int]:
-    positions, values = scope.get_vectors(keys)
+    positions, values = scope.get(keys, "<f4")
     assert values.tobytes() == VECTORS[positions].tobytes()
     return set(positions.tolist())
 
@@ -30,7 +30,7 @@ def test_what_was_put_is_there_at_once_after_the_commit_and_in_the_next_process(
     with Store.open(tmp_path / "s") as store:
         scope = store.scope("run", A)
         for at in range(0, 500, 32):
-            scope.put_vectors(KEYS[at : at + 32], VECTORS[at : at + 32])
+            scope.put(KEYS[at : at + 32], VECTORS[at : at + 32])
             assert stored(scope) == set(range(min(at + 32, 500)))
         assert stored(scope) == set(range(500))
         store.flush()
@@ -39,21 +39,21 @@ def test_what_was_put_is_there_at_once_after_the_commit_and_in_the_next_process(
         scope = store.scope("run", A)
         assert stored(scope) == set(range(500))
         assert len(scope) == 500
-        assert scope.get_many([b"?" * 16]) == [None]
+        assert not len(scope.get([b"?" * 16], "<f4")[0])
 
 
 def test_the_array_may_be_changed_after_it_was_put(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         scope = store.scope("run", A)
         buffer = VECTORS[:4].copy()
-        scope.put_vectors(KEYS[:4], buffer)
+        scope.put(KEYS[:4], buffer)
         buffer[:] = 7
-        scope.put_vectors(KEYS[4:6], VECTORS[4:6], copy=False)
+        scope.put(KEYS[4:6], VECTORS[4:6])
         # rows of a larger array, and columns, as a decoder may hand them over
         wide = np.zeros((9, 100), np.float32)
         wide[2:5, 10:58] = VECTORS[6:9]
-        scope.put_vectors(KEYS[6:9], wide[2:5, 10:58], copy=False)
-        scope.put_vectors(KEYS[9:10], VECTORS[9:10].astype(">f4"))
+        scope.put(KEYS[6:9], wide[2:5, 10:58])
+        scope.put(KEYS[9:10], VECTORS[9:10].astype(">f4"))
         assert stored(scope) == set(range(10))
         store.flush()
         assert stored(scope) == set(range(10))
@@ -64,59 +64,26 @@ def test_one_call_may_put_more_than_is_written_at_once(tmp_path: Path) -> None:
     rows = np.arange(10_000, dtype=np.float32)[:, None]
     with Store.open(tmp_path) as store:
         scope = store.scope("run", A)
-        scope.put_vectors(keys, rows)
+        scope.put(keys, rows)
         for _ in range(2):
-            positions, values = scope.get_vectors(keys)
+            positions, values = scope.get(keys, "<f4")
             assert sorted(positions.tolist()) == list(range(10_000))
             assert (values[:, 0] == positions).all()
             store.flush()
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 8), st.binary(max_size=50)), max_size=40), st.integers(1, 7))
-def test_bytes_of_any_length_come_back_and_the_newest_wins(
-    tmp_path_factory: pytest.TempPathFactory, items: list[tuple[int, bytes]], batch: int
-) -> None:
-    folder = tmp_path_factory.mktemp("s")
-    rows = [(n.to_bytes(16, "big"), value) for n, value in items]
-    # one put of several values under one key may keep any of its lengths, so a key stands once in each
-    batches = [dict(rows[at : at + batch]) for at in range(0, len(rows), batch)]
-    newest: dict[bytes, bytes] = {}
-    with Store.open(folder) as store:
-        scope = store.scope("run", A)
-        for some in batches:
-            scope.put_many(list(some.items()))
-            newest.update(some)
-        keys = [n.to_bytes(16, "big") for n in range(9)]
-        assert scope.get_many(keys) == [newest.get(key) for key in keys]
-    with Store.open(folder) as store:
-        assert store.scope("run", A).get_many(keys) == [newest.get(key) for key in keys]
-
-
-def test_scores_are_float64(tmp_path: Path) -> None:
-    scores = np.array([0.1, -1e300, 3.0])
-    with Store.open(tmp_path) as store:
-        scope = store.scope("run", A)
-        scope.put_scores(KEYS[:3], scores)
-        store.flush()
-        positions, found = scope.get_scores([KEYS[2], KEYS[9], KEYS[0]])
-        assert dict(zip(positions.tolist(), found.tolist(), strict=True)) == {0: 3.0, 2: 0.1}
-        with pytest.raises(StoreError, match="not a float32 vector"):
-            scope.get_vectors(KEYS[:3])
-
-
 def test_vectors_of_two_sizes_are_refused_not_mixed(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         scope = store.scope("run", A)
-        scope.put_vectors(KEYS[:2], VECTORS[:2])
-        scope.put_vectors(KEYS[2:4], VECTORS[2:4, :32])
+        scope.put(KEYS[:2], VECTORS[:2])
+        scope.put(KEYS[2:4], VECTORS[2:4, :32])
         with pytest.raises(StoreError, match=r"different sizes \(32, 48\).*store rm"):
-            scope.get_vectors(KEYS[:4])
+            scope.get(KEYS[:4], "<f4")
 
 
 def test_a_run_started_again_finds_its_entries_and_another_configuration_does_not(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
-        store.scope("configuration 1 / SciFact", A).put_vectors(KEYS, VECTORS)
+        store.scope("configuration 1 / SciFact", A).put(KEYS, VECTORS)
     with Store.open(tmp_path) as store:
         assert len(stored(store.scope("configuration 1 / SciFact", A))) == 500
         assert not stored(store.scope("configuration 2 / SciFact", A))
@@ -127,22 +94,20 @@ def test_a_run_started_again_finds_its_entries_and_another_configuration_does_no
 def test_a_finished_task_leaves_nothing_and_the_others_stay(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         one, other = store.scope("run/1", A), store.scope("run/2", A)
-        one.put_vectors(KEYS, VECTORS)
-        other.put_vectors(KEYS, VECTORS)
-        one.drop()
-        one.drop()
+        one.put(KEYS, VECTORS)
+        other.put(KEYS, VECTORS)
+        store.drop("run/1")
+        store.drop("run/1")
         assert not list(tmp_path.glob(f"{one.path.stem}*"))
         assert len(stored(other)) == 500
-        with pytest.raises(StoreError, match="dropped or closed"):
-            one.get_vectors(KEYS)
         assert not stored(store.scope("run/1", A))
 
 
 def test_dropping_by_name_takes_every_identity_also_those_of_earlier_processes(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
-        store.scope("run", A).put_vectors(KEYS, VECTORS)
+        store.scope("run", A).put(KEYS, VECTORS)
     with Store.open(tmp_path) as store:
-        store.scope("run", B).put_vectors(KEYS, VECTORS)
+        store.scope("run", B).put(KEYS, VECTORS)
         store.drop("run")
         assert list(tmp_path.iterdir()) == []
 
@@ -150,8 +115,8 @@ def test_dropping_by_name_takes_every_identity_also_those_of_earlier_processes(t
 def test_reuse_serves_every_run_and_is_not_dropped(tmp_path: Path) -> None:
     with Store.open(tmp_path, mode="reuse") as store:
         scope = store.scope("run 1", A)
-        scope.put_vectors(KEYS, VECTORS)
-        scope.drop()
+        scope.put(KEYS, VECTORS)
+        scope.release()
         store.drop("run 1")
     with Store.open(tmp_path, mode="reuse") as store:
         assert len(stored(store.scope("run 2", A))) == 500
@@ -168,7 +133,7 @@ def test_many_threads_may_put_and_get(tmp_path: Path) -> None:
         def work(start: int) -> None:
             try:
                 for at in range(start, 500, 8):
-                    scope.put_vectors(KEYS[at : at + 1], VECTORS[at : at + 1])
+                    scope.put(KEYS[at : at + 1], VECTORS[at : at + 1])
                     assert stored(scope, KEYS[: at + 1]) >= set(range(start, at + 1, 8))
             except BaseException as error:
                 failures.append(error)
@@ -186,7 +151,7 @@ def test_files_and_folders_are_the_users_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with Store.open(tmp_path / "s") as store:
-            store.scope("run", A).put_vectors(KEYS, VECTORS)
+            store.scope("run", A).put(KEYS, VECTORS)
             store.flush()
             assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
             modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "s").iterdir()}
@@ -198,7 +163,7 @@ def test_files_and_folders_are_the_users_alone(tmp_path: Path) -> None:
 def test_neither_texts_nor_passwords_are_in_the_file(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         scope = store.scope("api_key=sk-abc run", A, label="SciFact http://me:hunter2@h:8000\x1b[2J")
-        scope.put_vectors(text_keys(A, ["the secret text"]), VECTORS[:1])
+        scope.put(text_keys(A, ["the secret text"]), VECTORS[:1])
     raw = scope.path.read_bytes()
     for secret in (b"secret text", b"hunter2", b"sk-abc", b"\x1b[2J"):
         assert secret not in raw
@@ -209,10 +174,10 @@ def test_a_closed_store_says_so_and_closing_twice_is_fine(tmp_path: Path) -> Non
     before = set(threading.enumerate())
     store = Store.open(tmp_path)
     scope = store.scope("run", A)
-    scope.put_vectors(KEYS, VECTORS)
+    scope.put(KEYS, VECTORS)
     store.close()
     store.close()
-    for call in (lambda: scope.put_vectors(KEYS, VECTORS), lambda: scope.get_vectors(KEYS), store.flush):
+    for call in (lambda: scope.put(KEYS, VECTORS), lambda: scope.get(KEYS, "<f4"), store.flush):
         with pytest.raises(StoreError, match="closed"):
             call()
     assert not [t for t in set(threading.enumerate()) - before if t.name == "evalscope-vacc store"]
@@ -229,9 +194,9 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         scope = store.scope("run", A)
         with pytest.raises(ValueError, match="16 bytes"):
-            scope.put_vectors([b"short"], VECTORS[:1])
+            scope.put([b"short"], VECTORS[:1])
         with pytest.raises(ValueError, match="2 keys for values of the shape"):
-            scope.put_vectors(KEYS[:2], VECTORS[:3])
+            scope.put(KEYS[:2], VECTORS[:3])
 
 
 def test_the_folder_follows_vacc_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,3 +206,38 @@ def test_the_folder_follows_vacc_home(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert default_folder().name == "store"
     assert "evalscope-vacc" in default_folder().parts
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 8), st.floats(width=32)), max_size=40), st.integers(1, 7))
+def test_vectors_come_back_bit_for_bit_and_the_newest_wins(
+    tmp_path_factory: pytest.TempPathFactory, items: list[tuple[int, float]], batch: int
+) -> None:
+    folder = tmp_path_factory.mktemp("s")
+    newest: dict[int, bytes] = {}
+    keys = [n.to_bytes(16, "big") for n in range(9)]
+
+    def found(scope: object) -> dict[int, bytes]:
+        positions, values = scope.get(keys, "<f4")
+        return {at: row.tobytes() for at, row in zip(positions.tolist(), values, strict=True)}
+
+    with Store.open(folder) as store:
+        scope = store.scope("run", A)
+        for at in range(0, len(items), batch):
+            rows = np.array([[value, at] for _, value in items[at : at + batch]], np.float32)
+            some = [keys[n] for n, _ in items[at : at + batch]]
+            scope.put(some, rows)
+            newest.update({n: row.tobytes() for (n, _), row in zip(items[at : at + batch], rows, strict=True)})
+            assert found(scope) == newest
+    with Store.open(folder) as store:
+        assert found(store.scope("run", A)) == newest
+
+
+def test_scores_are_float64(tmp_path: Path) -> None:
+    scores = np.array([[0.1], [-1e300], [3.0]])
+    with Store.open(tmp_path) as store:
+        scope = store.scope("run", A)
+        scope.put(KEYS[:3], scores)
+        store.flush()
+        positions, found = scope.get([KEYS[2], KEYS[9], KEYS[0]], "<f8")
+        assert (positions.tolist(), found.tolist()) == ([0, 2], [[3.0], [0.1]])

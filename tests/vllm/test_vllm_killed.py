@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evalscope_vacc.store import upkeep
+from evalscope_vacc.store import listing
 
 pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.timeout(3600)]
 BIN = Path(sys.executable).parent
@@ -45,7 +45,7 @@ def test_a_run_outlives_the_death_of_its_server_in_the_middle_of_a_corpus(
         )
     try:
         until = time.monotonic() + 1800
-        while sum(line.entries for line in upkeep.listing(store)) < MIDDLE:
+        while sum(line.entries for line in listing(store)) < MIDDLE:
             assert run.poll() is None, log.read_text(errors="replace")[-3000:]
             assert time.monotonic() < until, log.read_text(errors="replace")[-3000:]
             time.sleep(1)
