@@ -644,7 +644,8 @@ def test_an_engine_that_is_closed_ends_the_streams_of_others(serve: Serve, conne
 
 
 def test_an_engine_that_is_closed_ends_the_wait_of_another_thread(serve: Serve, connect: Connect) -> None:
-    engine = connect(serve(echo), max_concurrency=1)
+    server = serve(echo)
+    engine = connect(server, max_concurrency=1)
     ended: list[BaseException] = []
 
     def wait() -> None:
@@ -655,7 +656,7 @@ def test_an_engine_that_is_closed_ends_the_wait_of_another_thread(serve: Serve, 
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    assert eventually(lambda: bool(wire_threads()))
+    assert eventually(lambda: server.in_flight == 1)
     engine.close()
     waiting.join(5)
     assert len(ended) == 1
