@@ -62,7 +62,7 @@ def test_the_command_models_says_which_plugin_it_is_from() -> None:
 def test_it_can_be_downloaded() -> None:
     from evalscope_vacc.serving.download import repository_of
 
-    assert repository_of("tiny-reranker", "huggingface")[0] == "us/tiny-reranker"
+    assert repository_of("tiny-reranker", "huggingface") == "us/tiny-reranker"
 
 
 def test_an_estimate_counts_its_pairs(tmp_path: Path) -> None:
