@@ -481,7 +481,7 @@ class _Dispatcher:
         """Frees a slot."""
         if not run.beside:
             server.slots.give_back()
-            server.usage.ended(server.slots.limit)
+            server.usage.in_flight(server.slots.taken, server.slots.limit)
         self.hand_out()
 
     def hand_out(self) -> None:
@@ -496,7 +496,7 @@ class _Dispatcher:
                 continue
             self._turns.remove(turn)
             if not turn.run.beside:
-                server.usage.began(server.slots.limit)
+                server.usage.in_flight(server.slots.taken, server.slots.limit)
             turn.server.set_result(server)
         if self._turns:
             self._hand_out_later()

@@ -76,13 +76,6 @@ class Connection:
             raise ConfigError(f"api_base names one server with two users: {', '.join(sorted(set(shown)))}")
         object.__setattr__(self, "bases", bases)
         object.__setattr__(self, "headers", dict(self.headers))
-        if not self.timeout_s > 0:
-            raise ConfigError(f"timeout_s must be more than 0 seconds, not {self.timeout_s}")
-        if self.retries < 0 or self.wait_for_server_s < 0:
-            msg = "retries and wait_for_server_s must not be negative"
-            raise ConfigError(msg)
-        if self.max_concurrency < 1:
-            raise ConfigError(f"max_concurrency must be at least 1, not {self.max_concurrency}")
         if isinstance(self.verify, str) and not Path(self.verify).exists():
             raise ConfigError(f"verify: {self.verify!r} is neither a file nor a folder; give the authority's PEM file")
         self._check_headers()

@@ -171,23 +171,15 @@ class Server:
         """
         usage = self.usage
         usage.requests += 1
-        usage.bytes_sent += len(body or b"")
         start = time.perf_counter()
         try:
             status, headers, data = await self._exchange(method, request.path, body, timeout_s)
             self._check(status, headers, data, request)
-        except Failure:
-            usage.failures += 1
-            raise
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
-            usage.failures += 1
             raise self._failure(error, request, timeout_s) from None
-        seconds = time.perf_counter() - start
         usage.answers += 1
-        usage.bytes_received += len(data)
-        usage.request_seconds += seconds
         self._answered = True
-        return Answer(status, headers, data, self.shown, seconds)
+        return Answer(status, headers, data, self.shown, time.perf_counter() - start)
 
     async def is_healthy(self) -> bool:
         """Whether the server is there and does not say that its engine is dead.

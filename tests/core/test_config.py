@@ -212,3 +212,12 @@ def test_a_key_of_a_later_source_wins_however_either_is_spelled(
     assert (config.batch_size, config.instruction_template, config.bases) == (5, "I: {}", ("http://a:1",))
     with pytest.raises(ConfigError, match="endpoint 'vacc/m': encode_kwargs: expected a mapping"):
         endpoint_config("vacc/m", {"encode_kwargs": 5})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"timeout_s": 0}, {"timeout_s": float("nan")}, {"retries": -1}, {"wait_for_server_s": -1}, {"max_concurrency": 0}],
+)
+def test_a_number_that_cannot_be_meant_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))}: it must be greater than"):
+        configure({"model_name": "m", "api_base": "http://h", **wrong})

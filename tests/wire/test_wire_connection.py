@@ -81,11 +81,6 @@ def test_no_key_sends_no_authorization(serve: Serve, connect: Connect) -> None:
         {"headers": {"X": 7}},
         {"bases": ("http://me:pw@h",), "api_key": KEY},
         {"verify": "/no/such/file.pem"},
-        {"timeout_s": 0},
-        {"timeout_s": float("nan")},
-        {"retries": -1},
-        {"wait_for_server_s": -1},
-        {"max_concurrency": 0},
     ],
 )
 def test_a_connection_that_cannot_be_is_refused_without_showing_secrets(options: dict[str, Any]) -> None:
@@ -125,7 +120,7 @@ def test_secrets_are_in_no_error_log_or_representation(
         ):
             base = options.pop("server")
             engine = connect(base, retries=1, **options)
-            shown += [repr(engine), str(engine.servers), str(engine.usage.as_dict())]
+            shown += [repr(engine), str(engine.servers), str(engine.usage)]
 
             def handle(request: Request, answer: Any) -> None:
                 from evalscope_vacc.wire.dialects import get_dialect

@@ -110,10 +110,10 @@ def test_the_slots_are_full_until_the_last_item(serve: Serve, connect: Connect) 
     engine = connect(server, max_concurrency=4)
     assert len(numbers(engine, 40, sleep=0.03)) == 40
     assert server.most_in_flight == 4
-    usage = engine.usage.as_dict()
-    assert usage["busy_share"] > 0.75
-    assert usage["seconds"] < 40 * 0.03 / 4 * 1.6
-    assert usage["servers"][0]["most_in_flight"] == 4
+    usage = engine.usage
+    assert usage.busy_share > 0.75
+    assert usage.seconds < 40 * 0.03 / 4 * 1.6
+    assert usage.servers[server.base].most_in_flight == 4
     assert server.connections == 4, "connections are kept"
 
 
@@ -372,7 +372,7 @@ def test_a_server_that_goes_away_is_waited_for(
     assert sorted(found) == list(range(60))
     assert "waiting up to 30 s for it" in caplog.text
     assert "is back" in caplog.text
-    assert engine.usage.as_dict()["servers"][0]["down_seconds"] > 0.2
+    assert engine.usage.servers[server.base].down_seconds > 0.2
 
 
 def test_waiting_ends(serve: Serve, connect: Connect) -> None:
