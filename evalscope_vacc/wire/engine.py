@@ -19,7 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -106,7 +106,7 @@ class Engine:
     def close(self) -> None:
         """Cancels what is in flight and closes the connections. The engine can be used again and opens new ones."""
         for run in list(self._runs):
-            run.cancel()
+            self._end(run)
         _close_all(self._loop, self._servers)
 
     def stream(
@@ -125,13 +125,13 @@ class Engine:
             ServerError: One that retries and waiting did not help.
             RunInterrupted: Ctrl-C; within 2 seconds no thread and no connection is left.
         """
-        run = _Run(self, self._servers, timeout_s=self._connection.timeout_s)
+        run = self._begin(self._servers)
         start = time.perf_counter()
         try:
             with self.stops_on_interrupt():
                 yield from self._drive(run, iter(requests), parse)
         finally:
-            run.cancel()
+            self._end(run)
             self.usage.seconds += time.perf_counter() - start
 
     def call(
@@ -161,14 +161,16 @@ class Engine:
             RunInterrupted: Ctrl-C.
         """
         servers = self._servers if server is None else [self._find(server)]
-        timeout_s = self._connection.timeout_s if timeout_s is None else timeout_s
-        run = _Run(self, servers, timeout_s=timeout_s, method=method, patient=retry, beside=True)
+        patience: dict[str, Any] = {} if retry else {"wait_s": 0.0, "retries": 0}
+        if timeout_s is not None:
+            patience["timeout_s"] = timeout_s
+        run = self._begin(servers, method=method, beside=True, **patience)
         request = Request(path, dict(payload or {}), 0, describe=describe)
         try:
             with self.stops_on_interrupt():
                 return next(self._drive(run, iter([request]), lambda _, answer: answer))[1]
         finally:
-            run.cancel()
+            self._end(run)
 
     @contextmanager
     def stops_on_interrupt(self) -> Iterator[None]:
@@ -186,6 +188,47 @@ class Engine:
 
     # -- the caller's thread -------------------------------------------------------------------------------------
 
+    def _begin(self, servers: list[Server], **options: Any) -> _Run:
+        connection = self._connection
+        patience = {
+            "timeout_s": connection.timeout_s, "wait_s": connection.wait_for_server_s, "retries": connection.retries
+        }  # fmt: skip
+        run = _Run(self._loop.enter(), servers, **{**patience, **options})
+        self._runs.add(run)
+
+        def ask_anew() -> None:
+            for server in servers:
+                server.new_run()
+            self._watch(run.wait_s)
+
+        run.loop.call_soon_threadsafe(ask_anew)
+        return run
+
+    def _end(self, run: _Run) -> None:
+        """Cancels what is in flight and waits for its end; more than once is once."""
+        if run.over:
+            return
+        run.over = True
+        if run.tasks:
+            ended = asyncio.run_coroutine_threadsafe(run.cancelled(), run.loop)
+            with suppress(TimeoutError, asyncio.TimeoutError):
+                ended.result(_CANCEL_S)
+        self._runs.discard(run)
+        self._loop.leave()
+
+    def _submit(self, run: _Run, job: _Job, failure: Failure | None = None, of: Server | None = None) -> None:
+        """Sends a job; again after ``failure`` of server ``of``."""
+
+        def start() -> None:
+            if not run.over:
+                task = run.loop.create_task(self._send(run, job, failure, of))
+                run.tasks.add(task)
+                task.add_done_callback(run.tasks.discard)
+
+        if run.over:
+            raise RunInterrupted
+        run.loop.call_soon_threadsafe(start)
+
     def _drive(
         self, run: _Run, requests: Iterator[Request], parse: Callable[[Request, Answer], T]
     ) -> Iterator[tuple[Request, T]]:
@@ -199,7 +242,7 @@ class Engine:
                 request = next(requests, None)
                 more = request is not None
                 if request is not None:
-                    run.submit(_Job(request, self._connection.retries if run.patient else 0))
+                    self._submit(run, _Job(request, run.retries))
                     outstanding += 1
             if not outstanding:
                 return
@@ -208,17 +251,20 @@ class Engine:
                 parts = self._divided(job.request, outcome, succeeded=succeeded)
                 outstanding += len(parts) - 1
                 for part in reversed(parts):
-                    run.submit(_Job(part, self._connection.retries), ahead=True)
+                    self._submit(run, _Job(part, run.retries, ahead=True))
                 continue
             try:
                 parsed = parse(job.request, outcome)
             except (BadAnswerError, EngineDeadError) as error:
-                run.submit(job, failure=self._misread(error, job.request, outcome), of=self._find(outcome.server))
+                job.ahead = True
+                self._submit(run, job, self._misread(error, job.request, outcome), self._find(outcome.server))
                 continue
             outstanding -= 1
             succeeded = True
-            self.usage.servers[outcome.server].items += job.request.items
-            run.worked(self._find(outcome.server))
+            server = self._find(outcome.server)
+            server.usage.items += job.request.items
+            if server.failures or server.trouble_since is not None:
+                run.loop.call_soon_threadsafe(server.worked)
             yield job.request, parsed
             # lets the loop have the interpreter's lock now, not only after its switch interval
             time.sleep(0)
@@ -300,19 +346,18 @@ class Engine:
         if not down and job.left == 0 and not failure.strange and run.wait_s > 0:
             # it goes on failing; if it is not healthy either, this is a server to wait for, not a bad moment
             down = not await server.is_healthy()
-        retries = self._connection.retries
         others = any(other.up for other in run.servers if other is not server)
         pause_s = 0.0
         if down and (others or run.wait_s > 0):
             server.went_down(failure.error, "set aside" if others else f"waiting up to {run.wait_s:.0f} s for it")
-            job.left = retries
+            job.left = run.retries
         else:
             server.failed(failure, others=others)
             if job.left == 0:
                 raise failure
             job.left -= 1
-            pause_s = self._backoff(retries - job.left)
-            logger.info("sent again (%d of %d left): %s", job.left, retries, failure.error)
+            pause_s = self._backoff(run.retries - job.left)
+            logger.info("sent again (%d of %d left): %s", job.left, run.retries, failure.error)
         server.usage.retries += 1
         job.avoid = server
         self._watch(run.wait_s)
@@ -341,54 +386,45 @@ class Engine:
 
 
 class _Job:
-    """A request and its history: retries left, and the server that failed with it last."""
+    """A request and its history: retries left, the server that failed with it last, whether it goes ahead of others."""
 
     __slots__ = ("ahead", "avoid", "body", "left", "request")
 
-    def __init__(self, request: Request, retries: int) -> None:
+    def __init__(self, request: Request, retries: int, *, ahead: bool = False) -> None:
         self.request = request
         self.body = request.body()
         self.left = retries
         self.avoid: Server | None = None
-        self.ahead = False
+        self.ahead = ahead
 
 
+@dataclass(eq=False)
 class _Run:
-    """What one call of :meth:`Engine.stream` or :meth:`Engine.call` has in the event loop."""
+    """What one call of :meth:`Engine.stream` or :meth:`Engine.call` has in the event loop.
 
-    def __init__(
-        self,
-        engine: Engine,
-        servers: list[Server],
-        *,
-        timeout_s: float,
-        method: str = "POST",
-        patient: bool = True,
-        beside: bool = False,
-    ) -> None:
-        connection = engine._connection  # noqa: SLF001 -- one file, one engine
-        self.servers = servers
-        self.timeout_s = timeout_s
-        self.method = method
-        self.patient = patient
-        self.beside = beside
-        self.wait_s = connection.wait_for_server_s if patient else 0.0
-        self.done: queue.SimpleQueue[tuple[_Job, Answer | BaseException]] = queue.SimpleQueue()
-        self._engine = engine
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._over = False
-        self._loop = engine._loop.enter()  # noqa: SLF001
-        engine._runs.add(self)  # noqa: SLF001
-        self._loop.call_soon_threadsafe(self._begin)
+    Attributes:
+        loop: The event loop.
+        servers: Those that may be asked.
+        timeout_s: Seconds in which a request has to be answered completely.
+        wait_s: Seconds to wait for a server that went away.
+        retries: How often one request is sent again.
+        method: "POST" or "GET".
+        beside: Whether it does without slots.
+        done: What came of its jobs, for the caller's thread.
+        tasks: The coroutines of its jobs.
+        over: Whether it was cancelled or has ended.
+    """
 
-    def submit(
-        self, job: _Job, *, ahead: bool = False, failure: Failure | None = None, of: Server | None = None
-    ) -> None:
-        """Sends a job; again after ``failure`` of server ``of``; ``ahead`` of those that wait."""
-        if self._over:
-            raise RunInterrupted
-        job_ahead = ahead or failure is not None
-        self._loop.call_soon_threadsafe(self._start, job, job_ahead, failure, of)
+    loop: asyncio.AbstractEventLoop
+    servers: list[Server]
+    timeout_s: float
+    wait_s: float
+    retries: int
+    method: str = "POST"
+    beside: bool = False
+    done: queue.SimpleQueue[tuple[_Job, Answer | BaseException]] = field(default_factory=queue.SimpleQueue)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    over: bool = False
 
     def next_done(self) -> tuple[_Job, Answer | BaseException]:
         """Waits for the next job that is done.
@@ -396,44 +432,15 @@ class _Run:
         Raises:
             RunInterrupted: The engine was closed meanwhile.
         """
-        while not self._over:
+        while not self.over:
             # not for ever at once: on some systems Ctrl-C is only noticed between two waits
             with suppress(queue.Empty):
                 return self.done.get(timeout=_WAIT_S)
         raise RunInterrupted
 
-    def worked(self, server: Server) -> None:
-        """Says that a server gave an answer that could be read."""
-        if server.failures or server.trouble_since is not None:
-            self._loop.call_soon_threadsafe(server.worked)
-
-    def cancel(self) -> None:
-        """Cancels what is in flight and waits for its end; more than once is once."""
-        if self._over:
-            return
-        self._over = True
-        if self._tasks:
-            ended = asyncio.run_coroutine_threadsafe(self._cancel(), self._loop)
-            with suppress(TimeoutError, asyncio.TimeoutError):
-                ended.result(_CANCEL_S)
-        self._engine._runs.discard(self)  # noqa: SLF001
-        self._engine._loop.leave()  # noqa: SLF001
-
-    def _begin(self) -> None:
-        for server in self.servers:
-            server.new_run()
-        self._engine._watch(self.wait_s)  # noqa: SLF001
-
-    def _start(self, job: _Job, ahead: bool, failure: Failure | None, of: Server | None) -> None:
-        if self._over:
-            return
-        job.ahead = ahead
-        task = self._loop.create_task(self._engine._send(self, job, failure, of))  # noqa: SLF001
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _cancel(self) -> None:
-        tasks = list(self._tasks)
+    async def cancelled(self) -> None:
+        """Cancels the coroutines and waits for their end; in the event loop."""
+        tasks = list(self.tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
