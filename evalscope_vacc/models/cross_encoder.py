@@ -174,7 +174,7 @@ class VaccCrossEncoder(VaccModel):
             def parse(request: Request, answer: Answer) -> dialects.Scores:
                 return session.dialect.read_scores(answer.body, request.items)
 
-            for request, got in session.send(requests, parse, what=what, total=total, shown=shown):
+            for request, got in session.send(requests, parse, what=what, total=total, counts=counts, shown=shown):
                 batch: _Batch = request.tag
                 table.put(np.array([index for index, _ in batch.documents]), got.values)
                 if got.tokens is not None:

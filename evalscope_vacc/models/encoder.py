@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +156,7 @@ class VaccEncoder(VaccModel):
                 self._check_width(got.values.shape[1], f"the vectors of {call}", answer.server)
                 return got
 
-            for request, got in session.send(requests, parse, what=str(call), total=total, shown=shown):
+            for request, got in session.send(requests, parse, what=str(call), total=total, counts=counts, shown=shown):
                 indices, texts = zip(*request.tag, strict=True)
                 table.put(np.array(indices), got.values)
                 if got.tokens is not None:
@@ -187,8 +186,12 @@ class VaccEncoder(VaccModel):
         where = (self.served.name, call.task.name, call.split, call.subset, call.side or "")
         for window in windows:
             first = len(seen)
-            order.extend(seen.setdefault(text, len(seen)) for text in window.text)
-            texts = [prefix + text for text in islice(seen, first, None)]
+            texts: list[str] = []
+            for text in window.text:
+                index = seen.setdefault(text, len(seen))
+                if index == first + len(texts):
+                    texts.append(prefix + text)
+                order.append(index)
             counts.texts, counts.unique = len(order), len(seen)
             self._fit(session, call, texts, counts)
             if self.served.evidence.wants(*where):

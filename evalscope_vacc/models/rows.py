@@ -107,6 +107,7 @@ def _dataset(inputs: Any) -> Any:
         not isinstance(names, list)
         or "text" not in names
         or type(sampler).__name__ != "SequentialSampler"
+        or type(getattr(inputs, "batch_sampler", None)).__name__ not in {"BatchSampler", "NoneType"}
         or getattr(inputs, "drop_last", False)
         or not hasattr(dataset, "with_format")
     ):

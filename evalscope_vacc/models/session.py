@@ -191,6 +191,7 @@ class Session:
         *,
         what: str,
         total: int | None,
+        counts: TaskUsage,
         shown: bool,
     ) -> Iterator[tuple[Request, T]]:
         """Sends every request and yields it with its parsed answer, under MTEB's kind of progress bar.
@@ -200,20 +201,23 @@ class Session:
             parse: Reads an answer; its ``tokens`` are counted.
             what: Label of the bar.
             total: Items in all, or None where that is not known.
+            counts: Of this call; repeated and stored items move the bar, too.
             shown: Whether the bar is shown; ``TQDM_DISABLE=1`` hides every bar.
         """
         from tqdm.auto import tqdm
 
         hidden: dict[str, Any] = {} if shown else {"disable": True}
         with tqdm(total=total, desc=what, unit="text", mininterval=0.5, **hidden) as bar:
-            tokens = 0
+            tokens = sent = 0
             start = time.monotonic()
             for request, got in self.engine.stream(requests, parse):
                 yield request, got
                 tokens += getattr(got, "tokens", None) or 0
                 if tokens:
                     bar.set_postfix_str(f"{tokens / max(time.monotonic() - start, 1e-6):,.0f} tokens/s", refresh=False)
-                bar.update(request.items)
+                sent += request.items
+                bar.update(counts.texts - counts.unique + counts.stored + sent - bar.n)
+            bar.update(counts.texts - bar.n)
 
 
 def open_session(served: Served) -> Session:

@@ -10,14 +10,17 @@ grow with the corpus.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
+import os
 import queue
 import random
+import selectors
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -79,6 +82,9 @@ class Engine:
         self._dispatcher = _Dispatcher(self._servers)
         self._loop = _LoopThread()
         self._runs: set[_Run] = set()
+        self._lock = threading.Lock()
+        self._streams = 0
+        self._counted_until = 0.0
         # a model that nobody closes must not leave sockets behind, nor aiohttp's complaint about them
         weakref.finalize(self, _close_all, self._loop, self._servers)
 
@@ -126,13 +132,11 @@ class Engine:
             RunInterrupted: Ctrl-C; within 2 seconds no thread and no connection is left.
         """
         run = self._begin(self._servers)
-        start = time.perf_counter()
         try:
             with self.stops_on_interrupt():
                 yield from self._drive(run, iter(requests), parse)
         finally:
             self._end(run)
-            self.usage.seconds += time.perf_counter() - start
 
     def call(
         self,
@@ -195,6 +199,7 @@ class Engine:
         }  # fmt: skip
         run = _Run(self._loop.enter(), servers, **{**patience, **options})
         self._runs.add(run)
+        self._clock(run)
 
         def ask_anew() -> None:
             for server in servers:
@@ -209,12 +214,34 @@ class Engine:
         if run.over:
             return
         run.over = True
-        if run.tasks:
-            ended = asyncio.run_coroutine_threadsafe(run.cancelled(), run.loop)
-            with suppress(TimeoutError, asyncio.TimeoutError):
-                ended.result(_CANCEL_S)
-        self._runs.discard(run)
-        self._loop.leave()
+        here = self._loop.is_here()
+        try:
+            if here:
+                # the garbage collector came upon a stream in the loop's own thread, which must not wait for itself
+                for task in list(run.tasks):
+                    task.cancel()
+            elif run.tasks:
+                ended = asyncio.run_coroutine_threadsafe(run.cancelled(), run.loop)
+                with suppress(concurrent.futures.TimeoutError):
+                    ended.result(_CANCEL_S)
+        finally:
+            self._runs.discard(run)
+            self._clock(run)
+            if here:
+                threading.Thread(target=self._loop.leave, daemon=True).start()
+            else:
+                self._loop.leave()
+
+    def _clock(self, run: _Run) -> None:
+        """Counts the time in which there is a stream, once however many there are."""
+        if run.beside:
+            return
+        with self._lock:
+            now = time.perf_counter()
+            if self._streams:
+                self.usage.seconds += now - self._counted_until
+            self._counted_until = now
+            self._streams += -1 if run.over else 1
 
     def _submit(self, run: _Run, job: _Job, failure: Failure | None = None, of: Server | None = None) -> None:
         """Sends a job; again after ``failure`` of server ``of``."""
@@ -533,9 +560,16 @@ class _Dispatcher:
 
 
 class _LoopThread:
-    """An event loop whose thread lives only while somebody uses it; its connections stay open in between."""
+    """An event loop whose thread lives only while somebody uses it; its connections stay open in between.
+
+    A forked process leaves the loop to its parent and makes one of its own.
+    """
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -543,10 +577,13 @@ class _LoopThread:
 
     def enter(self) -> asyncio.AbstractEventLoop:
         """Returns the running loop; :meth:`leave` must follow."""
+        if os.getpid() != self._pid:
+            self._forget()
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = _new_loop()
             if self._users == 0:
+                self._join()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="vacc-wire", daemon=True)
                 self._thread.start()
             self._users += 1
@@ -554,26 +591,62 @@ class _LoopThread:
 
     def leave(self) -> None:
         """Stops the thread with its last user."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             self._users -= 1
-            if self._users == 0 and self._loop is not None and self._thread is not None:
+            if self._users == 0 and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
+                self._join()
 
-    def close(self, last: Callable[[], Any]) -> None:
-        """Runs the coroutine function ``last`` in the loop, and closes the loop if nobody uses it."""
-        if self._loop is None:
+    def is_here(self) -> bool:
+        """Whether the caller is the loop's own thread."""
+        return threading.current_thread() is self._thread
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs ``last`` in the loop, and closes the loop if nobody uses it."""
+        if os.getpid() != self._pid or self._loop is None:
             return
+        with self._lock:
+            if self._users == 0 and not _in_a_loop():
+                # in this thread: the interpreter may be at its end, when no thread can be started any more
+                self._join()
+                self._loop.run_until_complete(_bounded(last()))
+                self._loop.close()
+                self._loop = None
+                return
         loop = self.enter()
         try:
-            asyncio.run_coroutine_threadsafe(last(), loop).result(_CANCEL_S)
-        except (TimeoutError, asyncio.TimeoutError):
-            logger.warning("a connection could not be closed at once; it ends with the process")
-        self.leave()
-        with self._lock:
-            if self._users == 0:
-                loop.close()
-                self._loop = None
+            asyncio.run_coroutine_threadsafe(_bounded(last()), loop).result()
+        finally:
+            self.leave()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    # poll keeps its list in the process; a forked one that ends would take descriptors out of an epoll set of both
+    if hasattr(selectors, "PollSelector"):
+        return asyncio.SelectorEventLoop(selectors.PollSelector())
+    return asyncio.new_event_loop()
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _bounded(closing: Coroutine[Any, Any, None]) -> None:
+    try:
+        await asyncio.wait_for(closing, _CANCEL_S)
+    except (TimeoutError, asyncio.TimeoutError):
+        logger.warning("a connection could not be closed at once; it ends with the process")
 
 
 def _close_all(loop: _LoopThread, servers: list[Server]) -> None:

@@ -192,13 +192,8 @@ def encode_json(payload: Mapping[str, Any]) -> bytes:
 
 
 def _is_header_value(text: str) -> bool:
-    if any(ord(char) < 32 or ord(char) == 127 for char in text):
-        return False
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        return False
-    return True
+    # what lies beyond ASCII has no encoding that clients and servers agree on
+    return text.isascii() and not any(ord(char) < 32 or ord(char) == 127 for char in text)
 
 
 def basic(user: str, password: str) -> str:

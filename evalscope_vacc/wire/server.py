@@ -9,17 +9,21 @@ import asyncio
 import email.utils
 import errno
 import logging
+import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from evalscope_vacc.errors import (
@@ -44,6 +48,7 @@ MAX_ANSWER_BYTES = 512 * 1024 * 1024
 _MAX_REFUSAL_BYTES = 1024 * 1024
 # aiohttp stops reading from the socket when it holds twice as much: an answer comes in few pieces
 _READ_BUFFER_BYTES = 4 * 1024 * 1024
+_MAX_HEADER_BYTES = 64 * 1024
 _CONNECT_TIMEOUT_S = 20.0
 _HEALTH_TIMEOUT_S = 5.0
 # A server that asks for more patience than this is asked again anyway.
@@ -143,7 +148,9 @@ class Server:
         self._headers = {"Accept-Encoding": "identity", **connection.request_headers(base)}
         self._health_timeout_s = min(_HEALTH_TIMEOUT_S, connection.timeout_s)
         # made here so that a wrong certificate file or proxy is an error before the first task
-        self._root = f"{urlsplit(base).scheme}://{urlsplit(self.shown).netloc}{urlsplit(base).path}"
+        # a path may be written in percent-encoding, or without
+        path = quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", urlsplit(base).path), safe="/%:@!$&'()*+,;=~-._")
+        self._root = f"{urlsplit(base).scheme}://{urlsplit(self.shown).netloc}{path}"
         self._tls = _ssl_context(connection.verify) if base.startswith("https:") else False
         if self._tls and connection.verify is False:
             logger.warning("%s: its certificate is not checked (verify: false)", self.shown)
@@ -157,6 +164,7 @@ class Server:
                 self._headers.update(headers)
         self.secrets = connection.secrets() + _proxy_secrets(self._proxy)
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"Server({self.shown}, {'up' if self.up else 'down'})"
@@ -203,8 +211,9 @@ class Server:
             self._session = None
 
     async def _exchange(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, Any, bytes]:
-        if self._session is None:
-            self._session = self._open()
+        if self._session is None or self._loop is not asyncio.get_running_loop():
+            # of another loop: left by a fork, and not to be closed here
+            self._session, self._loop = self._open(), asyncio.get_running_loop()
         async with self._session.request(
             method,
             # as it stands: what a user wrote in percent-encoding stays so
@@ -221,10 +230,13 @@ class Server:
 
     def _open(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls or True),
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls or True, resolver=_Resolver()),
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_READ_BUFFER_BYTES,
+            # proxies add cookies and policies of any length
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
         )
 
     def _check(self, status: int, headers: Any, data: bytes, request: Request) -> None:
@@ -295,13 +307,13 @@ class Server:
 
     def new_run(self) -> None:
         """A run begins: the time that it has to come back counts from now, and it is asked at once."""
-        if self.trouble_since is not None:
-            self.trouble_since = None if self.up else time.monotonic()
-        if not self.up:
-            self.next_check = 0.0
+        self.trouble_since = None if self.up else time.monotonic()
+        self.next_check = 0.0
 
     def worked(self) -> None:
         """It gave an answer that only a working server gives."""
+        if not self.up:
+            return  # the answer is older than the failure
         self.failures = 0
         self.trouble_since = None
         self._check_delay = _FIRST_CHECK_S
@@ -376,6 +388,55 @@ def given_up(servers: list[Server], wait_s: float) -> ServerError:
     )
 
 
+class _Resolver(AbstractResolver):
+    """Looks names up in threads that keep no process alive, unlike those of the event loop's own executor."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Returns the addresses of a name.
+
+        Raises:
+            OSError: It has none.
+        """
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[Any]] = loop.create_future()
+
+        def settle(answer: list[Any] | OSError) -> None:
+            if found.done():
+                return
+            if isinstance(answer, OSError):
+                found.set_exception(answer)
+            else:
+                found.set_result(answer)
+
+        def look_up() -> None:
+            answer: list[Any] | OSError
+            try:
+                answer = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+            except OSError as error:
+                answer = error
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, answer)
+
+        threading.Thread(target=look_up, name="vacc-look-up", daemon=True).start()
+        numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+        return [
+            ResolveResult(
+                hostname=host,
+                host=socket.getnameinfo(address, numeric)[0],
+                port=address[1],
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in await found
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """Reads a body of at most ``limit`` bytes; more says that it is longer, and the rest is left unread."""
     pieces: list[bytes] = []
@@ -407,8 +468,8 @@ def _reason(chain: list[BaseException]) -> str:
     """The innermost words of a chain of exceptions."""
     if isinstance(chain[0], aiohttp.ServerDisconnectedError):
         return "the server closed it before its answer was complete"
-    words = next((str(e) for e in reversed(chain) if str(e)), "")
-    return f"{type(chain[-1]).__name__}: {words}"
+    said = (getattr(e, "message", "") or str(e) for e in reversed(chain))
+    return f"{type(chain[-1]).__name__}: {' '.join(next(filter(None, said), '').split())}"
 
 
 def _certificate_reason(chain: list[BaseException]) -> str:

@@ -297,3 +297,12 @@ def test_a_template_on_a_server_that_reports_no_counts_is_warned_about(
     with caplog.at_level(logging.WARNING):
         reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
     assert "reports no token counts" in caplog.text
+
+
+def test_more_pairs_than_a_window_keep_their_order_and_are_sent_once(server: ServedModel) -> None:
+    queries = [f"q {i // 700}" if i % 50 else "q again" for i in range(2500)]
+    documents = [f"document {i % 900} " + "word " * (i % 4) for i in range(2500)]
+    out = reranker(server, batch_size=32, show_progress_bar=False).predict(queries, documents)
+    np.testing.assert_allclose(out, [score(q, d) for q, d in zip(queries, documents, strict=True)], rtol=1e-6)
+    sent = real(server.pairs())
+    assert sorted(sent) == sorted(set(zip(queries, documents, strict=True)))

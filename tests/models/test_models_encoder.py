@@ -291,3 +291,27 @@ def test_tqdm_disable_hides_every_bar(server: ServedModel, capfd: pytest.Capture
         check=True,
     )
     assert "1/1" not in done.stderr
+
+
+def test_the_bar_ends_with_the_last_text_however_many_are_repeated(
+    server: ServedModel, capfd: pytest.CaptureFixture[str]
+) -> None:
+    encoder(server).encode(["a", "b", "a", "a"])
+    assert "4/4" in capfd.readouterr().err
+
+
+def test_a_loader_with_an_order_of_its_own_is_read_in_that_order(server: ServedModel) -> None:
+    from datasets import Dataset
+    from torch.utils.data import DataLoader
+
+    texts = Dataset.from_dict({"text": ["a", "b", "c"]})
+    loader = DataLoader(texts, batch_sampler=[[2, 1], [0]])
+    np.testing.assert_array_equal(encoder(server).encode(loader), vectors(["c", "b", "a"]))
+
+
+@pytest.mark.parametrize("n", [1, 1023, 1024, 1025, 2500])
+def test_more_texts_than_a_window_keep_their_order(server: ServedModel, n: int) -> None:
+    texts = [f"text {i % 1700} " + "word " * (i % 5) for i in range(n)]
+    out = encoder(server, show_progress_bar=False).encode(texts)
+    np.testing.assert_array_equal(out, vectors(texts))
+    assert len(server.texts()) == len(set(texts))

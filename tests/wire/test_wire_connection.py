@@ -76,6 +76,7 @@ def test_no_key_sends_no_authorization(serve: Serve, connect: Connect) -> None:
         {"bases": ("http://h", "http://me:pw@h")},
         {"api_key": f"{KEY}\nX: y"},
         {"api_key": f"{KEY}中"},
+        {"api_key": f"{KEY}ü"},
         {"headers": {"X-Key": f"{KEY}\r\nEvil: yes"}},
         {"headers": {f"X Key {KEY[:0]}": "v"}},
         {"headers": {"X": 7}},
@@ -303,6 +304,31 @@ def test_an_answer_of_any_size_is_bounded(serve: Serve, connect: Connect, monkey
 def test_a_body_is_compact_json_in_utf8() -> None:
     assert encode_json({"a": ["ü", 1]}) == '{"a":["ü",1]}'.encode()
     assert encode_json({"a": "\udcff"}) == b'{"a":"\\udcff"}'
+
+
+def test_headers_of_any_usual_length_are_read(serve: Serve, connect: Connect) -> None:
+    server = serve(lambda got, sock: Reply(200, b"{}", headers={"Set-Cookie": "a=" + "b" * 20_000}))
+    assert connect(server).call("GET", "/v1/models").body == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [("/a%2Fb", "/a%2Fb"), ("/ü", "/%C3%BC"), ("/a{b}", "/a%7Bb%7D"), ("/a%", "/a%25"), ("/a;b+c", "/a;b+c")],
+)
+def test_a_path_is_sent_as_it_is_meant(written: str, sent: str, serve: Serve, connect: Connect) -> None:
+    server = serve(hello)
+    connect(server.base + written).call("GET", "/v1/models")
+    assert server.requests[0].path == f"{sent}/v1/models"
+
+
+def test_an_error_of_the_connection_is_one_line(serve: Serve, connect: Connect) -> None:
+    def answer(got: Got, sock: Any) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n")
+        raise Close
+
+    with pytest.raises(ServerUnreachableError) as caught:
+        connect(serve(answer), retries=0).call("GET", "/v1/models")
+    assert "\n" not in str(caught.value)
 
 
 # -- the end of a process ---------------------------------------------------------------------------------------------

@@ -691,3 +691,107 @@ def test_an_engine_that_nobody_closes_ends_with_the_process_and_says_nothing(ser
     )
     assert done.stdout == "done\n"
     assert not done.stderr
+
+
+# -- at the edges -----------------------------------------------------------------------------------------------------
+
+
+def run_python(code: str, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    """Runs a program that has made ``engine`` and ``requests(n)``."""
+    start = (
+        "import gc, os, signal, socket, sys, threading, time\n"
+        "from evalscope_vacc.errors import RunInterrupted\n"
+        "from evalscope_vacc.wire.engine import Connection, Engine, Request\n"
+        "engine = Engine(Connection((sys.argv[1],), timeout_s=10))\n"
+        "def requests(n): return (Request('/v1/embeddings', {'n': i}, 1) for i in range(n))\n"
+        "def stream(n): return engine.stream(requests(n), lambda request, answer: request)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-c", start + code, *arguments],
+        env={**os.environ, "EVALSCOPE_VACC_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def test_answers_that_came_before_a_server_went_away_do_not_prolong_the_wait_for_it(
+    serve: Serve, connect: Connect
+) -> None:
+    server = serve(echo)
+    engine = connect(server, wait_for_server_s=1, max_concurrency=2)
+    handled: list[int] = []
+
+    def slowly(request: Request, answer: Answer) -> None:
+        if not handled:
+            server.stop()
+        handled.append(request.tag)
+        time.sleep(0.1)
+
+    start = time.monotonic()
+    with pytest.raises(ServerUnreachableError, match="did not come back"):
+        drain(engine, requests(60), slowly)
+    assert time.monotonic() - start < 15
+
+
+def test_a_fork_leaves_the_connections_to_its_parent(serve: Serve) -> None:
+    done = run_python(
+        "assert len(list(stream(8))) == 8\n"
+        "child = os.fork()\n"
+        "if child == 0: sys.exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "assert len(list(stream(8))) == 8\n"
+        "child = os.fork()\n"
+        "if child == 0: sys.exit(len(list(stream(8))))\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "engine.close()",
+        serve(echo).base,
+    )
+    assert (done.stdout, done.returncode) == ("8\n", 0), done.stderr
+
+
+def test_a_stream_that_the_garbage_collector_finds_anywhere_is_cancelled(serve: Serve) -> None:
+    done = run_python(
+        "gc.disable()\n"
+        "def forget():\n"
+        "    lost = [stream(50)]\n"
+        "    next(lost[0])\n"
+        "    lost.append(lost)\n"
+        "forget()\n"
+        "run = next(iter(engine._runs))\n"
+        "run.loop.call_soon_threadsafe(gc.collect)\n"
+        "time.sleep(0.5)\n"
+        "assert len(list(stream(8))) == 8\n"
+        "engine.close(); print('done')",
+        serve(echo).base,
+    )
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_look_up_that_hangs_does_not_hold_up_the_end(serve: Serve) -> None:
+    start = time.monotonic()
+    done = run_python(
+        "def slow(*_): time.sleep(30)\n"
+        "socket.getaddrinfo = slow\n"
+        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "try: list(stream(4))\n"
+        "except RunInterrupted: print('stopped')",
+        "http://localhost:1",
+    )
+    assert done.stdout == "stopped\n", done.stderr
+    assert time.monotonic() - start < 10
+
+
+def test_streams_within_streams_are_counted_once(serve: Serve, connect: Connect) -> None:
+    engine = connect(serve(echo), max_concurrency=2)
+
+    def counting() -> Iterator[Request]:
+        for request in requests(10, sleep=0.02):
+            drain(engine, requests(1, sleep=0.02), lambda request, answer: None)
+            yield request
+
+    start = time.monotonic()
+    drain(engine, counting(), lambda request, answer: None)
+    assert engine.usage.seconds <= time.monotonic() - start
