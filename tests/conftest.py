@@ -71,9 +71,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fails a session of VACC_TEST_SKIPS=error that left a test out: continuous integration has what each one needs."""
+    """Fails a session of VACC_TEST_SKIPS=error that left a test out: continuous integration has what each one needs.
+
+    The right to mount a file system is not to be had everywhere; what such a test left out is in the summary.
+    """
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("VACC_TEST_SKIPS") == "error" and terminal is not None and terminal.stats.get("skipped"):
+    if os.environ.get("VACC_TEST_SKIPS") != "error" or terminal is None:
+        return
+    if any("may not mount" not in str(report.longrepr) for report in terminal.stats.get("skipped", ())):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
