@@ -293,8 +293,6 @@ class Engine:
             if server.failures or server.trouble_since is not None:
                 run.loop.call_soon_threadsafe(server.worked)
             yield job.request, parsed
-            # lets the loop have the interpreter's lock now, not only after its switch interval
-            time.sleep(0)
 
     def _misread(self, error: BadAnswerError | EngineDeadError, request: Request, answer: Answer) -> Failure:
         """Says what an answer that cannot be read means; raises when asking again gives the same."""
