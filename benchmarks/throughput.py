@@ -163,6 +163,21 @@ def loader(texts: list[str], batch: int) -> Any:
     return DataLoader(Dataset.from_dict({"text": texts}), batch_size=batch)
 
 
+def fill(
+    work: Embedding | Reranking, requests: Iterator[Request], read: Callable[[bytes, int], Any], out: np.ndarray
+) -> int:
+    """Sends requests with our engine, and puts what ``read`` finds in the answers where their tags say."""
+
+    def parse(request: Request, answer: Answer) -> Any:
+        return read(answer.body, request.items).values
+
+    with Engine(Connection(tuple(work.bases), max_concurrency=work.slots)) as engine:
+        for request, values in engine.stream(requests, parse):
+            out[request.tag : request.tag + request.items] = values
+    work.results["engine"] = out
+    return len(out)
+
+
 @dataclass
 class Embedding:
     """Encode all texts."""
@@ -189,14 +204,7 @@ class Embedding:
                 path, body = DIALECT.embeddings(MODEL, texts)
                 yield Request(path, body, len(texts), tag=i)
 
-        def parse(request: Request, answer: Answer) -> Any:
-            return DIALECT.read_embeddings(answer.body, request.items).values
-
-        with Engine(Connection(tuple(self.bases), max_concurrency=self.slots)) as engine:
-            for request, values in engine.stream(requests(), parse):
-                out[request.tag : request.tag + request.items] = values
-        self.results["engine"] = out
-        return len(out)
+        return fill(self, requests(), DIALECT.read_embeddings, out)
 
     def ours(self) -> Client:
         """Our model, as MTEB calls it."""
@@ -296,14 +304,7 @@ class Reranking:
                     yield Request(path, body, len(some), tag=first)
                     first += len(some)
 
-        def parse(request: Request, answer: Answer) -> Any:
-            return DIALECT.read_scores(answer.body, request.items).values
-
-        with Engine(Connection(tuple(self.bases), max_concurrency=self.slots)) as engine:
-            for request, values in engine.stream(requests(), parse):
-                out[request.tag : request.tag + request.items] = values
-        self.results["engine"] = out
-        return len(out)
+        return fill(self, requests(), DIALECT.read_scores, out)
 
     def ours(self) -> Client:
         """Our model, as MTEB calls it."""

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 4096
-"""Keys that are looked up at once: enough for the store's speed, little memory."""
-
 Positions = NDArray[np.intp]
 _LIVE: WeakSet[Keeper] = WeakSet()
 
@@ -180,7 +177,7 @@ def _known_size(task: Any, split: str, subset: str) -> int:
 
 
 def stored_vectors(scope: Scope | None, texts: Sequence[str]) -> tuple[Positions, NDArray[np.float32]]:
-    """Returns (positions of the texts that are stored, their vectors float32 (n, d)); at most a block of texts."""
+    """Returns (positions of the texts that are stored, their vectors float32 (n, d))."""
     if scope is None:
         return np.empty(0, np.intp), np.empty((0, 0), np.float32)
     return scope.get(text_keys(scope.identity, texts), "<f4")

@@ -69,9 +69,9 @@ class Session:
     limit: int | None
     side: TemplateSide = field(default_factory=lambda: TemplateSide(None))
     pairwise: bool = True
-    counter: TokenCounter | None = None
     report: Report | None = None
-    _counted: dict[str, int] = field(default_factory=dict, repr=False)
+    counter: TokenCounter | None = field(init=False)
+    _counted: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.counter = self._make_counter()
@@ -247,26 +247,27 @@ def _ask(served: Served, engine: Engine) -> Session:
     served.record_server(servers=[asdict(facts) for facts in asked])
     common = in_common(asked)
     known = [n for n in (config.max_tokens, common.max_model_len) if n]
-    session = Session(served, engine, common, served.dialect, min(known) if known else None)
+    dialect, side, pairwise = served.dialect, TemplateSide(None), True
     rerank: list[RerankFacts] = []
     if config.is_cross_encoder:
         rerank = [probe_reranker(engine, served.dialect, config.model_name, server=shown) for shown in engine.servers]
-        _choose_side(session, rerank)
+        side = _choose_side(served, rerank)
+        dialect, pairwise = rerank[0].dialect(served.dialect), not rerank[0].embeds
+    report: Report | None = None
     if config.preflight:
-        session.report = preflight(config, engine, served.dialect, asked, rerank)
-        worth = [finding.line() for finding in session.report.findings if finding.state != "ok"]
-        served.record_server(preflight=worth)
-    return session
+        report = preflight(config, engine, served.dialect, asked, rerank)
+        served.record_server(preflight=[finding.line() for finding in report.findings if finding.state != "ok"])
+    return Session(served, engine, common, dialect, min(known, default=None), side, pairwise, report)
 
 
-def _choose_side(session: Session, asked: Sequence[RerankFacts]) -> None:
-    """Decides on which side the template is applied, from what the servers said.
+def _choose_side(served: Served, asked: Sequence[RerankFacts]) -> TemplateSide:
+    """Decides on which side the template is applied, from what the servers said, and says so.
 
     Raises:
         ConfigError: The template would be applied on both sides, or the server has one and cannot take the task's
             instruction.
     """
-    config, served = session.config, session.served
+    config = served.config
     name = f"model {config.model_name!r} on {served.servers}"
     if len({(facts.template, facts.takes_instruction, facts.prompt_tokens_short, facts.embeds) for facts in asked}) > 1:
         raise ConfigError(
@@ -310,7 +311,7 @@ def _choose_side(session: Session, asked: Sequence[RerankFacts]) -> None:
         )
     logger.info("%s: %s", name, side.why)
     served.record_server(rerank=[asdict(facts) for facts in asked], template=side.why)
-    session.side, session.pairwise, session.dialect = side, not facts.embeds, facts.dialect(served.dialect)
+    return side
 
 
 def halves(items: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:

@@ -116,7 +116,6 @@ class Server:
     """One server and what is known of its condition.
 
     Attributes:
-        base: Normalised address, with user information: a secret.
         shown: Address as it may be printed.
         secrets: Strings that must be masked in whatever is printed or written.
         usage: Its counters.
@@ -130,7 +129,6 @@ class Server:
     """
 
     def __init__(self, connection: Connection, base: str, usage: ServerUsage) -> None:
-        self.base = base
         self.shown = public_base(base)
         self.usage = usage
         self.slots = Slots(connection.max_concurrency)
@@ -147,10 +145,10 @@ class Server:
         self._answered = False
         self._headers = {"Accept-Encoding": "identity", **connection.request_headers(base)}
         self._health_timeout_s = min(_HEALTH_TIMEOUT_S, connection.timeout_s)
-        # made here so that a wrong certificate file or proxy is an error before the first task
         # a path may be written in percent-encoding, or without
         path = quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", urlsplit(base).path), safe="/%:@!$&'()*+,;=~-._")
         self._root = f"{urlsplit(base).scheme}://{urlsplit(self.shown).netloc}{path}"
+        # made here so that a wrong certificate file or proxy is an error before the first task
         self._tls = _ssl_context(connection.verify) if base.startswith("https:") else False
         if self._tls and connection.verify is False:
             logger.warning("%s: its certificate is not checked (verify: false)", self.shown)
