@@ -130,8 +130,7 @@ def get(name: str) -> Published:
     found = find(name)
     if found is not None:
         return found
-    tails = [known.rsplit("/", 1)[-1] for known in model_names()]
-    hint = did_you_mean(name.rsplit("/", 1)[-1], tails, "`evalscope-vacc published` lists them.", most=3)
+    hint = did_you_mean(name, model_names(), "`evalscope-vacc published` lists them.", most=3)
     msg = (
         f"no published scores are known for {clean(name, limit=200)!r}: {hint} Others can be collected with "
         "`evalscope-vacc published MODEL --update CHECKOUT` from a checkout of embeddings-benchmark/results."
