@@ -8,7 +8,6 @@ name of a result, what `compare` calls a different setting, the store's identity
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +33,7 @@ from pydantic import (
 
 from evalscope_vacc import hookspecs
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.redact import MASK, clean, public_url
 
 if TYPE_CHECKING:
@@ -526,8 +526,8 @@ def _nearest(unknown: str) -> str:
     if last in marks:
         return f": write {last} {f'into {marks[last].group}' if marks[last].group else f'beside {group}'}"
     known = [name for name, mark in marks.items() if not group or mark.group == group] or list(marks)
-    close = difflib.get_close_matches(last.replace("-", "_").lower(), known, n=1, cutoff=0.5)
-    return f": did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(last, known)
+    return f": {hint}" if hint else ""
 
 
 # -- secrets -------------------------------------------------------------------------------------------------------------

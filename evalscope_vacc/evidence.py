@@ -8,7 +8,6 @@ seconds per task). Several models of one run share the folder; each entry names 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import threading
 import time
@@ -17,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evalscope_vacc.files import write_whole
 from evalscope_vacc.paths import cache_folder
 
 SAMPLES = 3
@@ -190,8 +190,5 @@ class Evidence:
             self._write(name, {"models": [*kept, {"name": model, **values}]})
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / name
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n", encoding="utf-8")
-        part.replace(path)
+        text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+        write_whole(self.folder / name, f"{text}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import Self
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
 
 Kind = Literal["encoder", "cross-encoder"]
 Pooling = Literal["last", "cls", "mean", "classify"]
@@ -180,8 +180,7 @@ def _explained(error: ValidationError) -> Iterator[str]:
         place = "".join(f"{part}: " for part in group) + f"key {last!r}"
         if item["type"] == "extra_forbidden":
             known = ServeSpec.model_fields if group else Entry.model_fields
-            near = difflib.get_close_matches(last, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+            hint = did_you_mean(last, known, f"the keys are {', '.join(known)}")
             yield f"{place} is not known; {hint}"
         elif item["type"] == "missing":
             yield f"{place} is missing"

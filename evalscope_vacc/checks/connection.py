@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import time
@@ -22,6 +21,7 @@ from evalscope_vacc.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
+from evalscope_vacc.names import nearest
 from evalscope_vacc.redact import clean
 from evalscope_vacc.wire.engine import Engine
 from evalscope_vacc.wire.probe import probe
@@ -101,7 +101,7 @@ def _model(target: Target) -> Iterator[Finding]:
         yield target.finding("model", "ok", f"serves {name!r}{root}")
         return
     names = [clean(served, limit=200) for served in facts.served]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:5]
+    near = nearest(name, names, 3, likeness=0.3) or names[:5]
     yield target.finding(
         "model",
         "wrong",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 import typer
 
 from evalscope_vacc.errors import ConfigError, ResultError
+from evalscope_vacc.files import write_whole
 
 if TYPE_CHECKING:
     from evalscope_vacc.results.compare import Comparison
@@ -57,14 +56,9 @@ def report(
     published = against is None or not Path(against).exists()
     data = gather(run, comparisons, published=published, no_reference=why, evidence=evidence)
     page = render(data, language=lang, against=against)
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        part.replace(output)
+        write_whole(output, page)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         msg = f"{output} cannot be written: {error.strerror or error}"
         raise ResultError(msg) from error
     typer.echo(f"{output} ({len(page.encode()) / 1024:.0f} KiB)")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evalscope_vacc.files import read_bounded
 from evalscope_vacc.report.secrets import Cleaner
 from evalscope_vacc.results.files import finite
 from evalscope_vacc.results.rows import Results, Row
@@ -23,9 +24,7 @@ def task_config(run: Path) -> dict[str, Any]:
     for level in (folder, *folder.absolute().parents)[:LEVELS]:
         for path in sorted((level / "configs").glob("*.yaml"), reverse=True) if (level / "configs").is_dir() else ():
             try:
-                if path.stat().st_size > MAX_CONFIG_BYTES:
-                    continue
-                content = yaml.safe_load(path.read_text(encoding="utf-8"))
+                content = yaml.safe_load(read_bounded(path, MAX_CONFIG_BYTES))
             except (OSError, ValueError, yaml.YAMLError, RecursionError):
                 continue
             if isinstance(content, dict) and isinstance(content.get("eval_config"), dict):
@@ -96,10 +95,9 @@ def finished(rows: Iterable[Row]) -> float | None:
         path = Path(source)
         try:
             dates.append(path.stat().st_mtime)
-            if path.stat().st_size < MAX_CONFIG_BYTES:
-                noted = finite(json.loads(path.read_bytes()).get("date"))
-                if noted:
-                    dates[-1] = noted
+            noted = finite(json.loads(read_bounded(path, MAX_CONFIG_BYTES)).get("date"))
+            if noted:
+                dates[-1] = noted
         except (OSError, ValueError, RecursionError, AttributeError):
             continue
     return max(dates, default=None)

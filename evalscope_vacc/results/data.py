@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.files import read_bounded, write_whole
 from evalscope_vacc.paths import data_folder
 
 SUFFIX = ".json.gz"
@@ -37,12 +38,7 @@ def read_compressed(path: Path) -> Any:
         ResultError: It is missing, broken, or unpacks to more than 64 MiB.
     """
     try:
-        with gzip.open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            msg = f"{path} unpacks to more than {MAX_BYTES >> 20} MiB; delete it and collect it again"
-            raise ResultError(msg)
-        return json.loads(data)
+        return json.loads(read_bounded(path, MAX_BYTES, gzip.open))
     except (OSError, EOFError, ValueError, RecursionError) as error:
         msg = f"{path} cannot be read ({error}); reinstall evalscope-vacc, or delete it if you collected it"
         raise ResultError(msg) from error
@@ -51,7 +47,4 @@ def read_compressed(path: Path) -> Any:
 def write_compressed(path: Path, value: Any) -> None:
     """Writes ``value`` so that the same facts give the same bytes."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-    partial.replace(path)
+    write_whole(path, gzip.compress(text.encode(), 9, mtime=0))

@@ -21,13 +21,13 @@ from evalscope_vacc.results.data import read_packaged
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.rows import MEAN_OF_SUBSETS, Reference
 from evalscope_vacc.task_file import TOP_K, read_config
+from evalscope_vacc.text.task import RERANKING
 
 ASSUMPTIONS = (
     "texts are the different ones; a text that a task repeats is sent once",
     "tokens are characters divided by 4.2 (Latin script), 1.6 (Chinese, Japanese, Korean), 2.5 (others), 3.2 (code)",
     "instructions and the limit per text are not in the tokens",
 )
-_RERANKED = ("Reranking", "InstructionReranking")
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def _stored(model: Mapping[str, Any]) -> Sequence[str]:
 
 def _work(task: str, sized: _Sizes, top_k: int, narrowed: bool) -> tuple[str, int, int]:
     """Returns the pairs that a cross-encoder scores, and their characters."""
-    given = main_metric(task, None, {})[0] in _RERANKED and not narrowed
+    given = main_metric(task, None, {})[0] in RERANKING and not narrowed
     pairs = sized.pairs if given else sized.queries * min(top_k, sized.documents)
     if not sized.queries or not sized.documents:
         return "pairs", 0, 0

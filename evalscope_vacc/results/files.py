@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.files import read_bounded
 from evalscope_vacc.redact import clean
 
 MAX_FILE_BYTES = 256 * 2**20  # the largest honest one, FloresBitextMining with 41,412 subsets, has about 30 MB
@@ -20,12 +21,7 @@ def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
         ResultError: It is larger, cannot be opened, or is not JSON.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-        if len(data) > limit:
-            msg = f"{shown(path)} has more than {limit / 2**20:.0f} MiB; it is not read"
-            raise ResultError(msg)
-        return json.loads(data)
+        return json.loads(read_bounded(path, limit))
     except (OSError, ValueError, RecursionError) as error:
         msg = f"{shown(path)} cannot be read as JSON: {clean(str(error), limit=200)}"
         raise ResultError(msg) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from evalscope_vacc.errors import (
@@ -21,6 +20,7 @@ from evalscope_vacc.errors import (
     ServerFaultError,
     VaccError,
 )
+from evalscope_vacc.names import nearest
 from evalscope_vacc.redact import clean
 from evalscope_vacc.wire.address import normalize_base, public_base
 from evalscope_vacc.wire.dialects import Dialect
@@ -141,7 +141,7 @@ def require_model(facts: ServerFacts, model: str) -> None:
     if facts.serves(model) is not False:
         return
     names = [clean(name, limit=200) for name in facts.served]
-    near = get_close_matches(model, names, n=3, cutoff=0.3) or names[:5]
+    near = nearest(model, names, 3, likeness=0.3) or names[:5]
     raise ModelNotServedError(
         f"{facts.server} does not serve {model!r}; it serves {', '.join(map(repr, near))}: set model_name to one of them",
         server=facts.server,

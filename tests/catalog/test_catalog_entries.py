@@ -108,7 +108,7 @@ def test_neither_case_nor_what_stands_before_the_last_slash_matters(
 
 def test_get_names_the_nearest_models() -> None:
     with pytest.raises(
-        ConfigError, match=r"'qwen3-embeding-4b' is not in the catalog; did you mean Qwen3-Embedding-4B"
+        ConfigError, match=r"'qwen3-embeding-4b' is not in the catalog; did you mean .Qwen3-Embedding-4B"
     ):
         catalog.get("qwen3-embeding-4b")
     with pytest.raises(ConfigError, match="evalscope-vacc models"):

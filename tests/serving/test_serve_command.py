@@ -327,5 +327,5 @@ def test_serve_prints_json(command: Callable[..., Any]) -> None:
 def test_serve_refuses_an_unknown_model_and_a_lonely_stop(command: Callable[..., Any]) -> None:
     done = command("serve", "bge-m4")
     assert isinstance(done.exception, ConfigError)
-    assert "did you mean bge-m3" in str(done.exception)
+    assert "did you mean 'bge-m3'" in str(done.exception)
     assert isinstance(command("serve", "bge-m3", "--stop-after-check").exception, ConfigError)

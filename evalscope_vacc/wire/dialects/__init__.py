@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.wire.dialects.base import Dialect
 from evalscope_vacc.wire.dialects.infinity import InfinityDialect
 from evalscope_vacc.wire.dialects.jina import JinaDialect
@@ -39,7 +39,6 @@ def get_dialect(name: str, extra: Mapping[str, Callable[[], Dialect]] | None = N
     if wanted == "auto":
         wanted = "vllm"
     if wanted not in by_name:
-        near = get_close_matches(wanted, by_name, n=1)
-        hint = f"; did you mean {near[0]!r}" if near else ""
-        raise ConfigError(f"unknown dialect {name!r}{hint}. There are: auto, {', '.join(sorted(by_name))}")
+        known = f"there are auto, {', '.join(sorted(by_name))}"
+        raise ConfigError(f"unknown dialect {name!r}: {did_you_mean(wanted, by_name, known)}")
     return by_name[wanted]()
