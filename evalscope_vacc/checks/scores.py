@@ -20,7 +20,7 @@ from evalscope_vacc.errors import (
     ServerFaultError,
 )
 from evalscope_vacc.plugins import plugins
-from evalscope_vacc.text.side import FAMILY, decide_side
+from evalscope_vacc.text.side import decide_side
 from evalscope_vacc.wire.probe import probe_reranker
 
 # two scores of one pair may differ by this much; float32 sums in another order make 1e-7
@@ -132,7 +132,7 @@ def family_of(target: Target) -> str:
     for name in (target.config.model_name, root.replace("\\", "/").rstrip("/").rpartition("/")[2]):
         word = name.casefold()
         if "qwen3" in word and "rerank" in word:
-            return FAMILY
+            return "qwen3"
     return ""
 
 
