@@ -16,11 +16,10 @@ from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
 from evalscope_vacc.errors import ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.models.base import Table, VaccModel, quote
-from evalscope_vacc.models.keeping import keep_scores, stored_scores
 from evalscope_vacc.models.rows import Rows, count_rows, read_rows
 from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import task_info
-from evalscope_vacc.store import PROBE_PAIRS
+from evalscope_vacc.store import PROBE_PAIRS, Scope, text_key
 from evalscope_vacc.text.instructions import TextRules
 from evalscope_vacc.text.side import TemplateSide
 from evalscope_vacc.text.task import TaskInfo
@@ -58,6 +57,11 @@ class _Batch:
     def texts(self) -> list[str]:
         """The documents as they are sent (``text_2``)."""
         return [text for _, text in self.documents]
+
+    def keys(self, scope: Scope) -> list[bytes]:
+        """The keys of the scores in the store."""
+        beside = () if self.query.instruction is None else (self.query.instruction,)
+        return [text_key(scope.identity, self.query.text, text, *beside) for text in self.texts]
 
 
 class VaccCrossEncoder(VaccModel):
@@ -179,7 +183,8 @@ class VaccCrossEncoder(VaccModel):
                 table.put(np.array([index for index, _ in batch.documents]), got.values)
                 if got.tokens is not None:
                     counts.tokens = (counts.tokens or 0) + got.tokens
-                keep_scores(scope, batch.query.text, batch.texts, batch.query.instruction, got.values)
+                if scope is not None:
+                    scope.put(batch.keys(scope), np.asarray(got.values, np.float64)[:, None])
         if table.filled != counts.unique:
             raise TextError(f"{what}: {counts.unique - table.filled} pairs have no score; this is a defect here")
         scores = table.rows()
@@ -188,7 +193,7 @@ class VaccCrossEncoder(VaccModel):
     def _missing(
         self,
         session: Session,
-        scope: Any,
+        scope: Scope | None,
         windows: Iterator[list[_Group]],
         table: Table,
         counts: TaskUsage,
@@ -219,11 +224,14 @@ class VaccCrossEncoder(VaccModel):
                     sent.append((index, text))
                 if self.served.evidence.wants(*seen):
                     self.served.evidence.samples(*seen, [(query.text, text) for _, text in sent[:3]])
-                known = stored_scores(scope, query.text, [text for _, text in sent], query.instruction)
-                if known:
-                    table.put(np.array([sent[at][0] for at in known]), np.array(list(known.values())))
-                    counts.stored += len(known)
-                found.append(_Batch(query, [item for at, item in enumerate(sent) if at not in known]))
+                batch = _Batch(query, sent)
+                if scope is not None:
+                    at, scores = scope.get(batch.keys(scope), "<f8")
+                    if len(at):
+                        table.put(np.array([index for index, _ in sent])[at], scores[:, 0])
+                        counts.stored += len(at)
+                        batch = _Batch(query, [sent[left] for left in np.delete(np.arange(len(sent)), at)])
+                found.append(batch)
             yield found
 
     def _request(self, session: Session, what: str, batch: _Batch) -> Request:

@@ -15,11 +15,10 @@ from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
 from evalscope_vacc.errors import BadAnswerError, ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.models.base import Table, VaccModel, quote
-from evalscope_vacc.models.keeping import keep_vectors, stored_vectors
 from evalscope_vacc.models.rows import Rows, count_rows, read_rows
 from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import side_of, task_info
-from evalscope_vacc.store import PROBE_TEXTS
+from evalscope_vacc.store import PROBE_TEXTS, Scope, text_keys
 from evalscope_vacc.text.task import Side, TaskInfo
 from evalscope_vacc.text.truncation import cut_text, fits_by_bytes
 from evalscope_vacc.wire import dialects
@@ -163,7 +162,8 @@ class VaccEncoder(VaccModel):
                     counts.tokens = (counts.tokens or 0) + got.tokens
                     if session.limit is not None and got.tokens == session.limit * request.items:
                         counts.at_limit += request.items
-                keep_vectors(scope, texts, got.values)
+                if scope is not None:
+                    scope.put(text_keys(scope.identity, texts), got.values)
         if table.filled != counts.unique:
             raise TextError(f"{call}: {counts.unique - table.filled} texts have no vector; this is a defect here")
         vectors = table.rows()
@@ -200,11 +200,14 @@ class VaccEncoder(VaccModel):
             yield list(enumerate(texts, start=first))
 
     def _missing(
-        self, scope: Any, fresh: Iterator[list[_Indexed]], table: Table, counts: TaskUsage, call: _Call
+        self, scope: Scope | None, fresh: Iterator[list[_Indexed]], table: Table, counts: TaskUsage, call: _Call
     ) -> Iterator[list[_Indexed]]:
         """Yields, for each window, the texts that are not in the store; puts the vectors of the others into the table."""
         for window in fresh:
-            positions, rows = stored_vectors(scope, [text for _, text in window])
+            if scope is None:
+                yield window
+                continue
+            positions, rows = scope.get(text_keys(scope.identity, [text for _, text in window]), "<f4")
             if len(positions):
                 self._check_width(rows.shape[1], f"the stored vectors of {call}", self.served.servers)
                 table.put(positions + window[0][0], rows)
