@@ -339,3 +339,30 @@ def test_more_pairs_than_a_window_keep_their_order_and_are_sent_once(server: Ser
     np.testing.assert_allclose(out, [score(q, d) for q, d in zip(queries, documents, strict=True)], rtol=1e-6)
     sent = real(server.pairs())
     assert sorted(sent) == sorted(set(zip(queries, documents, strict=True)))
+
+
+@pytest.mark.parametrize("template", ["qwen3", "bge-reranker-v2-gemma", "auto"])
+def test_a_query_too_long_for_its_pair_is_cut_and_leaves_room_for_a_document(template: str) -> None:
+    on_server = "instruction" if template == "auto" else "none"
+    with ServedModel(kind="cross-encoder", max_model_len=260, template=on_server) as server:
+        model = reranker(server, rerank_template=template)
+        queries = ["why " * 700] * 2 + ["why not?"]
+        model.predict(queries, ["word " * 300, "another", "a text"], show_progress_bar=False)
+        pairs = real(server.pairs())
+        bodies = [got.json() for got in server.requests if got.path == "/v1/score"]
+        assert max(server._pair_tokens({**body, "text_2": [d]}) for body in bodies for d in body["text_2"]) <= 260
+    query, document = max(pairs, key=lambda pair: pair[1].count("word"))
+    assert 80 < query.count("why") < 195, "three quarters of the room"
+    assert document.count("word") > 20, "the rest is the document's"
+    assert len({query for query, _ in pairs}) == 2, "one cut for all documents of a query"
+    assert any("why not?" in query for query, _ in pairs)
+    usage = json.loads((model.served.evidence.folder / "usage.json").read_text())
+    assert usage["tasks"][0]["cut"] == 2
+
+
+def test_a_long_query_is_no_reason_to_cut_with_truncate_error() -> None:
+    with ServedModel(kind="cross-encoder", max_model_len=260) as server:
+        model = reranker(server, rerank_template="qwen3", truncate="error")
+        with pytest.raises(TextTooLongError):
+            model.predict(["why " * 700], ["a text"], show_progress_bar=False)
+        assert not real(server.pairs())
