@@ -196,6 +196,12 @@ class ModelConfig(BaseModel):
         catalog="template",
         name="template",
     )
+    raw_scores: bool = key(
+        False,
+        "scores before the activation (logits), where the server can give them: they do not saturate at 0 and 1",
+        "激活函数之前的分数（logits），在服务支持时使用：不会在 0 和 1 处饱和",
+        name="raw",
+    )
     # not compared: a vector cut short is the very thing that a user wants judged
     dimensions: PositiveInt | None = key(
         None,
@@ -662,6 +668,8 @@ def _check_sense(values: Mapping[str, Any], entry: Entry | None, where: str) -> 
         raise ConfigError(
             f"{where}: no api_base: write it in the model's entry or export VACC_API_BASE=http://HOST:PORT/v1"
         )
+    if values["raw_scores"] and not values["is_cross_encoder"]:
+        raise ConfigError(f"{where}: raw_scores is about a cross-encoder's scores; an encoder has none: remove the key")
     if size is not None and values["is_cross_encoder"]:
         raise ConfigError(f"{where}: dimensions is about embeddings; a cross-encoder has none: remove the key")
     if size is not None and entry is not None and entry.dimensions and size > entry.dimensions:

@@ -239,6 +239,7 @@ class VaccCrossEncoder(VaccModel):
             batch.texts,
             truncate_to=None if side.template is not None or side.server_tokens else session.limit,
             instruction=batch.query.instruction,
+            raw=session.config.raw_scores,
         )
 
         def split() -> list[Request]:

@@ -328,7 +328,9 @@ def test_an_encoder_that_no_rule_knows_says_once_that_its_texts_have_no_prefix(
         model.embed_documents(["a text"])
         model.close()
     (said,) = [r.getMessage() for r in caplog.records if "without a prefix" in r.getMessage()]
-    assert said.startswith("our-own-encoder: no rule knows this model: its texts go out without a prefix; write prompts")
+    assert said.startswith(
+        "our-own-encoder: no rule knows this model: its texts go out without a prefix; write prompts"
+    )
 
 
 def test_threads_that_ask_one_encoder_share_its_slots(server: ServedModel) -> None:

@@ -75,6 +75,7 @@ class Dialect:
         *,
         truncate_to: int | None = None,
         instruction: str | None = None,
+        raw: bool = False,
     ) -> tuple[str, bytes]:
         """Returns path and JSON body that ask for the scores of one query's documents.
 
@@ -85,13 +86,16 @@ class Dialect:
             truncate_to: As in :meth:`embeddings`. On a server with a template it cuts the template's end off, and all
                 documents get the same score: cut the document instead.
             instruction: For a server that applies the template itself (vLLM from 0.22).
+            raw: Ask for scores before the activation.
 
         Raises:
-            ConfigError: The family has no endpoint for scores, or cannot take an instruction with a request.
+            ConfigError: The family has no endpoint for scores, or cannot take an instruction or ``raw`` with a request.
         """
         body = self.pairs(model, query, list(documents))
         if instruction is not None:
             body.update(self.instruction(instruction))
+        if raw:
+            body.update(self.raw_scores())
         body.update(self.truncation(_checked(truncate_to), pairs=True))
         return self.scores_path, encode_json(body)
 
@@ -120,6 +124,10 @@ class Dialect:
     def instruction(self, text: str) -> Mapping[str, Any]:  # noqa: ARG002
         """Returns the field that carries an instruction beside the texts."""
         raise ConfigError(f"the dialect {self.name!r} cannot send an instruction with a request; put it into the query")
+
+    def raw_scores(self) -> Mapping[str, Any]:
+        """Returns the field that asks for scores before the activation (logits), which do not saturate."""
+        raise ConfigError(f"the dialect {self.name!r} cannot ask for scores before the activation: remove raw_scores")
 
     def fallback(self) -> Dialect | None:
         """Returns the dialect to try when the endpoint for scores does not exist, or None."""
