@@ -630,8 +630,6 @@ def configure(mapping: Mapping[str, Any], *, where: str = "the model entry") -> 
             values[name], origins[name] = _fallback(given, name, entry)
         if name == "is_cross_encoder" and entry is not None and entry.is_cross_encoder != values[name]:
             entry = None  # it is about a model of the other kind; nothing else of it holds
-    if values["instruction_profile"] not in _WITH_TEMPLATE and origins["instruction_template"] != WRITTEN:
-        values["instruction_template"], origins["instruction_template"] = None, "default"
 
     for name, mark in keys().items():
         if mark.hide:
@@ -653,6 +651,10 @@ def _fallback(given: ModelConfig, name: str, entry: Entry | None) -> tuple[Any, 
     """Returns the value of a key that nobody wrote, and where it comes from."""
     attribute = keys(type(given))[name].catalog
     value = getattr(entry, attribute) if attribute and entry is not None else None
+    if name == "instruction_template" and entry is not None:
+        written = given.origins or dict.fromkeys(given.model_fields_set, WRITTEN)
+        profile = given.instruction_profile if written.get("instruction_profile") == WRITTEN else entry.profile
+        value = value if profile in _WITH_TEMPLATE else None
     if value is not None and entry is not None:
         return value, f"catalog: {entry.name}"
     if name == "instruction_profile" and given.instruction_dict_path:

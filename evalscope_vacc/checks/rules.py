@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.target import Target
@@ -61,6 +62,7 @@ def _tokens_alone(target: Target, at_most: int) -> int:
     if target.config.tokenizer:
         return LocalTokenizer(target.config.tokenizer).count("a")
     if target.facts is not None and target.facts.tokenize:
-        payload = {"model": target.config.model_name, "prompt": "a"}
-        return read_token_count(target.call("POST", "/tokenize", payload, describe="a letter"))
+        with suppress(RequestRefusedError, BadAnswerError):
+            payload = {"model": target.config.model_name, "prompt": "a"}
+            return read_token_count(target.call("POST", "/tokenize", payload, describe="a letter"))
     return at_most if at_most <= _A_LETTER else _A_LETTER - 1

@@ -22,6 +22,7 @@ class Dialect:
         truncates: Whether ``truncate_to`` reaches the server. Where it does not, a text that is too long is refused
             by the server unless it was cut before.
         embeddings_path: The endpoint for vectors.
+        prefixes: Whether its servers put a model's own prefix before a text by themselves.
         encoding: How vectors are asked for. In base64 they are bit-identical to floats and a third of the bytes.
         scores_path: The endpoint for scores.
         score_list: The answer's field that holds the list of scores; None = the answer is the list.
@@ -30,6 +31,7 @@ class Dialect:
 
     name: ClassVar[str] = ""
     truncates: ClassVar[bool] = False
+    prefixes: ClassVar[bool] = False
     embeddings_path: ClassVar[str] = "/v1/embeddings"
     encoding: ClassVar[Mapping[str, str]] = {"encoding_format": "base64"}
     scores_path: ClassVar[str] = "/v1/rerank"
