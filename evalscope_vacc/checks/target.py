@@ -168,6 +168,7 @@ class Target:
             texts,
             truncate_to=self.limit if cut and self.dialect.truncates else None,
             instruction=None if raw else self.instruction,
+            raw=self.config.raw_scores,
         )
         answer = self.call("POST", path, json.loads(body), describe="a pair of the check")
         try:

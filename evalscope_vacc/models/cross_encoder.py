@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import task_info
 from evalscope_vacc.store import PROBE_PAIRS, Scope, text_key
 from evalscope_vacc.text.instructions import TextRules
+from evalscope_vacc.text.query import cut_query
 from evalscope_vacc.text.side import TemplateSide
 from evalscope_vacc.text.task import TaskInfo
 from evalscope_vacc.text.truncation import SPECIAL_OF_A_PAIR, cut_document, cut_text, fits_by_bytes
@@ -214,19 +215,15 @@ class VaccCrossEncoder(VaccModel):
         for window in windows:
             found: list[_Batch] = []
             for group in window:
-                query = _Query(
-                    session.side.query(group.query, group.instruction),
-                    group.query,
-                    session.side.request_instruction(group.instruction),
-                )
                 about = f"{what}: query {quote(group.query)}"
+                query, query_cut = self._query(session, group, about)
                 sent: list[_Indexed] = []
                 for index, document in group.documents:
                     text, was_cut = self._document(session, query, document, about)
                     if was_cut is None or counts.cut is None:
                         counts.cut = None
                     else:
-                        counts.cut += was_cut
+                        counts.cut += was_cut or query_cut
                     if not text.strip():
                         counts.empty += 1
                         text = " " if session.config.empty == "space" else text
@@ -251,6 +248,7 @@ class VaccCrossEncoder(VaccModel):
             batch.texts,
             truncate_to=None if side.template is not None or side.server_tokens else session.limit,
             instruction=batch.query.instruction,
+            raw=session.config.raw_scores,
         )
 
         def split() -> list[Request]:
@@ -293,6 +291,29 @@ class VaccCrossEncoder(VaccModel):
         for request, score in session.engine.stream(requests, lambda _, answer: read(answer.body, 1).values[0]):
             answers.flat[request.tag.documents[0][0]] = score
         return answers
+
+    def _query(self, session: Session, group: _Group, what: str) -> tuple[_Query, bool]:
+        """The query as it is sent, and whether it was cut because no document would have fitted beside it."""
+        side, limit = session.side, session.limit
+        instruction = side.request_instruction(group.instruction)
+        whole = _Query(side.query(group.query, group.instruction), group.query, instruction)
+        bare = side.template is None and not side.server_tokens
+        if limit is None or session.config.truncate == "error":
+            return whole, False
+        if bare and (session.dialect.truncates or not session.pairwise):
+            return whole, False  # the server cuts both texts of a pair, or counts each for itself
+        nothing = side.document("")
+        if fits_by_bytes((instruction or "") + whole.text + nothing, limit - side.server_tokens, SPECIAL_OF_A_PAIR):
+            return whole, False
+        counter = session.need_counter(f"{what}: a pair may be longer than {limit} tokens")
+        around = side.server_tokens + (counter.count(instruction) if instruction else 0)
+
+        def tokens(query: str) -> int:
+            text = side.query(query, group.instruction)
+            return around + (counter.count(text) if side.server_tokens else counter.count_pair(text, nothing))
+
+        query = cut_query(group.query, tokens, limit)
+        return replace(whole, text=side.query(query, group.instruction)), query != group.query
 
     def _document(self, session: Session, of: _Query, document: str, what: str) -> tuple[str, bool | None]:
         """The document as it is sent (``text_2``), and whether it was, or will be, cut (None: nobody can count)."""

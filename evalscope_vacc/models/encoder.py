@@ -137,7 +137,8 @@ class VaccEncoder(VaccModel):
     def _encode(self, inputs: Any, call: _Call, *, batch_size: int = DEFAULT_BATCH, shown: bool = True) -> Vectors:
         """Reads texts, looks them up, sends what is missing, and puts the vectors where they belong."""
         session = self.open()
-        prefix = self.served.rules.prefix(call.task, call.side).text
+        found = self.served.rules.prefix(call.task, call.side)
+        prefix = "" if session.dialect.prefixes and found.source.startswith("catalog ") else found.text
         scope = self._keeper.scope(call.task.name, session)
         total = count_rows(inputs)
         self._keeper.announce(session, call.task.name, call.told, call.split, call.subset, total or 0)

@@ -258,7 +258,9 @@ def _ask(served: Served, engine: Engine) -> Session:
     notes = [*config.notes, *served.rules.notes]
     for note in notes:
         logger.info("%s: %s", config.model_name, note)
-    served.evidence.config(served.name, {**config.public(), "notes": notes})
+    for warning in config.warnings:
+        logger.warning("%s: %s", config.model_name, warning)
+    served.evidence.config(served.name, {**config.public(), "notes": [*config.warnings, *notes]})
     served.record_server(servers=[asdict(facts) for facts in asked])
     common = in_common(asked)
     known = [n for n in (config.max_tokens, common.max_model_len) if n]

@@ -22,6 +22,7 @@ class Dialect:
         truncates: Whether ``truncate_to`` reaches the server. Where it does not, a text that is too long is refused
             by the server unless it was cut before.
         embeddings_path: The endpoint for vectors.
+        prefixes: Whether its servers put a model's own prefix before a text by themselves.
         encoding: How vectors are asked for. In base64 they are bit-identical to floats and a third of the bytes.
         scores_path: The endpoint for scores.
         score_list: The answer's field that holds the list of scores; None = the answer is the list.
@@ -30,6 +31,7 @@ class Dialect:
 
     name: ClassVar[str] = ""
     truncates: ClassVar[bool] = False
+    prefixes: ClassVar[bool] = False
     embeddings_path: ClassVar[str] = "/v1/embeddings"
     encoding: ClassVar[Mapping[str, str]] = {"encoding_format": "base64"}
     scores_path: ClassVar[str] = "/v1/rerank"
@@ -75,6 +77,7 @@ class Dialect:
         *,
         truncate_to: int | None = None,
         instruction: str | None = None,
+        raw: bool = False,
     ) -> tuple[str, bytes]:
         """Returns path and JSON body that ask for the scores of one query's documents.
 
@@ -85,13 +88,16 @@ class Dialect:
             truncate_to: As in :meth:`embeddings`. On a server with a template it cuts the template's end off, and all
                 documents get the same score: cut the document instead.
             instruction: For a server that applies the template itself (vLLM from 0.22).
+            raw: Ask for scores before the activation.
 
         Raises:
-            ConfigError: The family has no endpoint for scores, or cannot take an instruction with a request.
+            ConfigError: The family has no endpoint for scores, or cannot take an instruction or ``raw`` with a request.
         """
         body = self.pairs(model, query, list(documents))
         if instruction is not None:
             body.update(self.instruction(instruction))
+        if raw:
+            body.update(self.raw_scores())
         body.update(self.truncation(_checked(truncate_to), pairs=True))
         return self.scores_path, encode_json(body)
 
@@ -120,6 +126,10 @@ class Dialect:
     def instruction(self, text: str) -> Mapping[str, Any]:  # noqa: ARG002
         """Returns the field that carries an instruction beside the texts."""
         raise ConfigError(f"the dialect {self.name!r} cannot send an instruction with a request; put it into the query")
+
+    def raw_scores(self) -> Mapping[str, Any]:
+        """Returns the field that asks for scores before the activation (logits), which do not saturate."""
+        raise ConfigError(f"the dialect {self.name!r} cannot ask for scores before the activation: remove raw_scores")
 
     def fallback(self) -> Dialect | None:
         """Returns the dialect to try when the endpoint for scores does not exist, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from evalscope_vacc.wire.dialects.base import Dialect, cohere_pairs
@@ -17,3 +18,7 @@ class InfinityDialect(Dialect):
     def pairs(self, model: str, query: str, documents: list[str]) -> dict[str, Any]:
         """Returns the body of /rerank."""
         return cohere_pairs(model, query, documents)
+
+    def raw_scores(self) -> Mapping[str, Any]:
+        """Returns ``raw_scores``."""
+        return {"raw_scores": True}

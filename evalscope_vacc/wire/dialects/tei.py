@@ -23,3 +23,7 @@ class TeiDialect(Dialect):
     def truncation(self, tokens: int | None, *, pairs: bool) -> Mapping[str, Any]:
         """Returns ``truncate``, for scores."""
         return {"truncate": tokens == -1} if pairs else {}
+
+    def raw_scores(self) -> Mapping[str, Any]:
+        """Returns ``raw_scores``."""
+        return {"raw_scores": True}

@@ -34,6 +34,10 @@ class VllmDialect(Dialect):
         """Returns ``instruction``, which reaches the server's template from 0.22 on."""
         return {"instruction": text}
 
+    def raw_scores(self) -> Mapping[str, Any]:
+        """Returns ``use_activation``, which vLLM knows from 0.11.1 on; older ones ignore it."""
+        return {"use_activation": False}
+
     def fallback(self) -> Dialect | None:
         """Returns this dialect over /v1/rerank."""
         return VllmRerankDialect()
