@@ -379,13 +379,15 @@ class ModelConfig(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every string that may not be printed or written."""
+        from evalscope_vacc.wire.address import query_secrets
+
         found: list[str] = []
         for name, mark in keys(type(self)).items():
             if mark.hide == "value":
                 each(getattr(self, name), found.append)
         for base in self.bases:
             user_information = base.split("://", 1)[-1].split("/", 1)[0].rpartition("@")[0]
-            found += [user_information, user_information.partition(":")[2]]
+            found += [user_information, user_information.partition(":")[2], *query_secrets(base)]
         return tuple(secret for secret in found if secret)
 
     @property
@@ -573,8 +575,8 @@ def hidden(name: str, value: Any) -> Any:
     mark = keys().get(name)
 
     def hide(leaf: Any) -> Any:
-        # an address with a password in it is a secret like a key
-        visible = mark is None or not mark.hide or (mark.hide == "address" and "@" not in str(leaf))
+        # an address with a password or a query in it is a secret like a key
+        visible = mark is None or not mark.hide or (mark.hide == "address" and not re.search("[@?]", str(leaf)))
         return leaf if visible or isinstance(leaf, SecretStr) else SecretStr(str(leaf))
 
     return each(value, hide)
