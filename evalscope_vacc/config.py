@@ -411,6 +411,24 @@ class ModelConfig(BaseModel):
         """Returns the value that a key would have if nobody had written it."""
         return _fallback(self, name, self._made.entry)[0]
 
+    @property
+    def entry(self) -> Entry | None:
+        """The catalog's entry that values were taken from, or None."""
+        return self._made.entry
+
+    def known_as(self, entry: Entry, why: str) -> ModelConfig:
+        """Returns a copy in which a catalog entry fills what nobody wrote; ``why`` says where its name was found."""
+        values, origins = dict(self), dict(self.origins)
+        for name, mark in keys(type(self)).items():
+            # the connections are open already, and the kind of model is given
+            if mark.catalog and origins.get(name) == "default" and name not in ("is_cross_encoder", "max_concurrency"):
+                values[name], origins[name] = _fallback(self, name, entry)
+        _check_sense(values, entry, f"model {clean(self.model_name, limit=200)!r}")
+        if not self.is_cross_encoder:
+            values["rerank_template"] = "none"
+        notes = (f"known as {entry.name} ({why})", *_notes(values, origins, entry))
+        return type(self).model_validate(values, context=_Completion(entry, origins, notes))
+
     def with_values(self, **changes: Any) -> ModelConfig:
         """Returns a copy with other values, as if the user had written them."""
         made = replace(self._made, origins={**self.origins, **dict.fromkeys(changes, WRITTEN)})

@@ -214,7 +214,9 @@ class VaccEncoder(VaccModel):
 
     def _request(self, session: Session, call: _Call, batch: Sequence[_Indexed]) -> Request:
         path, body = session.dialect.embeddings(
-            session.config.model_name, [text for _, text in batch], truncate_to=session.limit
+            session.config.model_name,
+            [text for _, text in batch],
+            truncate_to=session.limit if session.dialect.truncates else None,
         )
         return Request(
             path,

@@ -196,7 +196,7 @@ class Server:
                 status, _, data = await self._exchange("GET", path, None, self._health_timeout_s)
             except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
                 return False
-            if path != "/health" and (status >= 500 or b"alive" in data[:200]):
+            if path != "/health" and (status in {502, 503, 504} or b"alive" in data[:200]):
                 break
         return status < 500
 
