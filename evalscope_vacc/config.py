@@ -49,6 +49,10 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ABOUT_WEIGHTS = ("hub", "pooling_mode", "config_kwargs", "provider", "device")
 
 
+# of a request's body: no key of a configuration may replace them
+_OUR_FIELDS = frozenset({"model", "input", "inputs", "texts", "query", "documents", "text_1", "text_2"})
+
+
 @dataclass(frozen=True)
 class Key:
     """The mark of a key: what follows from its value, for everybody outside this module.
@@ -221,9 +225,27 @@ class ModelConfig(BaseModel):
     )
     dialect: str = key(
         "auto",
-        "`vllm`, `openai`, `tei`, `infinity`, `jina`, or a plugin's",
-        "`vllm`、`openai`、`tei`、`infinity`、`jina` 或插件提供的",
+        "how the server is spoken to; `auto` finds out ([docs/servers.md](docs/servers.md) lists them), or a plugin's",
+        "与服务通信的方式；`auto` 自动识别（清单见 [docs/servers.md](docs/servers.md)），或插件提供的",
         answers=True,
+    )
+    extra_body: dict[str, Any] = key(
+        {},
+        "further fields of every request's JSON body, for what only one server has",
+        "每个请求 JSON 体的附加字段，用于某个服务特有的参数",
+        name="body",
+    )
+    extra_body_query: dict[str, Any] = key(
+        {},
+        "those of requests for queries, beside `extra_body`",
+        "查询请求的附加字段，与 `extra_body` 合并",
+        name="body",
+    )
+    extra_body_document: dict[str, Any] = key(
+        {},
+        "those of requests for documents, beside `extra_body`",
+        "文档请求的附加字段，与 `extra_body` 合并",
+        name="body",
     )
     task_name: tuple[str, ...] = key(
         (),
@@ -306,6 +328,14 @@ class ModelConfig(BaseModel):
             return value
         parts = (part.strip() if isinstance(part, str) else part for part in value)
         return tuple(part for part in parts if part != "")
+
+    @field_validator("extra_body", "extra_body_query", "extra_body_document")
+    @classmethod
+    def _own_fields(cls, body: dict[str, Any]) -> dict[str, Any]:
+        ours = sorted(_OUR_FIELDS & body.keys())
+        if ours:
+            raise ValueError(f"it must not hold {', '.join(ours)}: that is what a request is about")
+        return dict(sorted(body.items()))
 
     @field_validator("task_name", mode="before")
     @classmethod

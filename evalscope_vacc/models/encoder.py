@@ -15,7 +15,7 @@ from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
 from evalscope_vacc.errors import BadAnswerError, ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.models.base import Table, VaccModel, quote
-from evalscope_vacc.models.keeping import keep_vectors, stored_vectors
+from evalscope_vacc.models.keeping import fields_key, keep_vectors, stored_vectors
 from evalscope_vacc.models.rows import Rows, count_rows, read_rows
 from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import side_of, task_info
@@ -139,6 +139,7 @@ class VaccEncoder(VaccModel):
         session = self.open()
         prefix = self.served.rules.prefix(call.task, call.side).text
         scope = self._keeper.scope(call.task.name, session)
+        beside = fields_key(session.fields(call.side, call.task.type))
         total = count_rows(inputs)
         self._keeper.announce(session, call.task.name, call.told, call.split, call.subset, total or 0)
         table = Table(total)
@@ -146,7 +147,7 @@ class VaccEncoder(VaccModel):
         with session.counting(call.task, call.split, call.subset, call.side or "", prefix) as counts:
             windows = read_rows(inputs, what=f"the inputs of {call.task.name or 'encode'}")
             fresh = self._fresh(session, call, windows, prefix, order, counts)
-            missing = self._missing(scope, fresh, table, counts, call)
+            missing = self._missing(scope, fresh, table, counts, call, beside)
             requests = (
                 self._request(session, call, batch) for batch in _batches(missing, session.per_request(batch_size))
             )
@@ -163,7 +164,7 @@ class VaccEncoder(VaccModel):
                     counts.tokens = (counts.tokens or 0) + got.tokens
                     if session.limit is not None and got.tokens == session.limit * request.items:
                         counts.at_limit += request.items
-                keep_vectors(scope, texts, got.values)
+                keep_vectors(scope, texts, got.values, beside)
         if table.filled != counts.unique:
             raise TextError(f"{call}: {counts.unique - table.filled} texts have no vector; this is a defect here")
         vectors = table.rows()
@@ -200,11 +201,11 @@ class VaccEncoder(VaccModel):
             yield list(enumerate(texts, start=first))
 
     def _missing(
-        self, scope: Any, fresh: Iterator[list[_Indexed]], table: Table, counts: TaskUsage, call: _Call
+        self, scope: Any, fresh: Iterator[list[_Indexed]], table: Table, counts: TaskUsage, call: _Call, beside: str
     ) -> Iterator[list[_Indexed]]:
         """Yields, for each window, the texts that are not in the store; puts the vectors of the others into the table."""
         for window in fresh:
-            positions, rows = stored_vectors(scope, [text for _, text in window])
+            positions, rows = stored_vectors(scope, [text for _, text in window], beside)
             if len(positions):
                 self._check_width(rows.shape[1], f"the stored vectors of {call}", self.served.servers)
                 table.put(positions + window[0][0], rows)
@@ -213,10 +214,13 @@ class VaccEncoder(VaccModel):
             yield [item for at, item in enumerate(window) if at not in known]
 
     def _request(self, session: Session, call: _Call, batch: Sequence[_Indexed]) -> Request:
+        fields = session.fields(call.side, call.task.type)
+        further: dict[str, Any] = {"extra": fields} if fields else {}
         path, body = session.dialect.embeddings(
             session.config.model_name,
             [text for _, text in batch],
             truncate_to=session.limit if session.dialect.truncates else None,
+            **further,
         )
         return Request(
             path,
@@ -261,8 +265,12 @@ class VaccEncoder(VaccModel):
         ``counts.cut`` becomes None where nobody can count them.
         """
         limit = session.limit
-        long = [] if limit is None else [i for i, text in enumerate(texts) if not fits_by_bytes(text, limit)]
-        if limit is None or not long:
+        if limit is None:
+            # the server cuts, or refuses, what is too long for it: nobody says how many those are
+            counts.cut = None
+            return
+        long = [i for i, text in enumerate(texts) if not fits_by_bytes(text, limit)]
+        if not long:
             return
         by_server = session.dialect.truncates
         strict = session.config.truncate == "error"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -156,7 +156,8 @@ class Keeper:
             kind=self._kind,
             revision=self._served.config.revision,
             max_tokens=session.limit,
-            server_model=json.dumps([session.facts.root, session.facts.max_model_len]),
+            server_model=json.dumps([session.facts.root, session.facts.max_model_len])
+            + fields_key(session.config.extra_body),
         )
 
     def _scope_id(self, task: str) -> str:
@@ -176,17 +177,24 @@ def _known_size(task: Any, split: str, subset: str) -> int:
     return int(part.get("num_samples") or 0)
 
 
-def stored_vectors(scope: Scope | None, texts: Sequence[str]) -> tuple[Positions, NDArray[np.float32]]:
-    """Returns (positions of the texts that are stored, their vectors float32 (n, d))."""
+def fields_key(fields: Mapping[str, Any]) -> str:
+    """Returns what stands in an entry's key for the further fields of its request; "" for none."""
+    return json.dumps(fields, sort_keys=True) if fields else ""
+
+
+def stored_vectors(
+    scope: Scope | None, texts: Sequence[str], beside: str = ""
+) -> tuple[Positions, NDArray[np.float32]]:
+    """Returns (positions of the texts that are stored, their vectors float32 (n, d)); ``beside``: the further fields."""
     if scope is None:
         return np.empty(0, np.intp), np.empty((0, 0), np.float32)
-    return scope.get(text_keys(scope.identity, texts), "<f4")
+    return scope.get(text_keys(scope.identity + beside, texts), "<f4")
 
 
-def keep_vectors(scope: Scope | None, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+def keep_vectors(scope: Scope | None, texts: Sequence[str], vectors: NDArray[np.float32], beside: str = "") -> None:
     """Stores the vectors, shape (texts, dimensions), of some texts."""
     if scope is not None:
-        scope.put(text_keys(scope.identity, texts), vectors)
+        scope.put(text_keys(scope.identity + beside, texts), vectors)
 
 
 def _pair_keys(scope: Scope, query: str, documents: Sequence[str], instruction: str | None) -> list[bytes]:

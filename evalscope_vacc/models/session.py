@@ -45,12 +45,16 @@ from evalscope_vacc.wire.probe import (
     spoken,
     tokenize_counter,
 )
-from evalscope_vacc.wire.trial import FIRST, Seen, try_texts
+from evalscope_vacc.wire.trial import FIRST, Seen, try_pairs, try_texts
 
 logger = logging.getLogger(__name__)
 
 # so many requests to /tokenize are never in the way
 _FEW_COUNTS = 64
+
+# how services call the size of a vector
+_SIZES = ("dimensions", "dimension", "output_dimension")
+_CUT_HERE = "; texts that are too long are cut here, which needs the server's /tokenize or `tokenizer:`"
 
 T = TypeVar("T")
 
@@ -97,6 +101,10 @@ class Session:
     def per_request(self, wanted: int) -> int:
         """Texts, or documents of one query, in one request: as many as wanted, at most what the servers take."""
         return min(wanted, self.facts.max_batch or wanted, self.dialect.max_batch or wanted)
+
+    def fields(self, side: str | None, task_type: str = "") -> dict[str, Any]:
+        """Returns the further fields of a request for texts of one side (None in tasks without sides)."""
+        return _extra(self.config, self.dialect, side, task_type)
 
     # -- counting tokens -----------------------------------------------------------------------------------------
 
@@ -239,6 +247,11 @@ def open_session(served: Served) -> Session:
         raise
 
 
+def _extra(config: ModelConfig, dialect: Dialect, side: str | None, task_type: str = "") -> dict[str, Any]:
+    beside = {"query": config.extra_body_query, "document": config.extra_body_document}.get(side or "", {})
+    return {**dialect.side(config.model_name, side or "", task_type), **config.extra_body, **beside}
+
+
 def _ask(served: Served, engine: Engine) -> Session:
     name = served.config.model_name
     auto = served.config.dialect.strip().lower() == "auto"
@@ -253,7 +266,9 @@ def _ask(served: Served, engine: Engine) -> Session:
     seen: list[Seen] = []
     try:
         if config.is_cross_encoder:
-            rerank = [probe_reranker(engine, dialect, name, server=shown) for shown in engine.servers]
+            rerank = [
+                probe_reranker(engine, dialect, name, server=shown, extra=config.extra_body) for shown in engine.servers
+            ]
             dialect, pairwise = rerank[0].dialect(dialect), not rerank[0].embeds
         else:
             dialect, seen = _try_servers(served, engine, asked, dialect, limit, guess=auto and not common.family)
@@ -270,6 +285,8 @@ def _ask(served: Served, engine: Engine) -> Session:
     served.record_server(servers=[asdict(facts) for facts in asked], dialect=dialect.name)
     if config.is_cross_encoder:
         side = _choose_side(served, rerank)
+        if limit is not None and dialect.truncates and side.template is None and not side.server_tokens:
+            dialect = _try_pairs(served, engine, dialect, limit, pairwise=pairwise)
     limits = [each.limit for each in seen if each.limit is not None]
     report: Report | None = None
     if config.preflight:
@@ -321,20 +338,22 @@ def _try_servers(
     config = served.config
     local = LocalTokenizer(config.tokenizer).count if config.tokenizer else None
     seen: list[Seen] = []
+    extra = _extra(config, dialect, "document")
     for shown, facts in zip(engine.servers, asked, strict=True):
         count = local or (tokenize_counter(engine, dialect, config.model_name, shown) if facts.tokenize else None)
         dialect, found = try_texts(
-            engine, dialect, config.model_name, server=shown, limit=limit, count=count, guess=guess
+            engine, dialect, config.model_name, server=shown, limit=limit, extra=extra, count=count, guess=guess
         )
+        wanted = next((extra[name] for name in _SIZES if type(extra.get(name)) is int), found.width)
+        if found.width != wanted:
+            raise ConfigError(
+                f"model {config.model_name!r} on {shown}: extra_body asks for vectors of {wanted} numbers, it gives "
+                f"{found.width}: the field is ignored; write `dimensions` to have them cut here"
+            )
         seen.append(found)
         name = f"{config.model_name} on {shown}"
         if found.truncates is False:
-            logger.warning(
-                "%s: truncation by the server is %s; texts that are too long are cut here, which needs its /tokenize or "
-                "`tokenizer:`",
-                name,
-                found.truncation,
-            )
+            logger.warning("%s: truncation by the server is %s%s", name, found.truncation, _CUT_HERE)
         if found.base64 is False:
             logger.warning("%s: vectors do not come as base64, so numbers are asked for", name)
         if found.counts == "characters":
@@ -348,6 +367,27 @@ def _try_servers(
     for found in seen:
         dialect = found.settled(dialect)
     return dialect, seen
+
+
+def _try_pairs(served: Served, engine: Engine, dialect: Dialect, limit: int, *, pairwise: bool) -> Dialect:
+    """Sees whether the servers cut a pair (or, on an embedding server, a text), and writes it to the evidence.
+
+    Returns:
+        The dialect with what all of them were seen to do.
+    """
+    config = served.config
+    told: list[dict[str, Any]] = []
+    for shown in engine.servers:
+        if pairwise:
+            truncates, words = try_pairs(engine, dialect, config.model_name, server=shown, extra=config.extra_body)
+        else:
+            _, found = try_texts(engine, dialect, config.model_name, server=shown, limit=limit, extra=config.extra_body)
+            truncates, words = bool(found.truncates), found.truncation
+        told.append({"server": shown, "truncates": truncates, "truncation": words})
+        if not truncates:
+            logger.warning("%s on %s: truncation by the server is %s%s", config.model_name, shown, words, _CUT_HERE)
+    served.record_server(seen=told)
+    return dialect if all(each["truncates"] for each in told) else dialect.changed(truncates=False)
 
 
 def _explained(

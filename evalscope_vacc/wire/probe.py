@@ -163,6 +163,7 @@ def _introduction(engine: Engine, server: str) -> Introduction:
         # infinity without a prefix lists them here; text-embeddings-inference has no list and describes itself
         listed, path = _optional(engine, "GET", "/models", server), "/models"
         info = _optional(engine, "GET", "/info", server) if listed is None else None
+    liveliness = "" if version or info else _said(engine, "/health/liveliness", server)
     models = _list(listed.get("data"))[:10_000] if listed is not None else []
     headers = {name.lower(): value for answer in found for name, value in answer.headers.items()}
     return Introduction(
@@ -172,7 +173,18 @@ def _introduction(engine: Engine, server: str) -> Introduction:
         headers,
         version or {},
         info or {},
+        liveliness,
     )
+
+
+def _said(engine: Engine, path: str, server: str) -> str:
+    """Returns the first words of an endpoint that may be missing, which need not be JSON; "" where there are none."""
+    try:
+        return engine.call("GET", path, server=server).body[:200].decode(errors="replace")
+    except EngineDeadError:
+        raise
+    except (RequestRefusedError, BadAnswerError, ServerFaultError):
+        return ""
 
 
 def spoken(asked: Dialect, facts: ServerFacts, families: Mapping[str, Dialect], *, auto: bool) -> Dialect:
@@ -228,7 +240,14 @@ def probe_all(
     )
 
 
-def probe_reranker(engine: Engine, dialect: Dialect, model: str, *, server: str | None = None) -> RerankFacts:
+def probe_reranker(
+    engine: Engine,
+    dialect: Dialect,
+    model: str,
+    *,
+    server: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> RerankFacts:
     """Finds out whether a reranker applies a template, and whether it takes an instruction; three small requests.
 
     A pair of single letters is scored and the server's token count read: a template shows in it. The same with a long
@@ -240,32 +259,34 @@ def probe_reranker(engine: Engine, dialect: Dialect, model: str, *, server: str 
         dialect: The kind of server.
         model: The name that requests will carry.
         server: Address of the server to ask; None = the first one.
+        extra: Further fields of every request for scores.
 
     Raises:
         ServerError: Scores cannot be had from it.
     """
     shown = server if server is not None else engine.servers[0]
+    asking = _Pairs(engine, model, shown, extra or {})
     try:
-        path, score, tokens = _score(engine, dialect, model, shown)
+        path, score, tokens = asking.score(dialect)
     except RequestRefusedError as error:
         other = dialect.fallback()
         # SGLang has a /v1/score of another kind, which refuses the fields
         if other is None or not (is_missing_route(error) or error.status in SPLITTABLE_STATUS):
             raise
         try:
-            path, score, tokens = _score(engine, other, model, shown)
+            path, score, tokens = asking.score(other)
         except ServerError:
             if is_missing_route(error):
                 raise
             raise error from None
         dialect = other
     # a causal model has one token for each letter, and infinity counts characters: a word tells them apart
-    characters = tokens == 2 and _score(engine, dialect, model, shown, document=_WORD)[2] == 1 + len(_WORD)
+    characters = tokens == 2 and asking.score(dialect, document=_WORD)[2] == 1 + len(_WORD)
     tokens = None if characters else tokens
     template: Literal["none", "server"] | None = None
     if tokens is not None:
         template = "server" if tokens >= _TEMPLATE_TOKENS else "none"
-    takes = _takes_instruction(engine, dialect, model, shown, score, tokens)
+    takes = _takes_instruction(asking, dialect, score, tokens)
     embeds = _embeds(engine, dialect, model, shown)
     return RerankFacts(public_base(normalize_base(shown)), template, takes, tokens, embeds, path, characters)
 
@@ -347,24 +368,34 @@ def _document(answer: Answer, path: str, secrets: Sequence[str] = ()) -> dict[st
     return document
 
 
-def _score(
-    engine: Engine, dialect: Dialect, model: str, server: str, document: str = "b", instruction: str | None = None
-) -> tuple[str, float, int | None]:
-    """Returns path, score and token count of the pair of "a" and a document."""
-    path, body = dialect.scores(model, "a", [document], instruction=instruction)
-    answer = engine.call("POST", path, json.loads(body), server=server, describe="a pair of single letters")
-    try:
-        got = dialect.read_scores(answer.body, 1)
-    except BadAnswerError as error:
-        raise with_context(error, answer, path, engine.secrets) from None
-    return path, float(got.values[0]), got.tokens
+@dataclass(frozen=True)
+class _Pairs:
+    """One server that is asked for the score of a pair of single letters, again and again a little differently."""
+
+    engine: Engine
+    model: str
+    server: str
+    extra: Mapping[str, Any]
+
+    def score(
+        self, dialect: Dialect, document: str = "b", instruction: str | None = None
+    ) -> tuple[str, float, int | None]:
+        """Returns path, score and token count of the pair of "a" and a document."""
+        more: dict[str, Any] = {"extra": self.extra} if self.extra else {}
+        path, body = dialect.scores(self.model, "a", [document], instruction=instruction, **more)
+        answer = self.engine.call(
+            "POST", path, json.loads(body), server=self.server, describe="a pair of single letters"
+        )
+        try:
+            got = dialect.read_scores(answer.body, 1)
+        except BadAnswerError as error:
+            raise with_context(error, answer, path, self.engine.secrets) from None
+        return path, float(got.values[0]), got.tokens
 
 
-def _takes_instruction(
-    engine: Engine, dialect: Dialect, model: str, server: str, score: float, short: int | None
-) -> bool | None:
+def _takes_instruction(asking: _Pairs, dialect: Dialect, score: float, short: int | None) -> bool | None:
     try:
-        _, other, tokens = _score(engine, dialect, model, server, instruction=_LONG_INSTRUCTION)
+        _, other, tokens = asking.score(dialect, instruction=_LONG_INSTRUCTION)
     except EngineDeadError:
         raise
     except VaccError:

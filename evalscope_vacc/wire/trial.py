@@ -28,12 +28,13 @@ from evalscope_vacc.errors import (
     ServerError,
     ServerFaultError,
 )
-from evalscope_vacc.wire.dialects import Dialect, Vectors
+from evalscope_vacc.wire.dialects import Dialect, Scores, Vectors
 from evalscope_vacc.wire.engine import Engine
 from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, is_missing_route, with_context
 
 # about a dozen tokens and five times as many characters
 FIRST = "the clerk at the harbour wrote the name of every boat into a green book"
+QUERY = "who wrote the name of every boat"
 # longer than what most servers take whole, so that one which takes a wish for a permission refuses it
 SECOND = FIRST + " and nobody found a page of it again until spring" * 64
 # Rounding in 16 bits and in other batches stays below a tenth of this; another text, or a lost end token, far above.
@@ -126,6 +127,53 @@ def try_texts(
     if ask.base64_refused:
         base64 = False
     return dialect, Seen(server, truncates, words, base64, counts, first.tokens, width, told)
+
+
+def try_pairs(
+    engine: Engine, dialect: Dialect, model: str, *, server: str, extra: Mapping[str, Any] | None = None
+) -> tuple[bool, str]:
+    """Sees whether a cross-encoder cuts a pair to the number of tokens that a request names; two requests.
+
+    The second text, cut to the tokens of the pair with the first one, has to get that pair's score and count.
+
+    Args:
+        engine: Connections to the servers.
+        dialect: How it is spoken to.
+        model: The name that requests will carry.
+        server: Its address.
+        extra: Further fields of every request.
+
+    Returns:
+        Whether it does, and the same in words.
+
+    Raises:
+        ServerError: It gives no scores.
+    """
+    more: dict[str, Any] = {"extra": extra} if extra else {}
+
+    def ask(document: str, truncate_to: int | None) -> Scores:
+        path, body = dialect.scores(model, QUERY, [document], truncate_to=truncate_to, **more)
+        answer = engine.call("POST", path, json.loads(body), server=server, describe="a pair that shows what it does")
+        try:
+            return dialect.read_scores(answer.body, 1)
+        except BadAnswerError as error:
+            raise with_context(error, answer, path, engine.secrets) from None
+
+    whole = ask(FIRST, None)
+    if whole.tokens is None:
+        return False, "not seen: the server does not count the tokens of a pair"
+    try:
+        cut = ask(SECOND, whole.tokens)
+    except (EngineDeadError, AuthenticationError):
+        raise
+    except (RequestRefusedError, BadAnswerError, ServerFaultError) as error:
+        return False, f"not done: a pair that was to be cut is refused ({error.server_message[:200]})"
+    if cut.tokens is not None and cut.tokens > whole.tokens:
+        return False, f"ignored: asked to keep {whole.tokens} tokens it read {cut.tokens}"
+    score = float(whole.values[0])
+    if abs(float(cut.values[0]) - score) > _SAME * max(1.0, abs(score)):
+        return False, f"not as needed: a pair cut to {whole.tokens} tokens has not the score of its own beginning"
+    return True, f"seen: cut to {whole.tokens} tokens, both ends kept"
 
 
 class _Asking:

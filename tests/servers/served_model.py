@@ -70,9 +70,10 @@ class ServedModel(LoopbackServer):
         """Whether a query is the template probe's, the store's or the preflight's, also inside a template."""
         from evalscope_vacc.checks.texts import SANITY_EN, SANITY_ZH
         from evalscope_vacc.store import PROBE_PAIRS
+        from evalscope_vacc.wire.trial import QUERY
 
         ours = {pair[0] for pair in (*PROBE_PAIRS, *SANITY_EN, *SANITY_ZH)}
-        return query == "a" or any(own in query for own in ours)
+        return query in ("a", QUERY) or any(own in query for own in ours)
 
     @staticmethod
     def _probes() -> set[str]:
@@ -104,9 +105,7 @@ class ServedModel(LoopbackServer):
         if got.path == "/v1/embeddings" and self.kind == "encoder":
             return self._embeddings(got.json())
         if got.path == "/v1/score":
-            answer = scores(got.json())
-            answer["usage"]["prompt_tokens"] = self._pair_tokens(got.json())
-            return Reply.of(answer)
+            return self._scores(got.json())
         if got.path == "/v1/rerank":
             return Reply.of(rerank(got.json()))
         return Reply.of({"detail": "Not Found"}, 404)
@@ -120,6 +119,16 @@ class ServedModel(LoopbackServer):
         kept = [t if self._tokens(t) <= keep else " ".join(t.split()[: max(0, keep - 2)]) for t in texts]
         answer = embeddings({**request, "input": kept}, self.dimensions)
         answer["usage"]["prompt_tokens"] = sum(min(self._tokens(text), keep) for text in texts)
+        return Reply.of(answer)
+
+    def _scores(self, request: dict[str, Any]) -> Reply:
+        keep = request.get("truncate_prompt_tokens")
+        if keep is not None:
+            room = max(0, keep - len(request["text_1"].split()))
+            texts = [text if len(text.split()) <= room else " ".join(text.split()[:room]) for text in request["text_2"]]
+            request = {**request, "text_2": texts}
+        answer = scores(request)
+        answer["usage"]["prompt_tokens"] = self._pair_tokens(request)
         return Reply.of(answer)
 
     @staticmethod

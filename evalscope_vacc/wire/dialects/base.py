@@ -31,6 +31,7 @@ class Introduction:
         headers: Headers of the answer that held the list, names in lower case.
         version: What /version answered.
         info: What /info answered.
+        liveliness: What /health/liveliness answered.
     """
 
     server: str
@@ -39,6 +40,7 @@ class Introduction:
     headers: Mapping[str, str] = field(default_factory=dict)
     version: Mapping[str, Any] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+    liveliness: str = ""
 
     def owned_by(self, name: str) -> str:
         """Says that the list of models names this owner; "" where it does not."""
