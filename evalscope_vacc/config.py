@@ -51,6 +51,10 @@ _WITH_TEMPLATE = ("mteb", "qwen-official")
 _ABOUT_WEIGHTS = ("hub", "pooling_mode", "config_kwargs", "provider", "device")
 
 
+# of a request's body: no key of a configuration may replace them
+_OUR_FIELDS = frozenset({"model", "input", "inputs", "texts", "query", "documents", "text_1", "text_2"})
+
+
 @dataclass(frozen=True)
 class Key:
     """The mark of a key: what follows from its value, for everybody outside this module.
@@ -242,9 +246,27 @@ class ModelConfig(BaseModel):
     )
     dialect: str = key(
         "auto",
-        "`vllm`, `openai`, `tei`, `infinity`, `jina`, or a plugin's",
-        "`vllm`、`openai`、`tei`、`infinity`、`jina` 或插件提供的",
+        "how the server is spoken to; `auto` finds out ([docs/servers.md](docs/servers.md) lists them), or a plugin's",
+        "与服务通信的方式；`auto` 自动识别（清单见 [docs/servers.md](docs/servers.md)），或插件提供的",
         answers=True,
+    )
+    extra_body: dict[str, Any] = key(
+        {},
+        "further fields of every request's JSON body, for what only one server has",
+        "每个请求 JSON 体的附加字段，用于某个服务特有的参数",
+        name="body",
+    )
+    extra_body_query: dict[str, Any] = key(
+        {},
+        "those of requests for queries, beside `extra_body`",
+        "查询请求的附加字段，与 `extra_body` 合并",
+        name="body",
+    )
+    extra_body_document: dict[str, Any] = key(
+        {},
+        "those of requests for documents, beside `extra_body`",
+        "文档请求的附加字段，与 `extra_body` 合并",
+        name="body",
     )
     task_name: tuple[str, ...] = key(
         (),
@@ -328,6 +350,14 @@ class ModelConfig(BaseModel):
         parts = (part.strip() if isinstance(part, str) else part for part in value)
         return tuple(part for part in parts if part != "")
 
+    @field_validator("extra_body", "extra_body_query", "extra_body_document")
+    @classmethod
+    def _own_fields(cls, body: dict[str, Any]) -> dict[str, Any]:
+        ours = sorted(_OUR_FIELDS & body.keys())
+        if ours:
+            raise ValueError(f"it must not hold {', '.join(ours)}: that is what a request is about")
+        return dict(sorted(body.items()))
+
     @field_validator("task_name", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
@@ -405,13 +435,15 @@ class ModelConfig(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every string that may not be printed or written."""
+        from evalscope_vacc.wire.address import query_secrets
+
         found: list[str] = []
         for name, mark in keys(type(self)).items():
             if mark.hide == "value":
                 each(getattr(self, name), found.append)
         for base in self.bases:
             user_information = base.split("://", 1)[-1].split("/", 1)[0].rpartition("@")[0]
-            found += [user_information, user_information.partition(":")[2]]
+            found += [user_information, user_information.partition(":")[2], *query_secrets(base)]
         return tuple(secret for secret in found if secret)
 
     @property
@@ -434,6 +466,25 @@ class ModelConfig(BaseModel):
     def fallback(self, name: str) -> Any:
         """Returns the value that a key would have if nobody had written it."""
         return _fallback(self, name, self._made.entry)[0]
+
+    @property
+    def entry(self) -> Entry | None:
+        """The catalog's entry that values were taken from, or None."""
+        return self._made.entry
+
+    def known_as(self, entry: Entry, why: str) -> ModelConfig:
+        """Returns a copy in which a catalog entry fills what nobody wrote; ``why`` says where its name was found."""
+        values, origins = dict(self), dict(self.origins)
+        for name, mark in keys(type(self)).items():
+            # the connections are open already, and the kind of model is given
+            if mark.catalog and origins.get(name) == "default" and name not in ("is_cross_encoder", "max_concurrency"):
+                values[name], origins[name] = _fallback(self, name, entry)
+        _check_sense(values, entry, f"model {clean(self.model_name, limit=200)!r}")
+        if not self.is_cross_encoder:
+            values["rerank_template"] = "none"
+        notes = (f"known as {entry.name} ({why})", *_notes(values, origins))
+        warnings = tuple(_warnings(values, origins, entry))
+        return type(self).model_validate(values, context=_Completion(entry, origins, notes, warnings))
 
     def with_values(self, **changes: Any) -> ModelConfig:
         """Returns a copy with other values, as if the user had written them."""
@@ -599,8 +650,8 @@ def hidden(name: str, value: Any) -> Any:
     mark = keys().get(name)
 
     def hide(leaf: Any) -> Any:
-        # an address with a password in it is a secret like a key
-        visible = mark is None or not mark.hide or (mark.hide == "address" and "@" not in str(leaf))
+        # an address with a password or a query in it is a secret like a key
+        visible = mark is None or not mark.hide or (mark.hide == "address" and not re.search("[@?]", str(leaf)))
         return leaf if visible or isinstance(leaf, SecretStr) else SecretStr(str(leaf))
 
     return each(value, hide)

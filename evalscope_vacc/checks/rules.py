@@ -9,7 +9,6 @@ from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.target import Target
 from evalscope_vacc.errors import BadAnswerError, RequestRefusedError
 from evalscope_vacc.text.truncation import LocalTokenizer
-from evalscope_vacc.wire.probe import read_token_count
 
 # a letter is one token (two where the start of a word counts), and no model puts more than two around a text
 _A_LETTER = 4
@@ -63,6 +62,6 @@ def _tokens_alone(target: Target, at_most: int) -> int:
         return LocalTokenizer(target.config.tokenizer).count("a")
     if target.facts is not None and target.facts.tokenize:
         with suppress(RequestRefusedError, BadAnswerError):
-            payload = {"model": target.config.model_name, "prompt": "a"}
-            return read_token_count(target.call("POST", "/tokenize", payload, describe="a letter"))
+            path, payload = target.dialect.counting(target.config.model_name, "a")
+            return target.dialect.read_count(target.call("POST", path, payload, describe="a letter").body)
     return at_most if at_most <= _A_LETTER else _A_LETTER - 1

@@ -242,13 +242,15 @@ class VaccCrossEncoder(VaccModel):
 
     def _request(self, session: Session, what: str, batch: _Batch) -> Request:
         side, documents = session.side, batch.documents
+        cut_there = session.dialect.truncates and side.template is None and not side.server_tokens
         path, body = session.dialect.scores(
             session.config.model_name,
             batch.query.text,
             batch.texts,
-            truncate_to=None if side.template is not None or side.server_tokens else session.limit,
+            truncate_to=session.limit if cut_there else None,
             instruction=batch.query.instruction,
             raw=session.config.raw_scores,
+            **({"extra": session.config.extra_body} if session.config.extra_body else {}),
         )
 
         def split() -> list[Request]:

@@ -16,6 +16,7 @@ from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
 from evalscope_vacc.errors import BadAnswerError, ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.models.base import Table, VaccModel, quote
+from evalscope_vacc.models.keeping import fields_key
 from evalscope_vacc.models.rows import Rows, count_rows, read_rows
 from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import side_of, task_info
@@ -140,6 +141,7 @@ class VaccEncoder(VaccModel):
         found = self.served.rules.prefix(call.task, call.side)
         prefix = "" if session.dialect.prefixes and found.source.startswith("catalog ") else found.text
         scope = self._keeper.scope(call.task.name, session)
+        beside = fields_key(session.fields(call.side, call.task.type))
         total = count_rows(inputs)
         self._keeper.announce(session, call.task.name, call.told, call.split, call.subset, total or 0)
         table = Table(total)
@@ -148,7 +150,7 @@ class VaccEncoder(VaccModel):
             call.counts = counts
             windows = read_rows(inputs, what=f"the inputs of {call.task.name or 'encode'}")
             fresh = self._fresh(session, call, windows, prefix)
-            missing = self._missing(scope, fresh, table, call)
+            missing = self._missing(scope, fresh, table, call, beside)
             requests = (
                 self._request(session, call, batch)
                 for batch in _batches(missing, lambda: session.per_request(batch_size))
@@ -167,7 +169,7 @@ class VaccEncoder(VaccModel):
                     if session.limit is not None and got.tokens == session.limit * request.items:
                         counts.at_limit += request.items
                 if scope is not None:
-                    scope.put(text_keys(scope.identity, texts), got.values)
+                    scope.put(text_keys(scope.identity + beside, texts), got.values)
         if call.zeros:
             if self._width is None:
                 raise TextError(f"{call}: every text is empty, so nothing says how many numbers a vector has")
@@ -220,14 +222,14 @@ class VaccEncoder(VaccModel):
         return set(skipped)
 
     def _missing(
-        self, scope: Scope | None, fresh: Iterator[list[_Indexed]], table: Table, call: _Call
+        self, scope: Scope | None, fresh: Iterator[list[_Indexed]], table: Table, call: _Call, beside: str
     ) -> Iterator[list[_Indexed]]:
         """Yields, for each window, the texts that are not in the store; puts the vectors of the others into the table."""
         for window in fresh:
             if scope is None:
                 yield window
                 continue
-            positions, rows = scope.get(text_keys(scope.identity, [text for _, text in window]), "<f4")
+            positions, rows = scope.get(text_keys(scope.identity + beside, [text for _, text in window]), "<f4")
             if len(positions):
                 self._check_width(rows.shape[1], f"the stored vectors of {call}", self.served.servers)
                 table.put(np.array([index for index, _ in window])[positions], rows)
@@ -236,8 +238,13 @@ class VaccEncoder(VaccModel):
             yield [item for at, item in enumerate(window) if at not in known]
 
     def _request(self, session: Session, call: _Call, batch: Sequence[_Indexed]) -> Request:
+        fields = session.fields(call.side, call.task.type)
+        further: dict[str, Any] = {"extra": fields} if fields else {}
         path, body = session.dialect.embeddings(
-            session.config.model_name, [text for _, text in batch], truncate_to=session.limit
+            session.config.model_name,
+            [text for _, text in batch],
+            truncate_to=session.limit if session.dialect.truncates else None,
+            **further,
         )
         limit = session.limit
 
@@ -298,8 +305,12 @@ class VaccEncoder(VaccModel):
         ``counts.cut`` becomes None where nobody can count them.
         """
         limit, counts = session.limit, call.counts
-        long = [] if limit is None else [i for i, text in enumerate(texts) if not fits_by_bytes(text, limit)]
-        if limit is None or not long:
+        if limit is None:
+            # the server cuts, or refuses, what is too long for it: nobody says how many those are
+            counts.cut = None
+            return
+        long = [i for i, text in enumerate(texts) if not fits_by_bytes(text, limit)]
+        if not long:
             return
         by_server = session.dialect.truncates
         strict = session.config.truncate == "error"

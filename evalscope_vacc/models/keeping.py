@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -154,7 +154,8 @@ class Keeper:
             kind=self._kind,
             revision=self._served.config.revision,
             max_tokens=session.limit,
-            server_model=json.dumps([session.facts.root, session.facts.max_model_len]),
+            server_model=json.dumps([session.facts.root, session.facts.max_model_len])
+            + fields_key(session.config.extra_body),
         )
 
     def _scope_id(self, task: str) -> str:
@@ -172,6 +173,11 @@ def _known_size(task: Any, split: str, subset: str) -> int:
     part = known.get(split) or {}
     part = (part.get("hf_subset_descriptive_stats") or {}).get(subset) or part
     return int(part.get("num_samples") or 0)
+
+
+def fields_key(fields: Mapping[str, Any]) -> str:
+    """Returns what stands in an entry's key for the further fields of its request; "" for none."""
+    return json.dumps(fields, sort_keys=True) if fields else ""
 
 
 def finish_all() -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.wire.address import normalize_base, public_base, user_info
+from evalscope_vacc.wire.address import normalize_base, public_base, query_secrets, user_info
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -110,6 +110,7 @@ class Connection:
             user = user_info(base)
             if user is not None:
                 found += [user[1], quote(user[1], safe=""), basic(*user)]
+            found += query_secrets(base)
         return tuple(dict.fromkeys(secret for secret in found if secret))
 
     def _key(self) -> str | None:

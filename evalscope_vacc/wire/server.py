@@ -10,7 +10,6 @@ import email.utils
 import errno
 import logging
 import math
-import re
 import socket
 import ssl
 import threading
@@ -20,7 +19,7 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import aiohttp
@@ -37,7 +36,7 @@ from evalscope_vacc.errors import (
     ServerUnreachableError,
 )
 from evalscope_vacc.redact import clean
-from evalscope_vacc.wire.address import is_local, public_base, user_info
+from evalscope_vacc.wire.address import endpoint, is_local, public_base, user_info
 from evalscope_vacc.wire.messages import Answer, Connection, Request, basic
 from evalscope_vacc.wire.refusals import (
     BUSY_STATUS,
@@ -173,9 +172,7 @@ class Server:
         self._pauses = 0
         self._headers = {"Accept-Encoding": "identity", **connection.request_headers(base)}
         self._health_timeout_s = min(_HEALTH_TIMEOUT_S, connection.timeout_s)
-        # a path may be written in percent-encoding, or without
-        path = quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", urlsplit(base).path), safe="/%:@!$&'()*+,;=~-._")
-        self._root = f"{urlsplit(base).scheme}://{urlsplit(self.shown).netloc}{path}"
+        self._base = base
         # made here so that a wrong certificate file or proxy is an error before the first task
         self._tls = _ssl_context(connection.verify) if base.startswith("https:") else False
         if self._tls and connection.verify is False:
@@ -219,12 +216,16 @@ class Server:
         """Whether the server is there and does not say that its engine is dead.
 
         ``GET /health`` answers 503 on a vLLM whose engine died; a server without that endpoint answers 404, which is
-        a sign of life.
+        a sign of life. A LiteLLM calls all its upstreams for it, so its cheap endpoint, which others lack, comes first.
         """
-        try:
-            status, _, _ = await self._exchange("GET", "/health", None, self._health_timeout_s)
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
-            return False
+        status = 0
+        for path in ("/health/liveliness", "/health"):
+            try:
+                status, _, data = await self._exchange("GET", path, None, self._health_timeout_s)
+            except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
+                return False
+            if path != "/health" and (status in {502, 503, 504} or b"alive" in data[:200]):
+                break
         return status < 500
 
     async def close(self) -> None:
@@ -243,7 +244,7 @@ class Server:
         async with self._session.request(
             method,
             # as it stands: what a user wrote in percent-encoding stays so
-            URL(self._root + path, encoded=True),
+            URL(endpoint(self._base, path), encoded=True),
             data=body,
             headers=None if body is None else {"Content-Type": "application/json"},
             allow_redirects=False,

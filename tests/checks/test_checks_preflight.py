@@ -23,6 +23,7 @@ from evalscope_vacc.errors import (
 )
 from evalscope_vacc.models.served import Served
 from evalscope_vacc.models.session import Session, open_session
+from evalscope_vacc.wire.trial import FIRST, QUERY, SECOND
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_server_in_order_costs_a_handful_of_requests(kind: str, look) -> None:
         seconds = time.monotonic() - start
     assert report.state == "ok"
     assert report.kind == kind
-    assert len(server.requests) <= 8
+    assert len(server.requests) <= 10
     assert seconds < 10
 
 
@@ -69,7 +70,7 @@ def test_a_server_in_order_costs_a_handful_of_requests(kind: str, look) -> None:
 def test_its_texts_can_be_recognised(kind: str, look) -> None:
     with SoundServer(kind=kind) as server:
         look(server, is_cross_encoder=kind == "cross-encoder", rerank_template="auto")
-        assert sent(server) - {"a", "b"} == set(PREFLIGHT_TEXTS)
+        assert sent(server) - {"a", "b", FIRST, SECOND, QUERY, "reproducibility"} == set(PREFLIGHT_TEXTS)
 
 
 def test_an_unreachable_server_stops_the_run(look) -> None:
@@ -128,7 +129,6 @@ def test_a_template_on_both_sides_stops_the_run(template: str, look) -> None:
         ("encoder", "second differs", "repeat"),
         ("encoder", "depends on neighbours", "repeat"),
         ("encoder", "all alike", "sanity"),
-        ("encoder", "refuses truncation", "kind"),
         ("encoder", "one too few", "answers"),
         ("cross-encoder", "half", "spread"),
         ("cross-encoder", "no counts", "template"),

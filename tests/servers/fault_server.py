@@ -253,6 +253,8 @@ class FaultServer(LoopbackServer):
             self._engine_dead = False
 
     def _answer(self, got: Got, sock: socket.socket) -> Reply | None:
+        if got.path == "/health/liveliness":
+            return Reply(404, b"", "")
         with self._state:
             dead = self._engine_dead
             if got.path != "/health" and not dead:
