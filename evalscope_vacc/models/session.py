@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from evalscope_vacc.catalog import find
@@ -71,6 +72,8 @@ class Session:
         limit: Tokens that a text (or a pair, on a cross-encoder) may have; None where nobody says.
         side: On which side a cross-encoder's template is applied.
         pairwise: Whether the limit counts the pair (a cross-encoder) or each text (an embedding server).
+        see: Sees whether the servers cut to so many tokens, and returns the dialect with that; for a limit that was not
+            known when the session was opened.
         report: What the short check before the run found; None where it is switched off.
         counter: Counts tokens: the local tokenizer where one is configured, else the server's, else None.
     """
@@ -80,6 +83,7 @@ class Session:
     facts: ServerFacts
     dialect: Dialect
     limit: int | None
+    see: Callable[[int], Dialect]
     side: TemplateSide = field(default_factory=lambda: TemplateSide(None))
     pairwise: bool = True
     report: Report | None = None
@@ -116,6 +120,7 @@ class Session:
         )
         self.limit = tokens
         self.served.record_server(limit_in_a_refusal=tokens)
+        self.dialect = self.see(tokens)
 
     def fields(self, side: str | None, task_type: str = "") -> dict[str, Any]:
         """Returns the further fields of a request for texts of one side (None in tasks without sides)."""
@@ -277,6 +282,7 @@ def _ask(served: Served, engine: Engine) -> Session:
     common = in_common(asked)
     dialect = _choose_dialect(served, asked, auto=auto)
     limit = min((n for n in (config.max_tokens, common.max_model_len) if n), default=None)
+    guess = auto and not common.family
     side, pairwise = TemplateSide(None), True
     rerank: list[RerankFacts] = []
     seen: list[Seen] = []
@@ -286,10 +292,12 @@ def _ask(served: Served, engine: Engine) -> Session:
                 probe_reranker(engine, dialect, name, server=shown, extra=config.extra_body) for shown in engine.servers
             ]
             dialect, pairwise = rerank[0].dialect(dialect), not rerank[0].embeds
+            see = partial(_try_pairs, served, engine, dialect, pairwise)
         else:
-            dialect, seen = _try_servers(served, engine, asked, dialect, limit, guess=auto and not common.family)
+            see = partial(_try_texts, served, engine, asked, dialect, guess)
+            dialect, seen = _try_servers(served, engine, asked, dialect, limit, guess=guess)
     except (RequestRefusedError, BadAnswerError) as error:
-        raise _explained(error, name, asked, guess=auto and not common.family) from None
+        raise _explained(error, name, asked, guess=guess) from None
     for facts in asked:
         if facts.serves(name) is False:
             shown = ", ".join(clean(other, limit=200) for other in facts.served[:5])
@@ -303,15 +311,16 @@ def _ask(served: Served, engine: Engine) -> Session:
     served.record_server(servers=[asdict(facts) for facts in asked], dialect=dialect.name)
     if config.is_cross_encoder:
         side = _choose_side(served, rerank)
-        if limit is not None and dialect.truncates and side.template is None and not side.server_tokens:
-            dialect = _try_pairs(served, engine, dialect, limit, pairwise=pairwise)
+        if not dialect.truncates or side.template is not None or side.server_tokens:
+            see = partial(_cut_here, dialect)
+        dialect = see(limit) if limit is not None else _cut_here(dialect, 0)
     limits = [each.limit for each in seen if each.limit is not None]
     report: Report | None = None
     if config.preflight:
         report = preflight(config, engine, dialect, asked, rerank)
         served.record_server(preflight=[finding.line() for finding in report.findings if finding.state != "ok"])
     limit = min([*limits, *([limit] if limit else [])], default=None)
-    return Session(served, engine, common, dialect, limit, side, pairwise, report)
+    return Session(served, engine, common, dialect, limit, see, side, pairwise, report)
 
 
 def _choose_dialect(served: Served, asked: Sequence[ServerFacts], *, auto: bool) -> Dialect:
@@ -387,7 +396,17 @@ def _try_servers(
     return dialect, seen
 
 
-def _try_pairs(served: Served, engine: Engine, dialect: Dialect, limit: int, *, pairwise: bool) -> Dialect:
+def _try_texts(
+    served: Served, engine: Engine, asked: Sequence[ServerFacts], dialect: Dialect, guess: bool, limit: int
+) -> Dialect:
+    return _try_servers(served, engine, asked, dialect, limit, guess=guess)[0]
+
+
+def _cut_here(dialect: Dialect, limit: int) -> Dialect:  # noqa: ARG001 -- whatever the limit is
+    return dialect.changed(truncates=False)
+
+
+def _try_pairs(served: Served, engine: Engine, dialect: Dialect, pairwise: bool, limit: int) -> Dialect:
     """Sees whether the servers cut a pair (or, on an embedding server, a text), and writes it to the evidence.
 
     Returns:
