@@ -14,9 +14,10 @@ import typer
 from evalscope_vacc.errors import ConfigError, ResultError
 
 if TYPE_CHECKING:
-    from evalscope_vacc.results.compare import Comparison, PairedTest
+    from evalscope_vacc.results.compare import PairedTest
     from evalscope_vacc.results.noise import Noise
     from evalscope_vacc.results.rows import Reference, Results
+    from evalscope_vacc.results.verdict import Verdict
 
 
 def compare(
@@ -45,44 +46,51 @@ def compare(
     paired: bool = typer.Option(
         False, "--paired", help="Test by query with judgements that MTEB loads (it may download the task's data)."
     ),
+    allow_partial: bool = typer.Option(
+        False, "--allow-partial", help="Pass although a task that was asked for failed or was not run."
+    ),
+    allow_above: bool = typer.Option(
+        False, "--allow-above", help="Pass although a score lies above the reference: for an improved model."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, for machines."),
     as_markdown: bool = typer.Option(False, "--markdown", help="Print Markdown, for an issue."),
     as_csv: bool = typer.Option(False, "--csv", help="Print CSV, for a spreadsheet."),
 ) -> None:
     """Compare scores with published ones, or with another run, and say whether they are the same.
 
-    Exit status: 0 when every comparable score is as accurate as the reference, 1 when one is below it by more than the
-    tolerance, 2 when nothing can be compared.
+    Exit status: 0 when every comparable score is the reference's within the tolerance, 1 when one is not (below, or
+    above without --allow-above), 3 when a task that was asked for failed or was not run (without --allow-partial), 2
+    when nothing can be compared.
     """
     from evalscope_vacc.results import render
-    from evalscope_vacc.results.compare import EXIT_STATUS
     from evalscope_vacc.results.noise import Noise
 
     if as_json + as_markdown + as_csv > 1:
         msg = "--json, --markdown and --csv exclude one another"
         raise ConfigError(msg)
     try:
-        comparisons = comparisons_of(
-            results, against, Noise(dtype=dtype, tolerance=tolerance), qrels=qrels, load_qrels=paired
-        )
+        found = verdict_of(
+            results, against, Noise(dtype=dtype, tolerance=tolerance), qrels=qrels, load_qrels=paired,
+            allow_partial=allow_partial, allow_above=allow_above,
+        )  # fmt: skip
     except ResultError as error:
         # a folder that cannot be read is nothing to compare, not a task that fails
         raise ConfigError(str(error)) from error
     if as_json:
-        _print(render.to_json(comparisons) + "\n")
+        _print(render.to_json(found) + "\n")
     elif as_markdown:
-        _print(render.to_markdown(comparisons))
+        _print(render.to_markdown(found))
     elif as_csv:
-        _print(render.to_csv(comparisons))
+        _print(render.to_csv(found))
     else:
         from rich.console import Console
 
         console = Console(highlight=False)
         with console.capture() as shown:
-            for part in render.to_rich(comparisons, console.width):
+            for part in render.to_rich(found, console.width):
                 console.print(part)
         _print(shown.get())
-    raise typer.Exit(EXIT_STATUS[render.outcome_of(comparisons)])
+    raise typer.Exit(found.exit_status)
 
 
 def _print(text: str) -> None:
@@ -93,10 +101,17 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def comparisons_of(
-    paths: Sequence[Path], against: str | None, noise: Noise, *, qrels: Path | None = None, load_qrels: bool = False
-) -> list[Comparison]:
-    """Returns one comparison a run.
+def verdict_of(
+    paths: Sequence[Path],
+    against: str | None,
+    noise: Noise,
+    *,
+    qrels: Path | None = None,
+    load_qrels: bool = False,
+    allow_partial: bool = False,
+    allow_above: bool = False,
+) -> Verdict:
+    """Returns the verdict on everything that the runs were asked for, one comparison a run.
 
     Args:
         paths: Result folders or files.
@@ -104,13 +119,17 @@ def comparisons_of(
         noise: How far scores may lie apart.
         qrels: Judgements for the test by query.
         load_qrels: Let MTEB load the judgements.
+        allow_partial: Whether a part of what was asked for may pass.
+        allow_above: Whether scores above the reference may pass.
 
     Raises:
         ResultError: A path cannot be read, or holds no result.
         ConfigError: No scores are published under the name that is given or served.
     """
+    from evalscope_vacc.results.asked import asked_of, insane_models
     from evalscope_vacc.results.compare import compare as hold_against
     from evalscope_vacc.results.load import load_results
+    from evalscope_vacc.results.verdict import verdict
 
     ours = load_results(paths)
     if not ours.rows:
@@ -122,7 +141,10 @@ def comparisons_of(
         test = _test(part, reference, qrels, load=load_qrels)
         found.append(hold_against(part, reference, noise=noise, paired=test))
     # an answer before what is none, such as the second stage's of a run that is held against an encoder
-    return sorted(found, key=lambda comparison: comparison.outcome == "nothing comparable")
+    found.sort(key=lambda comparison: comparison.outcome == "nothing comparable")
+    return verdict(
+        ours, found, asked_of(paths), insane=insane_models(paths), allow_partial=allow_partial, allow_above=allow_above
+    )
 
 
 def _references(ours: Results, against: str | None) -> list[tuple[Results, Reference]]:

@@ -12,7 +12,7 @@ import typer
 from evalscope_vacc.errors import ConfigError, ResultError
 
 if TYPE_CHECKING:
-    from evalscope_vacc.results.compare import Comparison
+    from evalscope_vacc.results.verdict import Verdict
 
 
 def report(
@@ -53,9 +53,9 @@ def report(
     from evalscope_vacc.report.data import gather
     from evalscope_vacc.report.page import render
 
-    comparisons, why = _comparisons(run, against, dtype, tolerance)
+    answer, why = _verdict(run, against, dtype, tolerance)
     published = against is None or not Path(against).exists()
-    data = gather(run, comparisons, published=published, no_reference=why, evidence=evidence)
+    data = gather(run, answer, published=published, no_reference=why, evidence=evidence)
     page = render(data, language=lang, against=against)
     part = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
@@ -70,17 +70,15 @@ def report(
     typer.echo(f"{output} ({len(page.encode()) / 1024:.0f} KiB)")
 
 
-def _comparisons(
-    run: Path, against: str | None, dtype: str | None, tolerance: float | None
-) -> tuple[list[Comparison], str]:
+def _verdict(run: Path, against: str | None, dtype: str | None, tolerance: float | None) -> tuple[Verdict | None, str]:
     """Compares as `compare` does; a run whose model has no published scores gets a page without a verdict."""
-    from evalscope_vacc.cli.compare import comparisons_of
+    from evalscope_vacc.cli.compare import verdict_of
     from evalscope_vacc.results.noise import Noise
 
     noise = Noise(dtype=dtype, tolerance=tolerance)
     try:
-        return comparisons_of([run], against, noise), ""
+        return verdict_of([run], against, noise), ""
     except ConfigError as error:
         if against is not None:
             raise
-        return [], str(error)
+        return None, str(error)

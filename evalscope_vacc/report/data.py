@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.report.origin import LEVELS, finished, repeat, task_config, versions
 from evalscope_vacc.report.secrets import Cleaner
-from evalscope_vacc.results.compare import Comparison, Outcome
+from evalscope_vacc.results.asked import asked_of, insane_models
+from evalscope_vacc.results.compare import Comparison
 from evalscope_vacc.results.files import finite, read_json, shown
 from evalscope_vacc.results.load import load_results
-from evalscope_vacc.results.render import outcome_of
-from evalscope_vacc.results.rows import Results, Row
+from evalscope_vacc.results.rows import Row
+from evalscope_vacc.results.verdict import Verdict, verdict
 
 MAX_BYTES = 64 << 20
 SAMPLE_CHARACTERS = 1500
@@ -96,16 +97,16 @@ class RunData:
     Attributes:
         published: Whether the reference is published scores; otherwise it is another run.
         no_reference: Why there is no comparison, or "".
+        verdict: The answer on the whole.
         servers: Model to what its servers said.
         configs: Model to every value in force.
         repeat: EvalScope's RAGEval file that would run this again, or None.
         versions: Package to version.
-        unfinished: Tasks whose texts were sent and which have no result.
     """
 
     title: tuple[str, ...]
     rows: tuple[Row, ...]
-    comparisons: tuple[Comparison, ...] = ()
+    verdict: Verdict = field(default_factory=lambda: Verdict(()))
     published: bool = True
     no_reference: str = ""
     speed: tuple[TaskSpeed, ...] = ()
@@ -116,20 +117,19 @@ class RunData:
     repeat: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     finished: float | None = None
-    unfinished: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     folder: str = ""
     cleaner: Cleaner = field(default_factory=Cleaner, repr=False)
 
     @property
-    def outcome(self) -> Outcome:
-        """The joint answer of all comparisons."""
-        return outcome_of(self.comparisons)
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Each run against its reference."""
+        return self.verdict.comparisons
 
 
 def gather(
     run: Path,
-    comparisons: Sequence[Comparison] = (),
+    answer: Verdict | None = None,
     *,
     published: bool = True,
     no_reference: str = "",
@@ -139,7 +139,7 @@ def gather(
 
     Args:
         run: A folder of results, at any level, or one task's file.
-        comparisons: The verdicts on it.
+        answer: The verdict on it.
         published: Whether those are against published scores.
         no_reference: Why there are none.
         evidence: The folder with ``config.json`` and its siblings; default the nearest ``vacc`` folder.
@@ -163,7 +163,7 @@ def gather(
     return RunData(
         title=tuple(cleaner.text(name, 200) for name in names),
         rows=results.rows,
-        comparisons=tuple(comparisons),
+        verdict=answer or verdict(results, (), asked_of([run]), insane=insane_models([run])),
         published=published,
         no_reference=cleaner.text(no_reference),
         speed=_speed(usage, cleaner),
@@ -174,7 +174,6 @@ def gather(
         repeat=repeat(given, cleaner),
         versions=versions(results, given, cleaner),
         finished=finished(results.rows),
-        unfinished=_unfinished(usage, results, cleaner),
         problems=tuple(cleaner.text(p, 600) for p in (*results.problems, *reader.problems)),
         folder=cleaner.text(run.name or "run", 200),
         cleaner=cleaner,
@@ -333,8 +332,3 @@ def _instructions(usage: Iterable[Mapping[str, Any]], cleaner: Cleaner) -> tuple
         # what was put before texts first, the tasks without anything last
         for (model, text), names in sorted(tasks.items(), key=lambda item: not item[0][1])
     )
-
-
-def _unfinished(usage: Iterable[Mapping[str, Any]], results: Results, cleaner: Cleaner) -> tuple[str, ...]:
-    scored = {row.task for row in results.rows}
-    return tuple(dict.fromkeys(cleaner.text(e["task"], 200) for e in usage if e["task"] not in scored))

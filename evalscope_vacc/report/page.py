@@ -18,6 +18,7 @@ from evalscope_vacc.report.data import RunData, Sample, TaskSpeed
 from evalscope_vacc.report.plot import DotPlot, dot_plot, points, skylines
 from evalscope_vacc.report.texts import HTML_LANGUAGE, LANGUAGES, say, translator
 from evalscope_vacc.results.compare import ComparedRow, Comparison, MeanRow
+from evalscope_vacc.results.render import summary
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -85,7 +86,8 @@ def render(data: RunData, *, language: str = "en", against: str | None = None) -
         "parts": [
             _part(comparison, text, clean, language, named=len(data.comparisons) > 1) for comparison in data.comparisons
         ],
-        "outcome": {"pass": "pass", "fail": "fail"}.get(data.outcome, "nothing"),
+        "outcome": data.verdict.outcome if data.verdict.outcome != "nothing comparable" else "nothing",
+        "progress": list(_progress(data, text)),
         "rows": [_table_row(row, notes, text) for row in rows[:MAX_ROWS]],
         "rows_left_out": max(0, len(rows) - MAX_ROWS),
         "verdicts": _counted(rows[:MAX_ROWS]),
@@ -161,16 +163,32 @@ def _part(comparison: Comparison, text: Any, clean: Any, language: str, *, named
         line = text("nothing_line", reference=reference)
     elif failed:
         line = text("fail_line", failed=len(failed), judged=len(judged), reference=reference)
-    elif comparison.outcome == "fail":
+    elif above and not failed:
+        line = text("above_line", above=above, judged=len(judged), reference=reference)
+    elif comparison.outcome in ("fail", "above"):
         line = text("fail_mean_line", reference=reference)
     else:
         line = text("pass_line", judged=len(judged), reference=reference)
-    if above and comparison.outcome != "nothing comparable":
-        line = f"{line}{'' if language == 'zh' else ' '}{text('above_line', above=above)}"
+    if above and failed:
+        line = f"{line}{'' if language == 'zh' else ' '}{text('also_above', above=above)}"
     if named and comparison.runs:
         line = f"{clean(', '.join(comparison.runs), 200)}{'：' if language == 'zh' else ': '}{line}"
     worst = (", " if language == "en" else "、").join(map(_failure, failed[:WORST]))
     return Part(comparison, line, clean(worst, 600), max(0, len(failed) - WORST), dot_plot(comparison.rows))
+
+
+def _progress(data: RunData, text: Any) -> Iterable[str]:
+    """Says how much of what was asked for is there, and which scores no weights would earn."""
+    verdict, clean = data.verdict, data.cleaner.text
+    if verdict.partial:
+        yield text("finished_of", finished=verdict.finished, asked=len(verdict.tasks))
+    for state in ("failed", "not run", "no reference"):
+        names = [clean(task.task, 200) for task in verdict.tasks if task.state == state]
+        if names and (state != "no reference" or data.comparisons):
+            yield text(state.replace(" ", "_") + "_tasks", count=len(names), tasks=", ".join(names[: WORST * 2]))
+    for found in verdict.suspicions:
+        name = "suspicion_" + found.code.replace(" ", "_")
+        yield text(name, tasks=clean(", ".join(found.tasks[:WORST]), 600), value=f"{100 * (found.value or 0):.2f}")
 
 
 def _failure(row: ComparedRow) -> str:
@@ -322,7 +340,7 @@ def _numbers(data: RunData) -> dict[str, Any]:
     return {
         "format": "evalscope-vacc/report",
         "version": 1,
-        "verdict": data.outcome,
+        **summary(data.verdict),
         "comparisons": comparisons,
         "speed": [
             {name: getattr(speed, name) for name in TaskSpeed.__dataclass_fields__} for speed in data.speed

@@ -7,10 +7,12 @@ import io
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.redact import clean
-from evalscope_vacc.results.compare import EXIT_STATUS, JUDGED, ComparedRow, Comparison, MeanRow, Outcome
+from evalscope_vacc.results.compare import JUDGED, ComparedRow, Comparison, MeanRow
+from evalscope_vacc.results.verdict import Suspicion, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,31 +29,32 @@ _CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def outcome_of(comparisons: Sequence[Comparison]) -> Outcome:
-    """Joins the outcomes of several models: one failure fails, one pass is enough to have compared something."""
-    outcomes = {c.outcome for c in comparisons}
-    return "fail" if "fail" in outcomes else "pass" if "pass" in outcomes else "nothing comparable"
-
-
-def to_json(comparisons: Sequence[Comparison]) -> str:
+def to_json(verdict: Verdict) -> str:
     """Returns one JSON document."""
-    outcome = outcome_of(comparisons)
-    document: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "verdict": outcome,
-        "exit_status": EXIT_STATUS[outcome],
-        "comparisons": [c.to_json() for c in comparisons],
-    }
+    document: dict[str, Any] = {"format": FORMAT, "version": VERSION, **summary(verdict)}
+    document["comparisons"] = [c.to_json() for c in verdict.comparisons]
     return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
 
 
-def to_csv(comparisons: Sequence[Comparison]) -> str:
+def summary(verdict: Verdict) -> dict[str, Any]:
+    """Returns the answer on the whole as plain values; ``asked`` is None where the run left no word of it."""
+    return {
+        "verdict": verdict.outcome,
+        "exit_status": verdict.exit_status,
+        "asked": verdict.asked,
+        **{state.replace(" ", "_"): count for state, count in verdict.counts.items()},
+        "partial": verdict.partial,
+        "tasks": [asdict(task) for task in verdict.tasks],
+        "suspicions": [asdict(suspicion) for suspicion in verdict.suspicions],
+    }
+
+
+def to_csv(verdict: Verdict) -> str:
     """Returns a line a row; scores are fractions at full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
-    for comparison in comparisons:
+    for comparison in verdict.comparisons:
         for row in comparison.rows:
             ends = row.interval
             writer.writerow(
@@ -65,12 +68,15 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
     return out.getvalue()
 
 
-def to_markdown(comparisons: Sequence[Comparison]) -> str:
+def to_markdown(verdict: Verdict) -> str:
     """Returns a page that can be pasted into an issue."""
     parts: list[str] = []
-    for comparison in comparisons:
+    for comparison in verdict.comparisons:
         notes = _Notes()
-        parts += [f"## {_md(headline(comparison))}", "", *(f"* {_md(line)}" for line in _facts(comparison)), ""]
+        title = headline(comparison, verdict)
+        loud = warnings(verdict) if comparison is verdict.comparisons[0] else []
+        parts += [f"## {_md(title)}", "", *(f"**{_md(line)}**\n" for line in loud)]
+        parts += [*(f"* {_md(line)}" for line in _facts(comparison)), ""]
         parts += _md_table(ROW_HEADS, [_row_cells(row, notes) for row in comparison.rows], right=range(4, 9))
         if comparison.means:
             parts += _md_table(MEAN_HEADS, [_mean_cells(mean) for mean in comparison.means], right=range(2, 7))
@@ -80,7 +86,7 @@ def to_markdown(comparisons: Sequence[Comparison]) -> str:
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
-def to_rich(comparisons: Sequence[Comparison], width: int = 80) -> Iterable[RenderableType]:
+def to_rich(verdict: Verdict, width: int = 80) -> Iterable[RenderableType]:
     """Yields what a terminal of ``width`` columns shows: headline, facts, tables, notes."""
     from rich.markup import escape
     from rich.padding import Padding
@@ -89,10 +95,14 @@ def to_rich(comparisons: Sequence[Comparison], width: int = 80) -> Iterable[Rend
 
     heads_here = NARROW_HEADS if width >= WIDE else tuple(head for head in NARROW_HEADS if head != "Share")
     kept = [NARROW_HEADS.index(head) for head in heads_here]
-    for comparison in comparisons:
+    for comparison in verdict.comparisons:
         notes = _Notes()
-        style = {"pass": "bold green", "fail": "bold red"}.get(comparison.outcome, "bold yellow")
-        yield Text(headline(comparison), style=style)
+        title = headline(comparison, verdict)
+        style = {"PASS": "bold green", "FAIL": "bold red", "ABOV": "bold red"}.get(title[:4], "bold yellow")
+        yield Text(title, style=style)
+        if comparison is verdict.comparisons[0]:
+            for line in warnings(verdict):
+                yield Text(line, style="bold red")
         for line in _facts(comparison):
             yield Padding(Text(line, style="dim"), (0, 0, 0, 2), expand=False)
         for heads, cells, numbers in (
@@ -108,9 +118,9 @@ def to_rich(comparisons: Sequence[Comparison], width: int = 80) -> Iterable[Rend
                     head, justify="right" if right else "left", no_wrap=right or head == "Verdict", overflow="fold"
                 )
             for line_cells in cells:
-                verdict = line_cells[-1].split(" [")[0]
+                word = line_cells[-1].split(" [")[0]
                 shown = [escape(cell) for cell in line_cells]
-                colour = _COLOURS.get(verdict, "")
+                colour = _COLOURS.get(word, "")
                 shown[-1] = f"[{colour}]{shown[-1]}[/]" if colour else shown[-1]
                 table.add_row(*shown)
             yield table
@@ -119,38 +129,76 @@ def to_rich(comparisons: Sequence[Comparison], width: int = 80) -> Iterable[Rend
             yield Padding(Text(f"[{number}] {note}", style="dim"), (0, 0, 0, 2), expand=False)
 
 
-def headline(comparison: Comparison) -> str:
-    """Says the answer in one line, and which tasks fail by how much."""
+def headline(comparison: Comparison, verdict: Verdict) -> str:
+    """Says the answer in one line: how much of what was asked for, and which tasks differ by how much."""
+    outcome: str = comparison.outcome
+    whole = verdict.outcome == "incomplete" or (verdict.partial and outcome != "nothing comparable")
+    if outcome == "pass" and verdict.outcome == "incomplete":
+        outcome = "incomplete"
+    if outcome == "above" and verdict.allow_above:
+        outcome = "incomplete" if verdict.outcome == "incomplete" else "pass"
+    words = _HEADS[outcome]
+    return f"{words}{f'{_progress(verdict)}; ' if whole else ''}{_answer(comparison)}"
+
+
+_HEADS = {
+    "pass": "PASS: ", "fail": "FAIL: ", "above": "ABOVE: ", "incomplete": "INCOMPLETE: ",
+    "nothing comparable": "NOTHING COMPARABLE ",
+}  # fmt: skip
+
+
+def _progress(verdict: Verdict) -> str:
+    words = f"{verdict.finished} of {len(verdict.tasks)} tasks finished"
+    for state in ("failed", "not run"):
+        names = [task.task for task in verdict.tasks if task.state == state]
+        if names:
+            words += f", {len(names)} {state} ({', '.join(names[:WORST])}{' …' if len(names) > WORST else ''})"
+    return words
+
+
+def warnings(verdict: Verdict) -> list[str]:
+    """Says which scores no weights would earn."""
+    return [clean(_suspicion(suspicion), limit=600) for suspicion in verdict.suspicions]
+
+
+def _suspicion(found: Suspicion) -> str:
+    names = ", ".join(found.tasks[:WORST]) + (
+        f" and {len(found.tasks) - WORST} more" if len(found.tasks) > WORST else ""
+    )
+    return {
+        "at chance": f"WARNING: no better than chance: {names}",
+        "no number": f"WARNING: the score is missing or not a finite number: {names}",
+        "all equal": f"WARNING: every task has the same score, {_percent(found.value)}: {names}",
+        "sanity": f"WARNING: before the run every text got the same answer: {names}",
+    }[found.code]
+
+
+def _answer(comparison: Comparison) -> str:
     judged = [row for row in comparison.rows if row.judged]
     failed = sorted((row for row in judged if row.verdict == "fail"), key=_badness)
+    above = sorted((row for row in judged if row.verdict == "above"), key=_badness, reverse=True)
     against = clean(comparison.reference, limit=200)
     if comparison.outcome == "nothing comparable":
         why = sorted({row.reason for row in comparison.rows if row.reason})
-        detail = (
-            f": {why[0]}"
-            if len(why) == 1
-            else f": {why[0]}, and other reasons below"
-            if why
-            else ": no result was found"
-        )
-        return f"NOTHING COMPARABLE with {against}{detail}"
-    if comparison.outcome == "pass":
-        above = comparison.counts.get("above", 0)
-        more = f" ({above} above it)" if above else ""
-        if not judged:
-            means = ", ".join(
-                f"{m.benchmark} {m.measure} {_percent(m.ours)}" for m in comparison.means if m.verdict in JUDGED
+        other = ", and other reasons below" if len(why) > 1 else ""
+        return f"with {against}: {why[0] + other if why else 'no result was found'}"
+    for rows, place in ((failed, "below"), (above, "above")):
+        if rows:
+            worst = ", ".join(_failure(row) for row in rows[:WORST])
+            rest = f", and {len(rows) - WORST} more" if len(rows) > WORST else ""
+            more = f" ({len(above)} above it)" if above and place == "below" else ""
+            return (
+                f"{len(rows)} of {len(judged)} scores are {place} {against}{more}: {worst}{rest}{_left_out(comparison)}"
             )
-            return f"PASS: {means} is as accurate as {against}; no score by itself is compared"
-        return f"PASS: {len(judged)} of {len(judged)} scores are as accurate as {against}{more}{_left_out(comparison)}"
-    if failed:
-        worst = ", ".join(_failure(row) for row in failed[:WORST])
-        rest = f", and {len(failed) - WORST} more" if len(failed) > WORST else ""
-        return f"FAIL: {len(failed)} of {len(judged)} scores are below {against}: {worst}{rest}{_left_out(comparison)}"
-    means = ", ".join(
-        f"{m.benchmark} {m.measure} {_points(m.difference)} points" for m in comparison.means if m.verdict == "fail"
-    )
-    return f"FAIL: a mean is below {against}: {means}"
+    means = [m for m in comparison.means if m.verdict in JUDGED]
+    wrong = [m for m in means if m.verdict != "pass"]
+    if wrong:
+        points = ", ".join(f"{m.benchmark} {m.measure} {_points(m.difference)} points" for m in wrong)
+        return f"a mean is {'below' if wrong[0].verdict == 'fail' else 'above'} {against}: {points}"
+    if not judged:
+        named = ", ".join(f"{m.benchmark} {m.measure} {_percent(m.ours)}" for m in means)
+        return f"{named} is as accurate as {against}; no score by itself is compared"
+    return f"{len(judged)} of {len(judged)} scores are as accurate as {against}{_left_out(comparison)}"
 
 
 def _left_out(comparison: Comparison) -> str:

@@ -300,8 +300,8 @@ def test_estimate_prints_a_table_and_json() -> None:
 
 def test_comparing_loads_neither_torch_nor_mteb_nor_evalscope(minilm: Any) -> None:
     code = (
-        "import sys\nfrom evalscope_vacc.cli.compare import comparisons_of\nfrom evalscope_vacc.results.noise import Noise\n"
-        f"comparisons_of([{str(minilm())!r}], {MINILM!r}, Noise())\n"
+        "import sys\nfrom evalscope_vacc.cli.compare import verdict_of\nfrom evalscope_vacc.results.noise import Noise\n"
+        f"verdict_of([{str(minilm())!r}], {MINILM!r}, Noise())\n"
         "print([m for m in ('torch', 'mteb', 'evalscope', 'transformers', 'datasets', 'scipy', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run(

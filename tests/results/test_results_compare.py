@@ -12,6 +12,7 @@ from evalscope_vacc.results.compare import Comparison, Interval, compare, refere
 from evalscope_vacc.results.load import load_results
 from evalscope_vacc.results.noise import Noise
 from evalscope_vacc.results.rows import Conditions, Reference, Results, Row, Run
+from evalscope_vacc.results.verdict import verdict
 
 RUN = Run("vacc/minilm", "served-1", "", "encoder")
 THEIRS = Run("org/minilm", "main", "", "encoder")
@@ -26,25 +27,31 @@ def reference(*rows: Row, **changes: Any) -> Reference:
     return Reference("org/minilm", tuple(replace(r, run=THEIRS) for r in rows), kind="encoder", **changes)
 
 
+def status(comparison: Comparison, **options: Any) -> int:
+    return verdict(Results(()), [comparison], None, **options).exit_status
+
+
 def judge(ours: Row, *theirs: Row, **options: Any) -> Comparison:
     return compare(Results((ours,)), reference(*theirs), **options)
 
 
 @pytest.mark.parametrize(
-    ("ours", "verdict", "outcome"),
+    ("ours", "word", "outcome"),
     [
         (0.8, "pass", "pass"),
         (0.7985, "pass", "pass"),
         (0.7975, "fail", "fail"),
         (0.8015, "pass", "pass"),
-        (0.9, "above", "pass"),
+        (0.8025, "above", "above"),
+        (0.9, "above", "above"),
     ],
 )
-def test_a_row_fails_only_below_the_tolerance(ours: float, verdict: str, outcome: str) -> None:
+def test_a_row_matches_only_within_the_tolerance_on_both_sides(ours: float, word: str, outcome: str) -> None:
     comparison = judge(row(ours), row(0.8))
-    assert comparison.rows[0].verdict == verdict
+    assert comparison.rows[0].verdict == word
     assert comparison.outcome == outcome
-    assert comparison.exit_status == {"pass": 0, "fail": 1}[outcome]
+    assert status(comparison) == {"pass": 0, "fail": 1, "above": 1}[outcome]
+    assert status(comparison, allow_above=True) == {"pass": 0, "fail": 1, "above": 0}[outcome]
 
 
 def test_difference_share_and_mark_are_given() -> None:
@@ -62,7 +69,7 @@ def test_unlike_rows_are_never_compared(change: dict[str, str]) -> None:
     comparison = judge(row(), row(**change))
     assert comparison.rows[0].verdict == "no reference"
     assert comparison.rows[0].difference is None
-    assert comparison.exit_status == 2
+    assert status(comparison) == 2
 
 
 def test_the_references_metric_is_looked_up_among_ours() -> None:
@@ -90,7 +97,7 @@ def test_other_recorded_conditions_are_said_instead_of_judged(
     assert comparison.rows[0].verdict == "not judged"
     assert words in comparison.rows[0].reason
     assert comparison.rows[0].difference is None
-    assert comparison.exit_status == 2
+    assert status(comparison) == 2
 
 
 def test_unrecorded_conditions_are_notes() -> None:
@@ -129,7 +136,7 @@ def test_cut_vectors_are_judged_with_a_note() -> None:
 def test_a_missing_score_fails() -> None:
     comparison = judge(row(None), row(0.8))
     assert comparison.rows[0].verdict == "fail"
-    assert comparison.exit_status == 1
+    assert status(comparison) == 1
 
 
 def test_a_suspect_reference_is_listed_and_not_judged() -> None:
@@ -171,8 +178,8 @@ def test_copies_of_a_result_count_once_and_different_results_of_one_row_are_both
 
 def test_one_failure_fails_the_whole_and_nothing_judged_is_neither() -> None:
     ours = Results((row(0.8), row(0.1, task="STS13")))
-    assert compare(ours, reference(row(0.8), row(0.8, task="STS13"))).exit_status == 1
-    assert compare(Results(()), reference(row(0.8))).exit_status == 2
+    assert status(compare(ours, reference(row(0.8), row(0.8, task="STS13")))) == 1
+    assert status(compare(Results(()), reference(row(0.8)))) == 2
 
 
 def test_a_difference_within_the_noise_of_the_queries_does_not_fail() -> None:
@@ -180,6 +187,8 @@ def test_a_difference_within_the_noise_of_the_queries_does_not_fail() -> None:
     (compared,) = judge(row(0.79), row(0.8), paired=lambda *_: noisy).rows
     assert compared.verdict == "pass"
     assert "within the noise of 50 queries" in compared.reason
+    high = Interval(low=-0.004, high=0.02, p_value=0.3, queries=50)
+    assert judge(row(0.81), row(0.8), paired=lambda *_: high).rows[0].verdict == "pass"
     clear = Interval(low=-0.02, high=-0.004, p_value=0.001, queries=50)
     (compared,) = judge(row(0.79), row(0.8), paired=lambda *_: clear).rows
     assert compared.verdict == "fail"
@@ -196,23 +205,23 @@ def test_the_noise_of_few_queries_does_not_excuse_a_large_loss() -> None:
 @pytest.mark.parametrize("score", [64.5, -3.0, 1.01])
 def test_a_score_in_percent_is_not_a_score_above_the_reference(score: float) -> None:
     comparison = judge(row(score), row(0.645))
-    assert comparison.exit_status == 1
+    assert status(comparison) == 1
     assert comparison.rows[0].reason == f"the score {score:g} is not a fraction from -1 to 1"
     assert comparison.rows[0].difference is None
     comparison = judge(row(0.645), row(score))
-    assert comparison.exit_status == 2
+    assert status(comparison) == 2
     assert comparison.rows[0].reason == f"the reference's {score:g} is not a fraction from -1 to 1"
 
 
-def test_a_score_above_the_reference_passes_with_a_question() -> None:
+def test_a_score_above_the_reference_does_not_reproduce_the_weights() -> None:
     comparison = judge(row(0.9), row(0.8))
-    assert comparison.exit_status == 0
+    assert status(comparison) == 1
     assert "the same weights do not score more than the tolerance above themselves" in comparison.rows[0].notes[-1]
 
 
 def test_the_tolerance_can_be_given() -> None:
-    assert judge(row(0.79), row(0.8), noise=Noise(tolerance=0.02)).exit_status == 0
-    assert judge(row(0.7992), row(0.8), noise=Noise(dtype="float32")).exit_status == 1
+    assert status(judge(row(0.79), row(0.8), noise=Noise(tolerance=0.02))) == 0
+    assert status(judge(row(0.7992), row(0.8), noise=Noise(dtype="float32"))) == 1
 
 
 def test_a_reference_run_recorded_under_another_profile_is_not_a_reference(write_run: Any) -> None:
@@ -220,7 +229,7 @@ def test_a_reference_run_recorded_under_another_profile_is_not_a_reference(write
     ours = load_results([write_run(scores, kwargs={"profile": "qwen-official"}, folder="ours")])
     other = load_results([write_run(scores, kwargs={"profile": "mteb"}, folder="other")])
     comparison = compare(ours, reference_from(other, like=ours.runs))
-    assert comparison.exit_status == 2
+    assert status(comparison) == 2
     assert "the reference was run with profile mteb, this one with qwen-official" in comparison.rows[0].reason
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from evalscope_vacc.results.compare import compare
 from evalscope_vacc.results.render import to_csv, to_json, to_markdown
 from evalscope_vacc.results.rows import Conditions, Reference, Results, Row, Run
+from evalscope_vacc.results.verdict import Verdict
 
 _SCORES = st.one_of(st.none(), st.floats(-1, 1, allow_nan=False), st.sampled_from([0.5, 0.501, 0.51, 64.5]))
 _CONDITIONS = st.builds(
@@ -54,7 +55,7 @@ def test_the_order_of_the_rows_does_not_matter(ours: list[Row], theirs: list[Row
     second = compare(Results(tuple(shuffled)), Reference("r", tuple(other)))
     assert first == second
     for write in (to_json, to_csv, to_markdown):
-        assert write([first]) == write([second])
+        assert write(Verdict((first,))) == write(Verdict((second,)))
 
 
 @settings(max_examples=100, deadline=None)
@@ -80,4 +81,4 @@ def test_unlike_rows_are_never_compared(ours: list[Row], theirs: list[Row]) -> N
         assert max(abs(compared.ours), abs(compared.reference)) <= 1, "a score in percent was laid beside a fraction"
     for mean in comparison.means:
         assert mean.verdict == "not judged" or mean.tasks == mean.of
-    json.loads(to_json([comparison]))
+    json.loads(to_json(Verdict((comparison,))))

@@ -87,7 +87,7 @@ def several(write_run: Any) -> Path:
         ("compare.several.md", ["--markdown"], 1),
         ("compare.several.csv", ["--csv"], 1),
         ("compare.nothing.txt", ["--against", "Qwen/Qwen3-Reranker-0.6B"], 2),
-        ("compare.int8.txt", ["--against", MINILM, "--dtype", "int8"], 0),
+        ("compare.int8.txt", ["--against", MINILM, "--dtype", "int8", "--allow-above"], 0),
     ],
 )
 def test_compare_prints_what_it_did(golden: Path, write_run: Any, name: str, arguments: list[str], status: int) -> None:

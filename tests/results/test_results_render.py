@@ -18,6 +18,7 @@ from evalscope_vacc.results import render
 from evalscope_vacc.results.compare import ComparedRow, Comparison, Interval, MeanRow, compare
 from evalscope_vacc.results.noise import Noise
 from evalscope_vacc.results.rows import Aggregate, Conditions, Reference, Results, Row, Run
+from evalscope_vacc.results.verdict import Verdict
 
 RUN = Run("vacc/minilm", "served-1234abcd", "", "encoder")
 THEIRS = Run("org/minilm", "abc", "", "encoder")
@@ -64,18 +65,18 @@ def example() -> list[Comparison]:
     ]
 
 
-def terminal(comparisons: list[Comparison], width: int) -> str:
+def terminal(verdict: Verdict, width: int) -> str:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width, highlight=False, force_terminal=False)
-    for part in render.to_rich(comparisons, width):
+    for part in render.to_rich(verdict, width):
         console.print(part)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["compare.json", "compare.csv", "compare.md", "compare.80.txt", "compare.120.txt"])
 def test_outputs_are_those_of_the_golden_files(golden: Path, name: str) -> None:
-    comparisons = example()
+    comparisons = Verdict(tuple(example()))
     text = {
         "compare.json": lambda: render.to_json(comparisons) + "\n",
         "compare.csv": lambda: render.to_csv(comparisons),
@@ -89,7 +90,7 @@ def test_outputs_are_those_of_the_golden_files(golden: Path, name: str) -> None:
     assert text == (golden / name).read_text(encoding="utf-8")
 
 
-def hostile() -> list[Comparison]:
+def hostile() -> Verdict:
     name = "=cmd|'x'!A1 [bold]<script>alert(1)</script> | `a`\n[/]"
     row = ComparedRow(
         name,
@@ -105,7 +106,7 @@ def hostile() -> list[Comparison]:
         run=name,
     )
     mean = MeanRow(name, "Mean(Task)", 1, 2, 0.1, "not judged")
-    return [Comparison(name, "", "", "", (row,), (mean,), runs=(name,), counts={"pass": 1})]
+    return Verdict((Comparison(name, "", "", "", (row,), (mean,), runs=(name,), counts={"pass": 1}),))
 
 
 def test_hostile_names_stay_text_in_every_format() -> None:
@@ -122,7 +123,7 @@ def test_hostile_names_stay_text_in_every_format() -> None:
 
 
 def test_every_name_of_the_row_is_in_the_terminals_table() -> None:
-    shown = terminal(example(), 200)
+    shown = terminal(Verdict(tuple(example())), 200)
     for word in ("STS14 · test · en", "cosine_spearman", "72.34", "72.36", "-0.020", "99.97 %"):
         assert word in shown
 
@@ -141,7 +142,7 @@ def test_a_share_just_below_a_mark_does_not_read_as_if_it_reached_it() -> None:
         mark="99 %",
     )
     comparison = Comparison("r", "", "", "", (row,), counts={"pass": 1})
-    assert "99.89 %" in terminal([comparison], 120)
+    assert "99.89 %" in terminal(Verdict((comparison,)), 120)
 
 
 def test_several_models_join_to_one_outcome() -> None:
@@ -154,14 +155,14 @@ def test_several_models_join_to_one_outcome() -> None:
         Reference("r", (Row(THEIRS, "T", "test", "default", "m", 0.5),)),
     )
     empty = compare(Results(()), Reference("r", ()))
-    assert render.outcome_of([passed, empty]) == "pass"
-    assert render.outcome_of([passed, failed]) == "fail"
-    assert render.outcome_of([empty]) == "nothing comparable"
+    assert Verdict((passed, empty)).outcome == "pass"
+    assert Verdict((passed, failed)).outcome == "fail"
+    assert Verdict((empty,)).outcome == "nothing comparable"
 
 
 def test_the_headline_names_the_worst_tasks_first() -> None:
     (comparison,) = example()
-    headline = render.headline(comparison)
+    headline = render.headline(comparison, Verdict((comparison,)))
     assert headline.startswith(
-        "FAIL: 2 of 6 scores are below org/minilm: STS15 has no score, STS14 en (test) -1.000 points"
+        "FAIL: 2 of 6 scores are below org/minilm (1 above it): STS15 has no score, STS14 en (test) -1.000 points"
     )
