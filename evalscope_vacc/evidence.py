@@ -35,9 +35,9 @@ class TaskUsage:
         texts: Texts, or pairs, that the task asked for.
         unique: Different ones among them; the others were answered from those.
         stored: How many of the different ones came from the store.
-        cut: How many of the different ones were longer than the limit.
+        cut: How many of the different ones were longer than the limit; None where nobody counted.
         at_limit: Texts of answers whose every text had as many tokens as the limit allows, by the server's own counts:
-            where ``cut`` is None, it is at least about this.
+            where ``cut`` is None, it is at least about this. None where the server or the limit is silent.
         tokens: Tokens that the server counted; None where it does not say.
         requests: Requests answered.
         retries: Requests that had to be sent again.
@@ -55,23 +55,29 @@ class TaskUsage:
     unique: int = 0
     stored: int = 0
     cut: int | None = 0
-    at_limit: int = 0
+    at_limit: int | None = None
     tokens: int | None = None
     requests: int = 0
     retries: int = 0
     seconds: float = 0.0
     busy: float | None = None
 
+    @property
+    def sent(self) -> int:
+        """Texts, or pairs, that went to the server: neither repeated ones nor those from the store."""
+        return max(0, self.unique - self.stored)
+
     def line(self) -> str:
-        """One line for people."""
-        rate = f"{self.texts / self.seconds:,.0f}/s" if self.seconds > 0 else "-"
+        """One line for people; the rates are of what was sent."""
+        rate = f"{self.sent / self.seconds:,.0f} sent/s" if self.sent and self.seconds > 0 else "none sent"
         side = f" {self.side}" if self.side else ""
         parts = [
             f"{self.task} [{self.split}/{self.subset}]{side}: {self.texts:,} texts in {self.seconds:.1f} s ({rate})",
             f"{self.requests:,} requests",
         ]
         if self.tokens is not None:
-            parts.append(f"{self.tokens:,} tokens")
+            each = f" ({self.tokens / self.seconds:,.0f}/s)" if self.sent and self.seconds > 0 else ""
+            parts.append(f"{self.tokens:,} tokens{each}")
         if self.unique != self.texts:
             parts.append(f"{self.texts - self.unique:,} repeated")
         if self.stored:
@@ -148,9 +154,9 @@ class Evidence:
             before = self._usage.get(key)
             now = asdict(counts)
             if before is not None:
-                for name in ("texts", "unique", "stored", "requests", "retries", "seconds", "at_limit"):
+                for name in ("texts", "unique", "stored", "requests", "retries", "seconds"):
                     now[name] += before[name]
-                for name in ("tokens", "cut"):
+                for name in ("tokens", "cut", "at_limit"):
                     now[name] = None if now[name] is None or before[name] is None else now[name] + before[name]
             self._usage[key] = now
             own = {row["model"] for row in self._usage.values()}

@@ -161,8 +161,9 @@ class VaccEncoder(VaccModel):
                 table.put(np.array(indices), got.values)
                 if got.tokens is not None:
                     counts.tokens = (counts.tokens or 0) + got.tokens
-                    if session.limit is not None and got.tokens == session.limit * request.items:
-                        counts.at_limit += request.items
+                    if session.limit is not None:
+                        full = got.tokens == session.limit * request.items
+                        counts.at_limit = (counts.at_limit or 0) + (request.items if full else 0)
                 keep_vectors(scope, texts, got.values)
         if table.filled != counts.unique:
             raise TextError(f"{call}: {counts.unique - table.filled} texts have no vector; this is a defect here")
@@ -260,6 +261,8 @@ class VaccEncoder(VaccModel):
         """
         limit = session.limit
         long = [] if limit is None else [i for i, text in enumerate(texts) if not fits_by_bytes(text, limit)]
+        if limit is None:
+            counts.cut = None  # whatever the server cuts, nobody counts it
         if limit is None or not long:
             return
         by_server = session.dialect.truncates

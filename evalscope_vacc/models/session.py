@@ -175,6 +175,8 @@ class Session:
                 yield counts
         finally:
             counts.seconds = time.monotonic() - start
+            if counts.unique == counts.stored:  # nothing was sent, and that is known
+                counts.tokens, counts.at_limit = counts.tokens or 0, counts.at_limit or 0
             counts.requests = usage.requests - before[0]
             counts.retries = usage.retries - before[1]
             seconds = usage.seconds - before[2]
@@ -256,7 +258,10 @@ def _ask(served: Served, engine: Engine) -> Session:
     report: Report | None = None
     if config.preflight:
         report = preflight(config, engine, served.dialect, asked, rerank)
-        served.record_server(preflight=[finding.line() for finding in report.findings if finding.state != "ok"])
+        served.record_server(
+            preflight=[finding.line() for finding in report.findings if finding.state != "ok"],
+            preflight_checks={f.check: worst.state for f in report.findings if (worst := report.of(f.check))},
+        )
     return Session(served, engine, common, dialect, min(known, default=None), side, pairwise, report)
 
 
