@@ -1,9 +1,17 @@
-"""Collects a model's published scores from a checkout of embeddings-benchmark/results."""
+"""Collects a model's published scores from a checkout of embeddings-benchmark/results.
+
+    python benchmarks/published/collect.py ORG/NAME CHECKOUT [--revision REVISION] [--to FOLDER]
+
+`compare` and `published` find what lies in ``$VACC_HOME/published`` or the user's data folder, which is where it goes.
+"""
 
 from __future__ import annotations
 
+import argparse
+import gzip
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -11,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError, ResultError
-from evalscope_vacc.results.files import finite, read_json, shown
+from evalscope_vacc.results.files import SUFFIX, finite, own_folder, read_json, shown
 from evalscope_vacc.results.load import load_results
+from evalscope_vacc.results.model import Row
 from evalscope_vacc.results.published import FORMAT
-from evalscope_vacc.results.rows import Row
 
 REPOSITORY = "github:embeddings-benchmark/results"
 
@@ -62,8 +70,10 @@ def collect(
         "conditions": {},
         "tasks": dict(sorted(found.items())),
     }
-    read = {p for p in results.problems if "before 1.11" not in p}
-    return data, tuple(sorted(read | set(problems)))
+    # what reading the folder named and the conversion could not read either
+    return data, tuple(
+        sorted({str(dict(p.args)["text"]) for p in results.problems if p.code != "too_old"} | set(problems))
+    )
 
 
 def _old(folder: Path, tasks: Collection[str] | None) -> tuple[list[Row], list[str]]:
@@ -112,8 +122,8 @@ def _named_map(scores: Any) -> Any:
 
 def _commit(checkout: Path) -> str:
     try:
-        done = subprocess.run(  # noqa: S603 - no shell, fixed words
-            ["git", "-C", str(checkout), "rev-parse", "--show-toplevel", "HEAD"],  # noqa: S607
+        done = subprocess.run(
+            ["git", "-C", str(checkout), "rev-parse", "--show-toplevel", "HEAD"],
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
@@ -127,3 +137,35 @@ def _commit(checkout: Path) -> str:
         msg = f"{shown(checkout)} is not the top of a checkout; {shown(Path(top))} is"
         raise ConfigError(msg)
     return commit.strip()
+
+
+def write_compressed(path: Path, value: Any) -> None:
+    """Writes ``value`` so that the same facts give the same bytes."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    partial.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Collects one model and says what was found and what could not be read."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("model", help="org/name, as its folder in the checkout is called")
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("--revision", help="folder below the model's; default the one with most tasks")
+    parser.add_argument("--to", type=Path, default=own_folder(), help="where to keep the scores")
+    given = parser.parse_args(arguments)
+    data, problems = collect(given.checkout, given.model, revision=given.revision)
+    if not data["tasks"]:
+        sys.exit(f"{given.model} has no readable result in this checkout" + "".join(f"\n{p}" for p in problems[:3]))
+    target = given.to / f"{given.model.replace('/', '__', 1)}{SUFFIX}"
+    write_compressed(target, data)
+    scores = sum(len(subsets) for task in data["tasks"].values() for subsets in task[4].values())
+    print(f"{given.model}: {scores} scores of {len(data['tasks'])} tasks from {data['source']} are in {target}")
+    for problem in problems:
+        print(f"not read: {problem}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -411,7 +411,9 @@ class Run:
         from evalscope_vacc.hosts.evalscope_report import write_reports
 
         done = [r.task_name for r in self.result.task_results]
-        stopped = {"not run", str(self.stop)} if isinstance(self.stop, (RunInterrupted, KeyboardInterrupt)) else {"not run"}
+        stopped = (
+            {"not run", str(self.stop)} if isinstance(self.stop, (RunInterrupted, KeyboardInterrupt)) else {"not run"}
+        )
         record_failed(
             self.out / "vacc",
             [

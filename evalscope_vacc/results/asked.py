@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from evalscope_vacc.errors import ResultError
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.benchmarks import main_metric
 from evalscope_vacc.results.files import read_json
+from evalscope_vacc.results.model import AskedTask, tail_of
 
 FILE = "asked.json"
 MAX_BYTES = 16 << 20
@@ -23,30 +24,6 @@ MAX_TASKS = 20_000
 LEVELS = 8
 RERANKED = ("Reranking", "InstructionReranking")
 RETRIEVED = ("Retrieval", "InstructionRetrieval")
-
-
-@dataclass(frozen=True)
-class AskedTask:
-    """One task that one model of a run was asked for.
-
-    Attributes:
-        model: As its results are filed, such as "vacc/minilm"; "" where any model's result will do.
-        stage: "" for a run of one stage, else "stage1" or "stage2".
-        splits: Names; empty where the run left no word of them.
-        subsets: Names; empty where the run left no word of them.
-        error: Why the evaluation failed, or "".
-    """
-
-    model: str
-    stage: str
-    task: str
-    splits: tuple[str, ...] = ()
-    subsets: tuple[str, ...] = ()
-    error: str = ""
-
-    def is_for(self, model: str) -> bool:
-        """Whether a result of ``model`` answers it."""
-        return not self.model or not model or _tail(self.model) == _tail(model)
 
 
 def record_asked(folder: Path, planned: Iterable[tuple[str, str, Any]]) -> None:
@@ -157,11 +134,7 @@ def _lies_in(entry: AskedTask, run: Path, path: Path) -> bool:
     if path in (run, stage, stage / "results") or path in run.parents:
         return True
     parts = path.relative_to(stage).parts if stage in path.parents else ()
-    return any(_tail(part.replace("__", "/", 1)) == _tail(entry.model) for part in parts)
-
-
-def _tail(model: str) -> str:
-    return model.casefold().replace("__", "/").rsplit("/", 1)[-1]
+    return any(tail_of(part.replace("__", "/", 1)) == tail_of(entry.model) for part in parts)
 
 
 def _read(path: Path) -> list[AskedTask]:
@@ -253,9 +226,9 @@ def _sent(run: Path) -> Iterator[tuple[str, str]]:
             yield clean(str(entry.get("model") or ""), limit=200), clean(entry["task"], limit=200)
 
 
-def insane_models(paths: Sequence[str | Path]) -> tuple[str, ...]:
-    """Returns the models of which the short check before the run found that all texts get the same answer."""
-    found: set[str] = set()
+def servers_of(paths: Sequence[str | Path]) -> dict[str, Mapping[str, Any]]:
+    """Returns what the runs at, above or below ``paths`` wrote down of their servers, by model."""
+    found: dict[str, Mapping[str, Any]] = {}
     for run in {run for path in map(Path, paths) if path.is_dir() for run in _runs(path.absolute())}:
         path = run / "vacc" / "server.json"
         try:
@@ -264,7 +237,6 @@ def insane_models(paths: Sequence[str | Path]) -> tuple[str, ...]:
             continue
         models = data.get("models") if isinstance(data, dict) else None
         for entry in models if isinstance(models, list) else ():
-            states = entry.get("preflight_checks") if isinstance(entry, dict) else None
-            if isinstance(states, dict) and states.get("sanity") not in (None, "ok"):
-                found.add(clean(str(entry.get("name") or ""), limit=200))
-    return tuple(sorted(found))
+            if isinstance(entry, dict):
+                found[clean(str(entry.get("name") or ""), limit=200)] = entry
+    return found

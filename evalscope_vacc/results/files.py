@@ -1,13 +1,18 @@
-"""Reads JSON that anybody may have written."""
+"""Reads JSON that anybody may have written, and the package's own compressed data; writes whole files."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import os
+from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.paths import data_folder
 from evalscope_vacc.redact import clean
 
 MAX_FILE_BYTES = 256 * 2**20  # the largest honest one, FloresBitextMining with 41,412 subsets, has about 30 MB
@@ -45,3 +50,58 @@ def finite(value: object) -> float | None:
 def shown(path: Path) -> str:
     """Returns ``path`` as it may be printed."""
     return clean(str(path), limit=400)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        ResultError: It cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        msg = f"{shown(path)} cannot be written: {error.strerror or error}"
+        raise ResultError(msg) from error
+
+
+SUFFIX = ".json.gz"
+MAX_PACKED_BYTES = 64 * 2**20
+
+
+def packaged_folder() -> Path:
+    """Returns the folder with the published scores that the package brings."""
+    return Path(str(files("evalscope_vacc"))) / "catalog" / "published"
+
+
+def own_folder() -> Path:
+    """Returns the folder with scores that the user collected: ``$VACC_HOME/published``, else the user's data folder."""
+    return data_folder() / "published"
+
+
+def read_packaged(name: str) -> Any:
+    """Reads ``<name>.json.gz`` of the package."""
+    return read_compressed(packaged_folder() / f"{name}{SUFFIX}")
+
+
+def read_compressed(path: Path) -> Any:
+    """Reads one compressed JSON file.
+
+    Raises:
+        ResultError: It is missing, broken, or unpacks to more than 64 MiB.
+    """
+    try:
+        with gzip.open(path, "rb") as file:
+            data = file.read(MAX_PACKED_BYTES + 1)
+        if len(data) > MAX_PACKED_BYTES:
+            msg = f"{path} unpacks to more than {MAX_PACKED_BYTES >> 20} MiB; delete it and collect it again"
+            raise ResultError(msg)
+        return json.loads(data)
+    except (OSError, EOFError, ValueError, RecursionError) as error:
+        msg = f"{path} cannot be read ({error}); reinstall evalscope-vacc, or delete it if you collected it"
+        raise ResultError(msg) from error

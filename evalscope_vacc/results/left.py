@@ -1,4 +1,4 @@
-"""Gathers what a run left behind: scores, the verdict, counts, server, samples, configuration.
+"""Gathers what a run left behind beside its scores: counts, server, samples, configuration, versions.
 
 Every file may be anybody's: sizes are bounded, a wrong shape becomes a line among the problems, nothing is believed to
 be free of secrets.
@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
-from evalscope_vacc.report.origin import LEVELS, finished, repeat, task_config, versions
-from evalscope_vacc.report.secrets import Cleaner
-from evalscope_vacc.results.asked import asked_of, insane_models
-from evalscope_vacc.results.compare import Comparison
+from evalscope_vacc.results.ask import insane
+from evalscope_vacc.results.asked import asked_of, servers_of, task_config
 from evalscope_vacc.results.files import finite, read_json, shown
+from evalscope_vacc.results.judge import judge
 from evalscope_vacc.results.load import load_results
-from evalscope_vacc.results.rows import Row
-from evalscope_vacc.results.verdict import Verdict, verdict
+from evalscope_vacc.results.model import Comparison, Reason, Results, Row, Verdict
+from evalscope_vacc.results.secrets import Cleaner
 
 MAX_BYTES = 64 << 20
+MAX_CONFIG_BYTES = 4 << 20
+LEVELS = 8
 SAMPLE_CHARACTERS = 1500
 SHORTEST = 1e-6  # seconds; below, a rate says nothing
 
@@ -33,8 +34,12 @@ class TaskSpeed:
     """Counts of one task and side on one model, over its splits and subsets.
 
     Attributes:
+        texts: Texts, or pairs, that the task asked for.
+        unique: Different ones among them.
+        stored: How many of the different ones came from the store.
         busy: Share of the network time in which every slot was busy, 0 to 1; None where unknown.
         cut: Texts longer than the limit; None where they were not counted.
+        tokens: Tokens that the server counted; None where it does not say.
     """
 
     model: str
@@ -51,14 +56,19 @@ class TaskSpeed:
     busy: float | None
 
     @property
+    def sent(self) -> int:
+        """Texts, or pairs, that went to the server: neither repeated ones nor those from the store."""
+        return max(0, self.unique - self.stored)
+
+    @property
     def rate(self) -> float | None:
-        """Texts, or pairs, per second inside the model."""
-        return self.texts / self.seconds if self.seconds > SHORTEST else None
+        """Texts, or pairs, sent per second inside the model; None where none was sent, or the time is not known."""
+        return self.sent / self.seconds if self.sent and self.seconds > SHORTEST else None
 
     @property
     def token_rate(self) -> float | None:
-        """Tokens per second."""
-        return self.tokens / self.seconds if self.tokens is not None and self.seconds > SHORTEST else None
+        """Tokens per second; None where nobody counted them."""
+        return self.tokens / self.seconds if self.tokens and self.sent and self.seconds > SHORTEST else None
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class RunData:
 
     Attributes:
         published: Whether the reference is published scores; otherwise it is another run.
-        no_reference: Why there is no comparison, or "".
+        no_reference: Why there is no comparison, or None.
         verdict: The answer on the whole.
         servers: Model to what its servers said.
         configs: Model to every value in force.
@@ -108,7 +118,7 @@ class RunData:
     rows: tuple[Row, ...]
     verdict: Verdict = field(default_factory=lambda: Verdict(()))
     published: bool = True
-    no_reference: str = ""
+    no_reference: Reason | None = None
     speed: tuple[TaskSpeed, ...] = ()
     samples: tuple[Sample, ...] = ()
     instructions: tuple[InstructionUse, ...] = ()
@@ -117,7 +127,7 @@ class RunData:
     repeat: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     finished: float | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[Reason, ...] = ()
     folder: str = ""
     cleaner: Cleaner = field(default_factory=Cleaner, repr=False)
 
@@ -132,7 +142,7 @@ def gather(
     answer: Verdict | None = None,
     *,
     published: bool = True,
-    no_reference: str = "",
+    no_reference: Reason | None = None,
     evidence: Path | None = None,
 ) -> RunData:
     """Reads a run.
@@ -141,7 +151,7 @@ def gather(
         run: A folder of results, at any level, or one task's file.
         answer: The verdict on it.
         published: Whether those are against published scores.
-        no_reference: Why there are none.
+        no_reference: Why there is none.
         evidence: The folder with ``config.json`` and its siblings; default the nearest ``vacc`` folder.
 
     Raises:
@@ -149,32 +159,33 @@ def gather(
     """
     results = load_results([run])
     if not results.rows:
-        hint = f": {'; '.join(results.problems[:3])}" if results.problems else ""
+        said = "; ".join(str(dict(problem.args)["text"]) for problem in results.problems[:3])
+        hint = f": {said}" if said else ""
         msg = f"no result was found under {shown(run)}{hint}; give the folder that `results` lies in"
         raise ResultError(msg)
     reader = _Reader(evidence or evidence_folder(run))
     config, server, usage = reader.models("config.json"), reader.models("server.json"), reader.usage()
-    given = task_config(reader.folder.parent if reader.folder else run)
+    given = _task_config(reader.folder.parent if reader.folder else run)
     cleaner = Cleaner([config, server, given])
     prefixes = {
         (u["model"], u["task"], u["side"]): u["instruction"] for u in usage if isinstance(u.get("instruction"), str)
     }
-    names = sorted({row.run.served_name or row.run.model or "(unnamed)" for row in results.rows}, key=str.casefold)
+    names = sorted({row.run.served_name or "(unnamed)" for row in results.rows}, key=str.casefold)
     return RunData(
         title=tuple(cleaner.text(name, 200) for name in names),
         rows=results.rows,
-        verdict=answer or verdict(results, (), asked_of([run]), insane=insane_models([run])),
+        verdict=answer or judge(results, (), asked_of([run]), insane=insane(servers_of([run]))),
         published=published,
-        no_reference=cleaner.text(no_reference),
+        no_reference=no_reference,
         speed=_speed(usage, cleaner),
         samples=tuple(reader.samples(cleaner, prefixes)),
         instructions=_instructions(usage, cleaner),
         servers={cleaner.text(name, 200): cleaner.value(facts) for name, facts in server.items()},
         configs={cleaner.text(name, 200): cleaner.value(values) for name, values in config.items()},
-        repeat=repeat(given, cleaner),
-        versions=versions(results, given, cleaner),
-        finished=finished(results.rows),
-        problems=tuple(cleaner.text(p, 600) for p in (*results.problems, *reader.problems)),
+        repeat=_repeat(given, cleaner),
+        versions=_versions(results, given, cleaner),
+        finished=_finished(results.rows),
+        problems=(*results.problems, *reader.problems),
         folder=cleaner.text(run.name or "run", 200),
         cleaner=cleaner,
     )
@@ -195,9 +206,9 @@ class _Reader:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.problems: list[str] = []
+        self.problems: list[Reason] = []
         if folder is None:
-            self.problems.append("no evidence (a folder `vacc` with config.json) was found beside these results")
+            self.problems.append(Reason.of("no_evidence"))
 
     def models(self, name: str) -> dict[str, dict[str, Any]]:
         entries = self._json(name).get("models")
@@ -234,7 +245,7 @@ class _Reader:
                 else:
                     yield sample
         if bad:
-            self.problems.append(f"{bad} lines of {path.name} are not samples")
+            self.problems.append(Reason.of("no_samples_in", count=bad, file=path.name))
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.folder / name if self.folder else None
@@ -243,7 +254,7 @@ class _Reader:
         try:
             data = read_json(path, MAX_BYTES)
         except ResultError as error:
-            self.problems.append(str(error))
+            self.problems.append(Reason.of("unreadable", text=str(error)))
             return {}
         return data if isinstance(data, dict) else {}
 
@@ -332,3 +343,81 @@ def _instructions(usage: Iterable[Mapping[str, Any]], cleaner: Cleaner) -> tuple
         # what was put before texts first, the tasks without anything last
         for (model, text), names in sorted(tasks.items(), key=lambda item: not item[0][1])
     )
+
+
+def _task_config(run: Path) -> dict[str, Any]:
+    folder = run if run.is_dir() else run.parent
+    levels = (folder, *folder.absolute().parents)[:LEVELS]
+    return next((content for level in levels if (content := task_config(level))), {})
+
+
+def _repeat(task_config: Mapping[str, Any], cleaner: Cleaner) -> Mapping[str, Any] | None:
+    """Makes the RAGEval file that would run this again: no key, nothing that was left unset, no output folder."""
+    given = task_config.get("eval_config")
+    if not isinstance(given, dict) or "eval" not in given:
+        return None
+    plain = _without_none(cleaner.value(given))
+    for key in ("models", "model"):
+        for model in plain.get(key) or () if isinstance(plain.get(key), list) else ():
+            if isinstance(model, dict):
+                if "api_key" in model:
+                    model["api_key"] = "${VACC_API_KEY}"
+                if model.get("model_name_or_path") == model.get("model_name"):
+                    model.pop("model_name_or_path", None)
+    if isinstance(plain.get("eval"), dict):
+        plain["eval"].pop("output_folder", None)
+    order = [key for key in ("tool", "models", "model", "eval") if key in plain]
+    return {key: plain[key] for key in (*order, *(k for k in plain if k not in order))}
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value
+
+
+def _versions(results: Results, task_config: Mapping[str, Any], cleaner: Cleaner) -> dict[str, str]:
+    """Names the versions of the hosts, of this package, and of what mteb notes beside its results."""
+    from evalscope_vacc._version import __version__
+
+    found: dict[str, str] = {}
+    evalscope = task_config.get("evalscope_version")
+    if isinstance(evalscope, str):
+        found["evalscope"] = cleaner.text(evalscope, 60)
+    scored = sorted({row.mteb_version for row in results.rows if row.mteb_version})
+    if scored:
+        found["mteb"] = ", ".join(cleaner.text(version, 60) for version in scored[:4])
+    found["evalscope-vacc"] = __version__
+    for folder in dict.fromkeys(Path(row.source).parent for row in results.rows if row.source):
+        for name, version in _noted_versions(folder).items():
+            found.setdefault(cleaner.text(name, 60), cleaner.text(version, 60))
+    return found
+
+
+def _noted_versions(folder: Path) -> dict[str, str]:
+    """Reads the versions of other packages that mteb notes beside its results."""
+    path = folder / "run_settings.jsonl"
+    try:
+        with path.open("rb") as file:
+            first = json.loads(file.readline(1 << 20))
+        versions = first.get("version") if isinstance(first, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    items = versions.items() if isinstance(versions, dict) else ()
+    return {str(name): version for name, version in items if isinstance(version, str) and name != "mteb"}
+
+
+def _finished(rows: Iterable[Row]) -> float | None:
+    """Returns when the last task was finished, in seconds of the epoch."""
+    dates: list[float] = []
+    for source in {row.source for row in rows if row.source}:
+        path = Path(source)
+        try:
+            dates.append(path.stat().st_mtime)
+            if path.stat().st_size < MAX_CONFIG_BYTES:
+                noted = finite(json.loads(path.read_bytes()).get("date"))
+                if noted:
+                    dates[-1] = noted
+        except (OSError, ValueError, RecursionError, AttributeError):
+            continue
+    return max(dates, default=None)

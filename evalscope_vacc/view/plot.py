@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from evalscope_vacc.report.data import TaskSpeed
-from evalscope_vacc.results.compare import ComparedRow
+from evalscope_vacc.results.left import TaskSpeed
+from evalscope_vacc.results.model import ComparedRow
+from evalscope_vacc.view.words import points
 
 Place = Callable[[float], float]
 MAX_DOTS = 80
@@ -137,14 +138,6 @@ def _ticks(limit: float, place: Place, *, compressed: bool) -> tuple[tuple[float
         chosen = chosen[-2:]
     signed = [-tick for tick in reversed(chosen)] + [0.0] + chosen
     return tuple((place(tick), tick) for tick in signed)
-
-
-def points(fraction: float | None) -> str:
-    """Writes a difference in points with its sign; a minus is a minus, not a hyphen."""
-    if fraction is None:
-        return ""
-    rounded = round(100 * fraction, 3) + 0.0
-    return "0.000" if rounded == 0 else f"{rounded:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 @dataclass(frozen=True)

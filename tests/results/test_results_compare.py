@@ -8,11 +8,21 @@ from typing import Any
 import pytest
 
 from evalscope_vacc.errors import ResultError
-from evalscope_vacc.results.compare import Comparison, Interval, compare, reference_from
+from evalscope_vacc.results.judge import compare, reference_from
 from evalscope_vacc.results.load import load_results
+from evalscope_vacc.results.model import (
+    ComparedRow,
+    Comparison,
+    Conditions,
+    Interval,
+    Reference,
+    Results,
+    Row,
+    Run,
+    Verdict,
+)
 from evalscope_vacc.results.noise import Noise
-from evalscope_vacc.results.rows import Conditions, Reference, Results, Row, Run
-from evalscope_vacc.results.verdict import verdict
+from evalscope_vacc.view.words import Words
 
 RUN = Run("vacc/minilm", "served-1", "", "encoder")
 THEIRS = Run("org/minilm", "main", "", "encoder")
@@ -27,8 +37,15 @@ def reference(*rows: Row, **changes: Any) -> Reference:
     return Reference("org/minilm", tuple(replace(r, run=THEIRS) for r in rows), kind="encoder", **changes)
 
 
+WORDS = Words()
+
+
+def said(row: ComparedRow) -> str:
+    return "; ".join(WORDS.say(reason) for reason in (*row.reasons, *row.notes))
+
+
 def status(comparison: Comparison, **options: Any) -> int:
-    return verdict(Results(()), [comparison], None, **options).exit_status
+    return Verdict((comparison,), **options).exit_status
 
 
 def judge(ours: Row, *theirs: Row, **options: Any) -> Comparison:
@@ -95,7 +112,7 @@ def test_other_recorded_conditions_are_said_instead_of_judged(
 ) -> None:
     comparison = judge(row(0.1, conditions=Conditions(**ours)), row(0.8, conditions=Conditions(**theirs)))
     assert comparison.rows[0].verdict == "not judged"
-    assert words in comparison.rows[0].reason
+    assert words in said(comparison.rows[0])
     assert comparison.rows[0].difference is None
     assert status(comparison) == 2
 
@@ -104,18 +121,18 @@ def test_unrecorded_conditions_are_notes() -> None:
     theirs = row(0.8, conditions=Conditions(profile="qwen-official", max_tokens=8192))
     (compared,) = judge(row(0.8), theirs).rows
     assert compared.verdict == "pass"
-    assert any("profile not recorded here (the reference: qwen-official)" in note for note in compared.notes)
+    assert "profile not recorded here (the reference: qwen-official)" in said(compared)
     (compared,) = judge(row(0.8, conditions=Conditions(max_tokens=16)), row(0.8)).rows
-    assert compared.notes == ("max_tokens 16 here, not recorded in the reference",)
+    assert said(compared) == "max_tokens 16 here, not recorded in the reference"
 
 
 def test_other_versions_and_revisions_are_notes() -> None:
     ours = row(0.8, mteb_version="2.26.24", dataset_revision="a" * 40)
     (compared,) = judge(ours, row(0.8, mteb_version="1.38.9", dataset_revision="b" * 40)).rows
     assert compared.verdict == "pass"
-    assert compared.notes == (
-        "mteb 2.26.24 here, 1.38.9 in the reference",
-        "dataset revision aaaaaaaa here, bbbbbbbb in the reference",
+    assert [note.code for note in compared.notes] == ["other_mteb", "other_data"]
+    assert said(compared) == (
+        "mteb 2.26.24 here, 1.38.9 in the reference; dataset revision aaaaaaaa here, bbbbbbbb in the reference"
     )
 
 
@@ -124,13 +141,13 @@ def test_a_digest_or_a_served_name_cannot_contradict_a_models_name(name: str) ->
     ours = row(0.8, conditions=Conditions(first_stage=name))
     (compared,) = judge(ours, row(0.8, conditions=Conditions(first_stage="Qwen/Qwen3-Embedding-0.6B"))).rows
     assert compared.verdict == "pass"
-    assert any(name in note for note in compared.notes)
+    assert name in said(compared)
 
 
 def test_cut_vectors_are_judged_with_a_note() -> None:
     (compared,) = judge(row(0.7, conditions=Conditions(dimensions=64)), row(0.8)).rows
     assert compared.verdict == "fail"
-    assert "vectors cut to 64 dimensions" in compared.notes
+    assert "vectors cut to 64 dimensions" in said(compared)
 
 
 def test_a_missing_score_fails() -> None:
@@ -140,15 +157,15 @@ def test_a_missing_score_fails() -> None:
 
 
 def test_a_suspect_reference_is_listed_and_not_judged() -> None:
-    comparison = judge(row(0.1), row(0.0166, suspect="an outlier of the source"))
+    comparison = judge(row(0.1), row(0.0166, suspect=True))
     assert comparison.rows[0].verdict == "not judged"
-    assert comparison.rows[0].reason == "an outlier of the source"
+    assert "outlier of the source" in said(comparison.rows[0])
 
 
 def test_an_encoder_is_not_held_against_a_cross_encoder() -> None:
     comparison = judge(row(0.8, run=replace(RUN, kind="cross-encoder")), row(0.8))
     assert comparison.rows[0].verdict == "not judged"
-    assert "a cross-encoder, the reference is an encoder" in comparison.rows[0].reason
+    assert "kind cross-encoder, the reference of kind encoder" in said(comparison.rows[0])
 
 
 def test_of_several_published_values_the_one_under_the_same_conditions_is_taken() -> None:
@@ -165,7 +182,7 @@ def test_of_several_published_values_the_one_under_the_same_conditions_is_taken(
 def test_two_values_that_nothing_tells_apart_are_not_judged() -> None:
     comparison = judge(row(0.8), row(0.8), row(0.7))
     assert comparison.rows[0].verdict == "not judged"
-    assert "several values" in comparison.rows[0].reason
+    assert "several values" in said(comparison.rows[0])
 
 
 def test_copies_of_a_result_count_once_and_different_results_of_one_row_are_both_judged() -> None:
@@ -186,7 +203,7 @@ def test_a_difference_within_the_noise_of_the_queries_does_not_fail() -> None:
     noisy = Interval(low=-0.02, high=0.004, p_value=0.3, queries=50)
     (compared,) = judge(row(0.79), row(0.8), paired=lambda *_: noisy).rows
     assert compared.verdict == "pass"
-    assert "within the noise of 50 queries" in compared.reason
+    assert "within the noise of 50 queries" in said(compared)
     high = Interval(low=-0.004, high=0.02, p_value=0.3, queries=50)
     assert judge(row(0.81), row(0.8), paired=lambda *_: high).rows[0].verdict == "pass"
     clear = Interval(low=-0.02, high=-0.004, p_value=0.001, queries=50)
@@ -206,17 +223,17 @@ def test_the_noise_of_few_queries_does_not_excuse_a_large_loss() -> None:
 def test_a_score_in_percent_is_not_a_score_above_the_reference(score: float) -> None:
     comparison = judge(row(score), row(0.645))
     assert status(comparison) == 1
-    assert comparison.rows[0].reason == f"the score {score:g} is not a fraction from -1 to 1"
+    assert said(comparison.rows[0]) == f"the score {score:g} is not a fraction from -1 to 1"
     assert comparison.rows[0].difference is None
     comparison = judge(row(0.645), row(score))
     assert status(comparison) == 2
-    assert comparison.rows[0].reason == f"the reference's {score:g} is not a fraction from -1 to 1"
+    assert said(comparison.rows[0]) == f"the reference's {score:g} is not a fraction from -1 to 1"
 
 
 def test_a_score_above_the_reference_does_not_reproduce_the_weights() -> None:
     comparison = judge(row(0.9), row(0.8))
     assert status(comparison) == 1
-    assert "the same weights do not score more than the tolerance above themselves" in comparison.rows[0].notes[-1]
+    assert "the same weights do not score more than the tolerance above themselves" in said(comparison.rows[0])
 
 
 def test_the_tolerance_can_be_given() -> None:
@@ -230,7 +247,7 @@ def test_a_reference_run_recorded_under_another_profile_is_not_a_reference(write
     other = load_results([write_run(scores, kwargs={"profile": "mteb"}, folder="other")])
     comparison = compare(ours, reference_from(other, like=ours.runs))
     assert status(comparison) == 2
-    assert "the reference was run with profile mteb, this one with qwen-official" in comparison.rows[0].reason
+    assert "the reference was run with profile mteb, this one with qwen-official" in said(comparison.rows[0])
 
 
 def test_the_run_of_the_same_kind_is_taken_from_a_two_stage_folder(write_run: Any) -> None:

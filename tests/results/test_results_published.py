@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 
 from evalscope_vacc.errors import ConfigError, ResultError
 from evalscope_vacc.results import published
-from evalscope_vacc.results.data import own_folder, packaged_folder, read_compressed, write_compressed
-from evalscope_vacc.results.published_collect import collect
+from evalscope_vacc.results.files import own_folder, packaged_folder, read_compressed
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "published"))
+
+from collect import collect, write_compressed
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 ENCODERS = [

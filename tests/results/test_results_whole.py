@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from evalscope_vacc.cli import compare, published
-from evalscope_vacc.results.asked import AskedTask, asked_of, record_asked, record_failed
-from evalscope_vacc.results.compare import ComparedRow, Comparison
-from evalscope_vacc.results.rows import Results, Row, Run
-from evalscope_vacc.results.verdict import Verdict, verdict
+from evalscope_vacc.results.asked import asked_of, record_asked, record_failed
+from evalscope_vacc.results.judge import _states, _warnings
+from evalscope_vacc.results.model import AskedTask, ComparedRow, Comparison, Results, Row, Run, Verdict
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MODEL = "vacc/minilm"
@@ -87,7 +86,7 @@ def test_a_subset_that_was_asked_for_and_is_not_there_is_missing(write_run: Any)
     record_asked(root / "vacc", [(MODEL, "", task("XQuADRetrieval", ("validation",), ("en", "zh")))])
     document = json.loads(call("compare", root, "--against", root, "--json").output)
     assert (document["not_run"], document["exit_status"]) == (1, 3)
-    assert document["tasks"][0]["detail"] == "validation · zh"
+    assert document["tasks"][0]["detail"] == "its result lacks validation · zh"
 
 
 def test_what_was_asked_for_before_in_the_same_folder_stays_asked(tmp_path: Path) -> None:
@@ -146,25 +145,31 @@ def test_of_a_folder_further_down_only_its_part_is_asked_for(write_run: Any, tmp
 
 
 RUN = Run(MODEL, "served-1", "", "encoder")
-_states = st.lists(
+STATES = st.lists(
     st.sampled_from(["pass", "fail", "above", "not judged", "no reference", "missing", "error"]), max_size=8
 )
 
 
-@given(states=_states, allow_partial=st.booleans(), allow_above=st.booleans())
+@given(states=STATES, allow_partial=st.booleans(), allow_above=st.booleans())
 def test_nothing_passes_of_which_a_part_is_missing_or_differs(
     states: list[str], allow_partial: bool, allow_above: bool
 ) -> None:
     names = [f"T{i}" for i in range(len(states))]
     there = [(name, s) for name, s in zip(names, states, strict=True) if s not in {"missing", "error"}]
     rows = tuple(Row(RUN, name, "test", "default", "m", 0.5) for name, _ in there)
-    compared = tuple(ComparedRow(n, "test", "default", "m", s, run=RUN.label) for n, s in there)  # type: ignore[arg-type]
+    compared = tuple(ComparedRow(n, "test", "default", "m", s, model=MODEL, run=RUN.label) for n, s in there)  # type: ignore[arg-type]
     asked = [
         AskedTask(MODEL, "", name, ("test",), ("default",), "broken" if s == "error" else "")
         for name, s in zip(names, states, strict=True)
     ]
     comparison = Comparison("r", "", "", "", compared, runs=(RUN.label,))
-    found = verdict(Results(rows), [comparison], asked, allow_partial=allow_partial, allow_above=allow_above)
+    found = Verdict(
+        (comparison,),
+        _states(Results(rows), [comparison], asked),
+        True,
+        allow_partial=allow_partial,
+        allow_above=allow_above,
+    )
     assert found.asked == len(states) == sum(found.counts.values())
     judged = {"pass", "fail", "above"} & set(states)
     expected = 0
@@ -182,20 +187,22 @@ def row(name: str, score: float | None, kind: str = "STS", **changes: Any) -> Ro
 
 
 def codes(*rows: Row, comparisons: Any = (), insane: Any = ()) -> dict[str, tuple[str, ...]]:
-    return {s.code: s.tasks for s in verdict(Results(rows), comparisons, None, insane=insane).suspicions}
+    return {s.code: dict(s.args)["tasks"] for s in _warnings(Results(rows), comparisons, insane)}
 
 
 def test_scores_that_no_weights_would_earn_are_said_without_a_reference() -> None:
-    assert codes(row("STS12", 0.01), row("STS13", 0.7)) == {"at chance": ("STS12",)}
-    assert codes(row("SciFact", 0.001, "Retrieval")) == {"at chance": ("SciFact",)}
-    assert codes(row("A", 0.5, ""), row("B", 0.5, ""), row("C", 0.5, "")) == {"all equal": ("A", "B", "C")}
-    assert codes(row("A", None)) == {"no number": ("A",)}
-    assert codes(row("A", 0.5), insane=["vacc/minilm"]) == {"sanity": ("vacc/minilm",)}
+    assert codes(row("STS12", 0.01), row("STS13", 0.7)) == {"at_chance": ("STS12",)}
+    assert codes(row("SciFact", 0.001, "Retrieval")) == {"at_chance": ("SciFact",)}
+    assert codes(row("A", 0.5, ""), row("B", 0.5, ""), row("C", 0.5, "")) == {"all_equal": ("A", "B", "C")}
+    assert codes(row("A", None)) == {"no_number": ("A",)}
+    assert codes(row("A", 0.5), insane=["vacc/minilm"]) == {"sanity_failed": ("vacc/minilm",)}
     assert codes(row("STS12", 0.8), row("STS13", 0.7), row("Mine", 0.001, "")) == {}
 
 
 def test_a_task_at_which_the_reference_is_as_poor_is_no_suspicion() -> None:
-    compared = ComparedRow("STS12", "test", "default", "m", "pass", ours=0.01, reference=0.01, run=RUN.label)
+    compared = ComparedRow(
+        "STS12", "test", "default", "m", "pass", ours=0.01, reference=0.01, model=MODEL, run=RUN.label
+    )
     assert codes(row("STS12", 0.01), comparisons=[Comparison("r", "", "", "", (compared,))]) == {}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import string
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,11 +17,11 @@ from typer.testing import CliRunner
 
 from evalscope_vacc.cli.report import report
 from evalscope_vacc.errors import ConfigError, ResultError
-from evalscope_vacc.report.data import gather
-from evalscope_vacc.report.plot import MAX_DOTS, dot_plot, points, skylines
-from evalscope_vacc.report.secrets import Cleaner
-from evalscope_vacc.report.texts import TEXTS, say, translator
-from evalscope_vacc.results.compare import ComparedRow
+from evalscope_vacc.results.left import gather
+from evalscope_vacc.results.model import ComparedRow
+from evalscope_vacc.results.secrets import Cleaner
+from evalscope_vacc.view.plot import MAX_DOTS, dot_plot, skylines
+from evalscope_vacc.view.words import points
 
 
 class _Markup(HTMLParser):
@@ -114,38 +113,6 @@ def test_nothing_of_the_comparison_stays_english_in_the_chinese_page(bad_run: Pa
     assert "按数值格式确定允许差值" in page
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_both_languages_have_the_same_blanks(name: str) -> None:
-    english, chinese = ({f for _, f, _, _ in string.Formatter().parse(text) if f} for text in TEXTS[name])
-    assert english == chinese
-    assert translator("zh")(name) != "" != translator("en")(name)
-
-
-def test_every_text_is_used() -> None:
-    package = Path(gather.__code__.co_filename).parent
-    source = "".join(path.read_text(encoding="utf-8") for path in (*package.rglob("*.j2"), package / "page.py"))
-    built = ("v_", "f_", "suspicion_", "failed_tasks", "not_run_tasks", "no_reference_tasks", "incomplete")
-    names = set(re.findall(r"""["']([\w ]+)["']""", source))
-    assert [name for name in TEXTS if name not in names and not name.startswith(built)] == []
-
-
-@pytest.mark.parametrize(
-    ("english", "chinese"),
-    [
-        ("the reference was run with max_tokens 8192, this one with 512", "参考使用 max_tokens 8192，本次使用 512"),
-        (
-            "the reference was run on whole tasks, this one on 10 samples a task",
-            "参考运行于完整任务，本次运行于10 个样本（每个任务）",
-        ),
-        ("mteb 2.26.24 here, 1.38.9 in the reference", "本次使用 mteb 2.26.24，参考使用 1.38.9"),
-        ("a sentence of tomorrow", "a sentence of tomorrow"),
-    ],
-)
-def test_reasons_are_said_in_chinese(english: str, chinese: str) -> None:
-    assert say(english, "zh") == chinese
-    assert say(english, "en") == english
-
-
 def test_the_numbers_can_be_read_by_machines(bad_run: Path, make_page) -> None:
     page = make_page(bad_run, against=MODEL)
     block = re.search(r'<script type="application/json" id="numbers">(.*?)</script>', page, re.DOTALL)
@@ -209,7 +176,7 @@ def test_each_models_verdict_says_whose_it_is(tmp_path: Path, make_page) -> None
     write_results(tmp_path / "run" / "stage1", {task: ("ndcg_at_10", 0.64508)}, model="vacc/first")
     write_results(tmp_path / "run" / "stage2", {task: ("ndcg_at_10", 0.6)}, model="vacc/second", cross_encoder=True)
     text = _Markup(make_page(tmp_path / "run", against="sentence-transformers/all-MiniLM-L6-v2")).text
-    first, second = re.search(r"vacc/first[^:]*: 1 of 1 scores", text), re.search(r"vacc/second[^:]*: No score", text)
+    first, second = re.search(r"vacc/first[^:]*: 1 of 1 scores", text), re.search(r"vacc/second[^:]*: no score", text)
     assert first
     assert second
 
@@ -346,3 +313,100 @@ def test_a_task_without_result_is_named(bad_run: Path) -> None:
 
 def test_the_runs_of_these_tests_are_the_benchmark() -> None:
     assert len(published_scores()) == 41
+
+
+# -- what was asked for, honest figures, configuration, links -----------------------------------------------------------
+
+
+def test_the_headline_says_of_how_much_it_is(tmp_path: Path, make_page) -> None:
+    run = write_results(tmp_path / "run", {("STSBenchmark", "test", "default"): ("cosine_spearman", 0.8203)}, model="vacc/m")
+    names = ("STSBenchmark", "SciFact", "LCQMC", "QBQTC")
+    entries = [{"model": "vacc/m", "stage": "", "task": name, "splits": ["test"], "subsets": ["default"]} for name in names]
+    entries[1]["error"] = "the data set is not there"
+    (run / "vacc").mkdir()
+    (run / "vacc" / "asked.json").write_text(json.dumps({"tasks": entries}))
+    for lang, words in (("en", "1 of 4 tasks"), ("zh", "4 个任务中完成了 1 个")):
+        page = make_page(run, lang=lang, against="sentence-transformers/all-MiniLM-L6-v2")
+        headline = re.search(r"<h2>(.*?)</h2>", page)
+        assert headline is not None
+        assert words in headline[1]
+        assert "the data set is not there" in page
+        numbers = re.search(r'id="numbers">(.*?)</script>', page, re.DOTALL)
+        assert numbers is not None
+        found = json.loads(numbers[1])
+        assert [found[n] for n in ("asked", "judged", "failed", "not_run", "exit_status")] == [4, 1, 1, 2, 3]
+
+
+def test_a_rate_is_of_what_was_sent_and_unknown_where_nothing_was(tmp_path: Path) -> None:
+    run = write_results(tmp_path / "run", {("T", "test", "a"): ("m", 0.5)}, model="vacc/mine")
+    one = {**COUNTS, "task": "T", "split": "test", "subset": "a", "texts": 2000, "unique": 1000, "seconds": 10.0}
+    usage = [
+        {**one, "side": "query", "stored": 600, "tokens": 8000},
+        {**one, "side": "document", "stored": 1000, "tokens": 0, "seconds": 0.01},
+        {**one, "side": "", "stored": 0, "tokens": None},
+    ]
+    write_evidence(run, usage, [], model="vacc/mine")
+    speeds = gather(run).speed
+    assert [(s.sent, s.rate, s.token_rate) for s in speeds] == [(400, 40.0, 800.0), (0, None, None), (1000, 100.0, None)]
+
+
+def test_the_configuration_shows_what_was_chosen_and_folds_the_rest(tmp_path: Path, make_page) -> None:
+    run = write_results(tmp_path / "run", {("T", "test", "a"): ("m", 0.5)}, model="vacc/mine")
+    origins = {"max_tokens": "written", "max_concurrency": "default", "instruction_profile": "catalog"}
+    write_evidence(run, [], [], model="vacc/mine", config={"origins": origins, "max_concurrency": 16, "store": "resume"})
+    page = make_page(run)
+    shown, _, folded = page.partition("keys as they are by default</summary>")
+    section = shown[shown.index('<section id="configuration">') :]
+    assert "<dt>max_tokens</dt>" in section
+    assert "<dt>instruction_profile</dt>" in section
+    assert "<dt>max_concurrency</dt>" in folded
+    assert "<dt>store</dt>" in folded
+
+
+def test_a_clean_check_before_the_run_says_how_many(tmp_path: Path, make_page) -> None:
+    run = write_results(tmp_path / "run", {("T", "test", "a"): ("m", 0.5)}, model="vacc/mine")
+    write_evidence(run, [], [], model="vacc/mine")
+    checks = {"kind": "ok", "size": "ok", "sanity": "ok"}
+    content = {"models": [{"name": "vacc/mine", "preflight": [], "preflight_checks": checks}]}
+    (run / "vacc" / "server.json").write_text(json.dumps(content))
+    assert "passed, 3 checks" in _Markup(make_page(run)).text
+    assert "通过，共 3 项" in _Markup(make_page(run, lang="zh")).text
+
+
+def test_durations_are_chinese_in_the_chinese_page(good_run: Path, make_page) -> None:
+    text = _Markup(make_page(good_run, lang="zh", against=MODEL)).text
+    assert re.search(r"\d+ 分 \d\d 秒", text)
+    assert not re.search(r"\d (min|s|h)\b", text)
+
+
+def test_means_of_less_than_half_of_their_tasks_are_not_shown(good_run: Path, tmp_path: Path, make_page) -> None:
+    assert "MTEB(eng, v2)" in _Markup(make_page(good_run, against=MODEL)).text
+    (key, score), *_ = published_scores().items()
+    run = write_results(tmp_path / "run", {key: score})
+    assert "MTEB(eng, v2)" not in _Markup(make_page(run, against=MODEL)).text
+
+
+def test_evalscopes_own_page_and_ours_link_to_each_other(tmp_path: Path) -> None:
+    run = write_results(tmp_path / "run", {("T", "test", "a"): ("m", 0.5)}, model="vacc/mine")
+    own = run / "reports" / "report.html"
+    own.parent.mkdir()
+    own.write_text("<html><body><h1>EvalScope</h1></body></html>", encoding="utf-8")
+    for _ in range(2):
+        report(run, tmp_path / "pages" / "mine.html", "en", None, dtype=None, tolerance=None, evidence=None)
+    page = (tmp_path / "pages" / "mine.html").read_text(encoding="utf-8")
+    assert 'href="../run/reports/report.html"' in page
+    assert "evalscope[service]" in page
+    theirs = _Markup(own.read_text(encoding="utf-8"))
+    assert theirs.addresses == ["../../pages/mine.html"], "one link, however often the page is made"
+
+
+def test_several_runs_are_laid_side_by_side(tmp_path: Path, make_page) -> None:
+    scores = {("STSBenchmark", "test", "default"): ("cosine_spearman", 0.8203)}
+    write_results(tmp_path / "run" / "a", scores, model="vacc/first")
+    lower = {key: (metric, score - 0.001) for key, (metric, score) in scores.items()}
+    write_results(tmp_path / "run" / "b", lower, model="vacc/second")
+    page = make_page(tmp_path / "run", against="sentence-transformers/all-MiniLM-L6-v2")
+    matrix = re.search(r'<table id="matrix">.*?</table>', page, re.DOTALL)
+    assert matrix is not None
+    assert _Markup(matrix[0]).text.count("▲") == 1
+    assert "▼" in matrix[0]
