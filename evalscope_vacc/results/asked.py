@@ -119,12 +119,8 @@ def _runs(path: Path) -> Iterator[Path]:
 
 def _asked(run: Path) -> list[AskedTask]:
     entries = _read(run / "vacc" / FILE) or _configured(run)
-    named = {(entry.model, entry.task) for entry in entries} | {
-        ("", entry.task) for entry in entries if not entry.model
-    }
     for model, task in _sent(run):
-        if (model, task) not in named and ("", task) not in named:
-            named.add((model, task))
+        if not any(entry.task == task and entry.is_for(model) for entry in entries):
             entries.append(AskedTask(model, "", task))
     return entries
 

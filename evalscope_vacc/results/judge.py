@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.results.benchmarks import benchmark
 from evalscope_vacc.results.means import benchmark_means, with_means
 from evalscope_vacc.results.model import (
     JUDGED,
@@ -98,8 +99,8 @@ def _states(
     judged = {(row.model, row.task) for c in comparisons for row in c.rows if row.judged}
     # a reranker is known by the mean of a benchmark: then its tasks are judged by that
     for comparison in comparisons:
-        if any(mean.verdict in JUDGED for mean in comparison.means):
-            judged |= {(row.model, row.task) for row in comparison.rows}
+        means = [benchmark(mean.benchmark) for mean in comparison.means if mean.verdict in JUDGED]
+        judged |= {(row.model, row.task) for row in comparison.rows if any(row.task in mean for mean in means if mean)}
     there: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in results.rows:
         there[row.run.model, row.task].append(row)

@@ -320,7 +320,9 @@ def test_the_same_model_in_two_folders_is_two_runs_side_by_side(minilm: Any, tmp
     best, worst = line.index("▲"), line.index("▼")
     heads = next(line for line in shown.splitlines() if line.split()[:3] == ["Task", "Reference", "A"])
     assert len(heads.split()) == 5
-    order = [line.rsplit(" · ", 1)[-1] for line in shown.splitlines() if line.strip().startswith(("A = ", "B = ", "C = "))]
+    order = [
+        line.rsplit(" · ", 1)[-1] for line in shown.splitlines() if line.strip().startswith(("A = ", "B = ", "C = "))
+    ]
     assert sorted(order) == ["float16", "float32", "int8"]
     assert best != worst
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from evalscope_vacc.cli import compare, published
 from evalscope_vacc.results.asked import asked_of, record_asked, record_failed
 from evalscope_vacc.results.judge import _states, _warnings
-from evalscope_vacc.results.model import AskedTask, ComparedRow, Comparison, Results, Row, Run, Verdict
+from evalscope_vacc.results.model import AskedTask, ComparedRow, Comparison, MeanRow, Results, Row, Run, Verdict
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MODEL = "vacc/minilm"
@@ -113,6 +113,15 @@ def test_a_run_of_an_earlier_release_is_asked_by_its_configuration(write_run: An
     assert (document["asked"], document["not_run"], document["exit_status"]) == (2, 1, 3)
 
 
+def test_a_mean_that_is_judged_judges_the_tasks_of_its_benchmark_and_no_others() -> None:
+    names = ("STS12", "MyOwnTask")
+    compared = tuple(ComparedRow(n, "test", "default", "m", "no reference", model=MODEL, run=RUN.label) for n in names)
+    mean = MeanRow("MTEB(eng, v2)", "Mean(Task)", 41, 41, 0.5, "pass", run=RUN.label)
+    results = Results(tuple(row(name, 0.5, "") for name in names))
+    states = _states(results, [Comparison("r", "", "", None, compared, (mean,))], None)
+    assert {state.task: state.state for state in states} == {"STS12": "judged", "MyOwnTask": "no reference"}
+
+
 def test_two_stages_are_planned_as_they_run(write_run: Any) -> None:
     root = write_run({"STSBenchmark": {"test": {"default": 0.8203}}})
     (root / "configs").mkdir()
@@ -131,7 +140,12 @@ def test_two_stages_are_planned_as_they_run(write_run: Any) -> None:
 def test_texts_that_were_sent_for_a_task_without_result_count_as_asked_for(write_run: Any) -> None:
     root = write_run({"STSBenchmark": {"test": {"default": 0.8203}}})
     (root / "vacc").mkdir()
-    (root / "vacc" / "usage.json").write_text(json.dumps({"tasks": [{"model": MODEL, "task": "SciFact"}]}))
+    used = [{"model": MODEL, "task": name} for name in ("SciFact", "STSBenchmark")]
+    (root / "vacc" / "usage.json").write_text(json.dumps({"tasks": used}))
+    (root / "configs").mkdir()
+    content = {"eval_config": {"models": [{"model_name": "minilm"}], "eval": {"task_names": ["STSBenchmark"]}}}
+    (root / "configs" / "task_config.yaml").write_text(yaml.safe_dump(content))
+    assert [entry.task for entry in asked_of([root]) or ()] == ["STSBenchmark", "SciFact"]
     assert call("compare", root, "--against", MINILM).exit_code == 3
 
 
