@@ -37,8 +37,7 @@ def record_asked(folder: Path, planned: Iterable[tuple[str, str, Any]]) -> None:
     """
     entries = [
         AskedTask(
-            model, stage, str(task.metadata.name), tuple(map(str, task.eval_splits)),
-            tuple(map(str, task.hf_subsets or ("default",))),
+            model, stage, str(task.metadata.name), tuple(map(str, task.eval_splits)), tuple(map(str, task.hf_subsets or ())),
         )
         for model, stage, task in planned
     ]  # fmt: skip

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.results.ask import insane
 from evalscope_vacc.results.asked import asked_of, servers_of, task_config
 from evalscope_vacc.results.files import finite, read_json, shown
@@ -26,49 +29,8 @@ MAX_BYTES = 64 << 20
 MAX_CONFIG_BYTES = 4 << 20
 LEVELS = 8
 SAMPLE_CHARACTERS = 1500
-SHORTEST = 1e-6  # seconds; below, a rate says nothing
-
-
-@dataclass(frozen=True)
-class TaskSpeed:
-    """Counts of one task and side on one model, over its splits and subsets.
-
-    Attributes:
-        texts: Texts, or pairs, that the task asked for.
-        unique: Different ones among them.
-        stored: How many of the different ones came from the store.
-        busy: Share of the network time in which every slot was busy, 0 to 1; None where unknown.
-        cut: Texts longer than the limit; None where they were not counted.
-        tokens: Tokens that the server counted; None where it does not say.
-    """
-
-    model: str
-    task: str
-    side: str
-    texts: int
-    unique: int
-    stored: int
-    cut: int | None
-    tokens: int | None
-    requests: int
-    retries: int
-    seconds: float
-    busy: float | None
-
-    @property
-    def sent(self) -> int:
-        """Texts, or pairs, that went to the server: neither repeated ones nor those from the store."""
-        return max(0, self.unique - self.stored)
-
-    @property
-    def rate(self) -> float | None:
-        """Texts, or pairs, sent per second inside the model; None where none was sent, or the time is not known."""
-        return self.sent / self.seconds if self.sent and self.seconds > SHORTEST else None
-
-    @property
-    def token_rate(self) -> float | None:
-        """Tokens per second; None where nobody counted them."""
-        return self.tokens / self.seconds if self.tokens and self.sent and self.seconds > SHORTEST else None
+MAX_SECONDS = 1e9
+_USAGE = TypeAdapter(TaskUsage)
 
 
 @dataclass(frozen=True)
@@ -119,7 +81,7 @@ class RunData:
     verdict: Verdict = field(default_factory=lambda: Verdict(()))
     published: bool = True
     no_reference: Reason | None = None
-    speed: tuple[TaskSpeed, ...] = ()
+    speed: tuple[TaskUsage, ...] = ()
     samples: tuple[Sample, ...] = ()
     instructions: tuple[InstructionUse, ...] = ()
     servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -164,12 +126,11 @@ def gather(
         msg = f"no result was found under {shown(run)}{hint}; give the folder that `results` lies in"
         raise ResultError(msg)
     reader = _Reader(evidence or evidence_folder(run))
-    config, server, usage = reader.models("config.json"), reader.models("server.json"), reader.usage()
+    config, server = reader.models("config.json"), reader.models("server.json")
     given = _task_config(reader.folder.parent if reader.folder else run)
     cleaner = Cleaner([config, server, given])
-    prefixes = {
-        (u["model"], u["task"], u["side"]): u["instruction"] for u in usage if isinstance(u.get("instruction"), str)
-    }
+    usage = reader.usage(cleaner)
+    prefixes = {(u.model, u.task, u.side): u.instruction for u in usage}
     names = sorted({row.run.served_name or "(unnamed)" for row in results.rows}, key=str.casefold)
     return RunData(
         title=tuple(cleaner.text(name, 200) for name in names),
@@ -177,9 +138,9 @@ def gather(
         verdict=answer or judge(results, (), asked_of([run]), insane=insane(servers_of([run]))),
         published=published,
         no_reference=no_reference,
-        speed=_speed(usage, cleaner),
+        speed=_by_side(usage),
         samples=tuple(reader.samples(cleaner, prefixes)),
-        instructions=_instructions(usage, cleaner),
+        instructions=_instructions(usage),
         servers={cleaner.text(name, 200): cleaner.value(facts) for name, facts in server.items()},
         configs={cleaner.text(name, 200): cleaner.value(values) for name, values in config.items()},
         repeat=_repeat(given, cleaner),
@@ -218,14 +179,26 @@ class _Reader:
                 found[entry["name"]] = {key: value for key, value in entry.items() if key != "name"}
         return found
 
-    def usage(self) -> list[dict[str, Any]]:
+    def usage(self, cleaner: Cleaner) -> list[TaskUsage]:
         entries = self._json("usage.json").get("tasks")
-        names = ("model", "task", "side")
-        return [
-            entry
-            for entry in (entries if isinstance(entries, list) else ())
-            if isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in names)
-        ]
+        found: list[TaskUsage] = []
+        bad = 0
+        for entry in entries if isinstance(entries, list) else ():
+            try:
+                counts = _USAGE.validate_python(entry)
+            except ValidationError:
+                bad += 1
+                continue
+            if not 0 <= counts.seconds < MAX_SECONDS or not 0 <= (counts.busy or 0) <= 1:
+                bad += 1
+                continue
+            names: dict[str, Any] = {
+                name: cleaner.text(getattr(counts, name), 200) for name in ("model", "task", "side")
+            }
+            found.append(replace(counts, **names, instruction=cleaner.text(counts.instruction)))
+        if bad:
+            self.problems.append(Reason.of("no_counts_in", count=bad))
+        return found
 
     def samples(self, cleaner: Cleaner, prefixes: Mapping[tuple[str, str, str], str]) -> Iterable[Sample]:
         path = self.folder / "sent_samples.jsonl" if self.folder else None
@@ -269,9 +242,9 @@ def _sample(entry: Any, cleaner: Cleaner, prefixes: Mapping[tuple[str, str, str]
     if not all(isinstance(text, str) for text in texts):
         return None
     model, task, split, subset, side = (cleaner.text(name, 200) for name in names)
-    prefix = prefixes.get((str(names[0]), str(names[1]), str(names[4])), "")
+    prefix = prefixes.get((model, task, side), "")
     shown_texts = tuple(cleaner.text(text, SAMPLE_CHARACTERS) for text in texts)
-    prefix = cleaner.text(prefix, SAMPLE_CHARACTERS) if prefix else ""
+    prefix = prefix[:SAMPLE_CHARACTERS]
     return Sample(
         model=model,
         task=task,
@@ -284,65 +257,27 @@ def _sample(entry: Any, cleaner: Cleaner, prefixes: Mapping[tuple[str, str, str]
     )
 
 
-def _speed(usage: Iterable[Mapping[str, Any]], cleaner: Cleaner) -> tuple[TaskSpeed, ...]:
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for entry in usage:
-        groups[entry["model"], entry["task"], entry["side"]].append(entry)
-    return tuple(
-        TaskSpeed(
-            model=cleaner.text(model, 200),
-            task=cleaner.text(task, 200),
-            side=cleaner.text(side, 200),
-            texts=_sum(entries, "texts") or 0,
-            unique=_sum(entries, "unique") or 0,
-            stored=_sum(entries, "stored") or 0,
-            cut=_sum(entries, "cut"),
-            tokens=_sum(entries, "tokens"),
-            requests=_sum(entries, "requests") or 0,
-            retries=_sum(entries, "retries") or 0,
-            seconds=sum(_seconds(entry) for entry in entries),
-            busy=_weighted_busy(entries),
-        )
-        for (model, task, side), entries in groups.items()
-    )
-
-
-def _sum(entries: Iterable[Mapping[str, Any]], name: str) -> int | None:
-    """Adds counts up; one that is not known makes the sum unknown."""
-    counts = [_count(entry.get(name)) for entry in entries]
-    return None if None in counts else sum(count for count in counts if count is not None)
+def _by_side(usage: Iterable[TaskUsage]) -> tuple[TaskUsage, ...]:
+    """Adds the splits and subsets of each task and side up."""
+    sums: dict[tuple[str, str, str], TaskUsage] = {}
+    for counts in usage:
+        key = (counts.model, counts.task, counts.side)
+        sums[key] = sums[key].plus(counts) if key in sums else counts
+    return tuple(sums.values())
 
 
 def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60 else None
 
 
-def _seconds(entry: Mapping[str, Any]) -> float:
-    return min(1e9, max(0.0, finite(entry.get("seconds")) or 0.0))
-
-
-def _weighted_busy(entries: Iterable[Mapping[str, Any]]) -> float | None:
-    pairs = [(finite(e.get("busy")), _seconds(e)) for e in entries]
-    known = [(min(1.0, max(0.0, busy)), seconds) for busy, seconds in pairs if busy is not None and seconds > 0]
-    whole = sum(seconds for _, seconds in known)
-    return sum(busy * seconds for busy, seconds in known) / whole if whole else None
-
-
-def _instructions(usage: Iterable[Mapping[str, Any]], cleaner: Cleaner) -> tuple[InstructionUse, ...]:
-    tasks: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for entry in usage:
-        text = entry.get("instruction")
-        name = f"{entry['task']} · {entry['side']}" if entry["side"] else str(entry["task"])
-        where = tasks[entry["model"], text if isinstance(text, str) else ""]
-        if name not in where:
-            where.append(name)
-    return tuple(
-        InstructionUse(
-            cleaner.text(model, 200), cleaner.text(text), tuple(cleaner.text(name, 200) for name in sorted(names))
-        )
-        # what was put before texts first, the tasks without anything last
-        for (model, text), names in sorted(tasks.items(), key=lambda item: not item[0][1])
-    )
+def _instructions(usage: Iterable[TaskUsage]) -> tuple[InstructionUse, ...]:
+    tasks: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for counts in usage:
+        name = f"{counts.task} · {counts.side}" if counts.side else counts.task
+        tasks[counts.model, counts.instruction].add(name)
+    # what was put before texts first, the tasks without anything last
+    ordered = sorted(tasks.items(), key=lambda item: not item[0][1])
+    return tuple(InstructionUse(model, text, tuple(sorted(names))) for (model, text), names in ordered)
 
 
 def _task_config(run: Path) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def _headline(data: RunData, words: Words) -> str:
     """Names the verdict, and how much of what was asked for it is about."""
     verdict = data.verdict
     title = words(f"title_{verdict.outcome}")
-    if not verdict.partial:
+    if not (verdict.partial or verdict.recorded):
         return title
     return f"{title} · {words('finished_of', finished=verdict.finished, asked=len(verdict.tasks))}"
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from evalscope_vacc.results.left import TaskSpeed
+from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.results.model import ComparedRow
 from evalscope_vacc.view.words import points
 
@@ -149,7 +149,7 @@ class Block:
     height: float
     busy: float | None
     retries: int
-    speed: TaskSpeed
+    speed: TaskUsage
 
 
 @dataclass(frozen=True)
@@ -170,15 +170,15 @@ class Skyline:
     busy: float | None
 
 
-def skylines(speeds: Iterable[TaskSpeed]) -> tuple[Skyline, ...]:
+def skylines(speeds: Iterable[TaskUsage]) -> tuple[Skyline, ...]:
     """Returns one figure a model, its tasks in the order in which they ran."""
-    models: dict[str, list[TaskSpeed]] = defaultdict(list)
+    models: dict[str, list[TaskUsage]] = defaultdict(list)
     for speed in speeds:
         models[speed.model].append(speed)
     return tuple(_skyline(model, group) for model, group in models.items())
 
 
-def _skyline(model: str, group: Sequence[TaskSpeed]) -> Skyline:
+def _skyline(model: str, group: Sequence[TaskUsage]) -> Skyline:
     seconds = math.fsum(speed.seconds for speed in group)
     top = _round_up(max((speed.rate or 0.0 for speed in group), default=0.0))
     blocks: list[Block] = []

@@ -150,6 +150,29 @@ def test_cut_vectors_are_judged_with_a_note() -> None:
     assert "vectors cut to 64 dimensions" in said(compared)
 
 
+# one rule: identity and conditions refuse, provenance is a note
+@pytest.mark.parametrize(
+    ("ours", "verdict", "code"),
+    [
+        ({"split": "dev"}, "no reference", "no_row"),
+        ({"subset": "en"}, "no reference", "no_row"),
+        ({"metric": "accuracy"}, "no reference", "other_metric"),
+        ({"run": replace(RUN, kind="cross-encoder")}, "not judged", "other_kind"),
+        ({"conditions": Conditions(profile="mteb", max_tokens=512)}, "not judged", "setting_differs"),
+        ({"dataset_revision": "other"}, "pass", "other_data"),
+        ({"mteb_version": "1.38.20"}, "pass", "other_mteb"),
+        ({"conditions": Conditions(max_tokens=512)}, "pass", "unrecorded_here"),
+    ],
+)
+def test_what_differs_refuses_or_is_a_note_by_one_rule(ours: dict[str, Any], verdict: str, code: str) -> None:
+    whole = Conditions(profile="none", max_tokens=512)
+    theirs = row(0.8, mteb_version="2.26.24", dataset_revision="rev1", conditions=whole)
+    mine = replace(theirs, **ours)
+    (compared,) = judge(mine, theirs).rows
+    assert compared.verdict == verdict
+    assert code in [reason.code for reason in (*compared.reasons, *compared.notes)]
+
+
 def test_a_missing_score_fails() -> None:
     comparison = judge(row(None), row(0.8))
     assert comparison.rows[0].verdict == "fail"

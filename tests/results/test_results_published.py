@@ -16,7 +16,7 @@ from evalscope_vacc.results.files import own_folder, packaged_folder, read_compr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "published"))
 
-from collect import collect, write_compressed
+from collect import collect, main, write_compressed
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 ENCODERS = [
@@ -170,6 +170,8 @@ def test_scores_are_collected_from_a_checkout_with_its_commit(tmp_path: Path) ->
     assert "Broken.json" in problems[0]
     data, _ = collect(tmp_path, "org/m", revision="old")
     assert data["tasks"]["STS12"][4] == {"test": {"default": 0.1}}
+    main(["org/m", str(tmp_path)])
+    assert [row.task for row in published.get("org/m").reference().rows] == ["STS12", "STS13"]
 
 
 def test_what_the_user_collected_hides_what_the_package_brings(tmp_path: Path) -> None:
