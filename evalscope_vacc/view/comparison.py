@@ -75,7 +75,7 @@ def progress(verdict: Verdict, words: Words) -> list[str]:
     }
     missing = names["no reference"]
     if not verdict.partial:
-        return [words("tasks_no_reference", count=len(missing), tasks=words.some(missing))] if missing else []
+        return [words("n_no_reference", count=len(missing), tasks=words.some(missing))] if missing else []
     said = [words("n_judged", count=len(names["judged"]))]
     said += [
         words(f"n_{state}", count=len(names[state]), tasks=words.some(names[state]))

@@ -82,7 +82,7 @@ class Words:
         whole = round(seconds)
         days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
         if whole < 60:
-            return self("in_seconds", seconds=f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}")
+            return self("in_seconds", seconds=f"{seconds:.0f}" if seconds >= 10 or not seconds else f"{seconds:.1f}")
         if days:
             return self("in_days", days=days, hours=hours)
         if hours:
