@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from evalscope_vacc.files import write_whole
 from evalscope_vacc.paths import cache_folder
 
 SAMPLES = 3
+SHORTEST = 1e-6  # seconds; below, a rate says nothing
 
 
 def new_run_folder() -> Path:
@@ -36,9 +37,9 @@ class TaskUsage:
         unique: Different ones among them; the others were answered from those.
         stored: How many of the different ones came from the store.
         empty: How many of the different ones were empty.
-        cut: How many of the different ones were longer than the limit.
+        cut: How many of the different ones were longer than the limit; None where nobody counted.
         at_limit: Texts of answers whose every text had as many tokens as the limit allows, by the server's own counts:
-            where ``cut`` is None, it is at least about this.
+            where ``cut`` is None, it is at least about this. None where the server or the limit is silent.
         tokens: Tokens that the server counted; None where it does not say.
         requests: Requests answered.
         retries: Requests that had to be sent again.
@@ -58,7 +59,7 @@ class TaskUsage:
     stored: int = 0
     empty: int = 0
     cut: int | None = 0
-    at_limit: int = 0
+    at_limit: int | None = None
     tokens: int | None = None
     requests: int = 0
     retries: int = 0
@@ -66,16 +67,44 @@ class TaskUsage:
     seconds: float = 0.0
     busy: float | None = None
 
+    @property
+    def sent(self) -> int:
+        """Texts, or pairs, that went to the server: neither repeated ones nor those from the store."""
+        return max(0, self.unique - self.stored)
+
+    @property
+    def rate(self) -> float | None:
+        """Texts, or pairs, sent per second inside the model; None where none was sent, or the time is not known."""
+        return self.sent / self.seconds if self.sent and self.seconds > SHORTEST else None
+
+    @property
+    def token_rate(self) -> float | None:
+        """Tokens per second; None where nobody counted them."""
+        return self.tokens / self.seconds if self.tokens and self.sent and self.seconds > SHORTEST else None
+
+    def plus(self, other: TaskUsage) -> TaskUsage:
+        """Adds counts up: one that is not known makes the sum unknown; ``busy`` is weighted by the seconds."""
+        sums: dict[str, Any] = {}
+        for name in (
+            "texts", "unique", "stored", "empty", "requests", "retries", "waited", "seconds", "cut", "at_limit", "tokens",
+        ):  # fmt: skip
+            mine, theirs = getattr(self, name), getattr(other, name)
+            sums[name] = None if mine is None or theirs is None else mine + theirs
+        known = [(part.busy, part.seconds) for part in (self, other) if part.busy is not None and part.seconds > 0]
+        whole = sum(seconds for _, seconds in known)
+        return replace(other, **sums, busy=sum(busy * part for busy, part in known) / whole if whole else None)
+
     def line(self) -> str:
-        """One line for people."""
-        rate = f"{self.texts / self.seconds:,.0f}/s" if self.seconds > 0 else "-"
+        """One line for people; the rates are of what was sent."""
+        rate = "none sent" if self.rate is None else f"{self.rate:,.0f} sent/s"
         side = f" {self.side}" if self.side else ""
         parts = [
             f"{self.task} [{self.split}/{self.subset}]{side}: {self.texts:,} texts in {self.seconds:.1f} s ({rate})",
             f"{self.requests:,} requests",
         ]
         if self.tokens is not None:
-            parts.append(f"{self.tokens:,} tokens")
+            each = "" if self.token_rate is None else f" ({self.token_rate:,.0f}/s)"
+            parts.append(f"{self.tokens:,} tokens{each}")
         if self.unique != self.texts:
             parts.append(f"{self.texts - self.unique:,} repeated")
         if self.stored:
@@ -106,7 +135,7 @@ class Evidence:
     folder: Path
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _seen: dict[tuple[str, ...], int] = field(default_factory=dict, repr=False)
-    _usage: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
+    _usage: dict[tuple[str, ...], TaskUsage] = field(default_factory=dict, repr=False)
 
     def config(self, model: str, values: Mapping[str, Any]) -> None:
         """Records the values in force for one model."""
@@ -153,31 +182,14 @@ class Evidence:
         """Adds counts; calls for the same task, split, subset and side add up."""
         key = (counts.model, counts.task, counts.split, counts.subset, counts.side)
         with self._lock:
-            before = self._usage.get(key)
-            now = asdict(counts)
-            if before is not None:
-                for name in (
-                    "texts",
-                    "unique",
-                    "stored",
-                    "empty",
-                    "requests",
-                    "retries",
-                    "waited",
-                    "seconds",
-                    "at_limit",
-                ):
-                    now[name] += before[name]
-                for name in ("tokens", "cut"):
-                    now[name] = None if now[name] is None or before[name] is None else now[name] + before[name]
-            self._usage[key] = now
-            own = {row["model"] for row in self._usage.values()}
+            self._usage[key] = self._usage[key].plus(counts) if key in self._usage else replace(counts)
+            own = {row.model for row in self._usage.values()}
             try:
                 known = json.loads((self.folder / "usage.json").read_text(encoding="utf-8"))["tasks"]
             except (OSError, ValueError, KeyError, TypeError):
                 known = []
             others = [row for row in known if isinstance(row, dict) and row.get("model") not in own]
-            self._write("usage.json", {"tasks": [*others, *self._usage.values()]})
+            self._write("usage.json", {"tasks": [*others, *map(asdict, self._usage.values())]})
 
     def _merge(self, name: str, model: str, values: Mapping[str, Any]) -> None:
         with self._lock:

@@ -12,7 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from evalscope_vacc.results.data import packaged_folder, write_compressed
+from collect import write_compressed
+
+from evalscope_vacc.results.files import packaged_folder
 
 BENCHMARKS = ("MTEB(eng, v2)", "MTEB(cmn, v1)", "MTEB(Multilingual, v2)", "MTEB(Code, v1)")
 # the columns of table 4 of the Qwen3-Embedding report: retrieval tasks of a benchmark, or tasks by name

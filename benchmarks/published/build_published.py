@@ -14,10 +14,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from collect import collect, write_compressed
+
 from evalscope_vacc.results.benchmarks import benchmark, main_metric
-from evalscope_vacc.results.data import packaged_folder, write_compressed
-from evalscope_vacc.results.published_collect import collect
-from evalscope_vacc.results.rows import MEAN_OF_SUBSETS
+from evalscope_vacc.results.files import packaged_folder
+from evalscope_vacc.results.model import MEAN_OF_SUBSETS
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_TASKS = ("STSBenchmark", "STSB", "LCQMC", "XQuADRetrieval", "SciFact")

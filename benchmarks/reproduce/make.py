@@ -12,10 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from evalscope_vacc.cli.estimate import duration
 from evalscope_vacc.results import published
 from evalscope_vacc.results.benchmarks import Benchmark, benchmark
 from evalscope_vacc.results.estimate import Estimate, estimate
+from evalscope_vacc.view.listings import estimate_mapping
+from evalscope_vacc.view.words import Words
 
 HERE = Path(__file__).parent
 ENCODERS = ("Qwen3-Embedding-0.6B", "Qwen3-Embedding-4B", "Qwen3-Embedding-8B")
@@ -202,7 +203,7 @@ def estimated(text: str) -> Estimate:
 
 def size(sized: Estimate) -> str:
     """Returns texts, pairs and tokens in words."""
-    plain = sized.to_json()
+    plain = estimate_mapping(sized, Words())
     parts = [f"{plain[unit]:,} {unit}" for unit in ("texts", "pairs") if plain[unit]]
     return f"{' and '.join(parts)}, about {plain['tokens'] / 1e6:,.0f} million tokens"
 
@@ -220,14 +221,14 @@ def readme(configurations: dict[Path, str]) -> str:
     ]
     for file, content in configurations.items():
         sized = estimated(content)
-        plain = sized.to_json()
+        plain = estimate_mapping(sized, Words())
         folder = file.parent.name
         bench = known({**TABLES, **COLUMNS}[folder])
         place = file.relative_to(HERE).as_posix()
         numbers = [f"{plain[unit]:,}" if plain[unit] else "" for unit in ("texts", "pairs")]
         tokens = f"{plain['tokens'] / 1e6:,.0f}"
         scores = "" if file.stem == "first-stage" else expected(file.stem, bench)
-        cells = (f"[{place}]({place})", scores, *numbers, tokens, duration(sized.seconds))
+        cells = (f"[{place}]({place})", scores, *numbers, tokens, Words().duration(sized.seconds))
         lines.append(f"| {' | '.join(cells)} |")
     return text[:start] + "\n".join(lines) + "\n\n" + text[stop:]
 

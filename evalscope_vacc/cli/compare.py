@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 import typer
 
 from evalscope_vacc.errors import ConfigError, ResultError
-
-if TYPE_CHECKING:
-    from evalscope_vacc.results.compare import Comparison, PairedTest
-    from evalscope_vacc.results.noise import Noise
-    from evalscope_vacc.results.rows import Reference, Results
 
 
 def compare(
@@ -45,139 +36,58 @@ def compare(
     paired: bool = typer.Option(
         False, "--paired", help="Test by query with judgements that MTEB loads (it may download the task's data)."
     ),
+    allow_partial: bool = typer.Option(
+        False, "--allow-partial", help="Pass although a task that was asked for failed or was not run."
+    ),
+    allow_above: bool = typer.Option(
+        False, "--allow-above", help="Pass although a score lies above the reference: for an improved model."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, for machines."),
     as_markdown: bool = typer.Option(False, "--markdown", help="Print Markdown, for an issue."),
     as_csv: bool = typer.Option(False, "--csv", help="Print CSV, for a spreadsheet."),
+    junit: Optional[Path] = typer.Option(  # noqa: UP045
+        None, "--junit", metavar="FILE", help="Write JUnit XML, too: a test case a task."
+    ),
+    lang: str = typer.Option("en", "--lang", help="Language: en or zh."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="List every score that matches, too."),
 ) -> None:
     """Compare scores with published ones, or with another run, and say whether they are the same.
 
-    Exit status: 0 when every comparable score is as accurate as the reference, 1 when one is below it by more than the
-    tolerance, 2 when nothing can be compared.
+    Several runs are laid side by side, against the reference or, where there is none, against the first of them.
+
+    Exit status: 0 when every comparable score is the reference's within the tolerance, 1 when one is not (below, or
+    above without --allow-above), 3 when a task that was asked for failed or was not run (without --allow-partial), 2
+    when nothing can be compared.
     """
-    from evalscope_vacc.results import render
-    from evalscope_vacc.results.compare import EXIT_STATUS
+    from evalscope_vacc.results.ask import verdict_of
     from evalscope_vacc.results.noise import Noise
+    from evalscope_vacc.view import machine
+    from evalscope_vacc.view.comparison import document
+    from evalscope_vacc.view.document import show, to_markdown, write_out
+    from evalscope_vacc.view.words import Words
 
     if as_json + as_markdown + as_csv > 1:
         msg = "--json, --markdown and --csv exclude one another"
         raise ConfigError(msg)
+    words = Words(lang)
     try:
-        comparisons = comparisons_of(
-            results, against, Noise(dtype=dtype, tolerance=tolerance), qrels=qrels, load_qrels=paired
-        )
+        found = verdict_of(
+            results, against, Noise(dtype=dtype, tolerance=tolerance), qrels=qrels, load_qrels=paired,
+            allow_partial=allow_partial, allow_above=allow_above,
+        )  # fmt: skip
     except ResultError as error:
         # a folder that cannot be read is nothing to compare, not a task that fails
         raise ConfigError(str(error)) from error
+    if junit is not None:
+        from evalscope_vacc.results.files import write_file
+
+        write_file(junit, machine.to_junit(found, words))
     if as_json:
-        _print(render.to_json(comparisons) + "\n")
-    elif as_markdown:
-        _print(render.to_markdown(comparisons))
+        write_out(machine.to_json(machine.to_mapping(found, words)))
     elif as_csv:
-        _print(render.to_csv(comparisons))
+        write_out(machine.to_csv(found, words))
+    elif as_markdown:
+        write_out(to_markdown(document(found, words, verbose=True)))
     else:
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        with console.capture() as shown:
-            for part in render.to_rich(comparisons, console.width):
-                console.print(part)
-        _print(shown.get())
-    raise typer.Exit(EXIT_STATUS[render.outcome_of(comparisons)])
-
-
-def _print(text: str) -> None:
-    """Prints; a reader that has seen enough, such as `head`, must not turn the verdict into another."""
-    try:
-        typer.echo(text, nl=False)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def comparisons_of(
-    paths: Sequence[Path], against: str | None, noise: Noise, *, qrels: Path | None = None, load_qrels: bool = False
-) -> list[Comparison]:
-    """Returns one comparison a run.
-
-    Args:
-        paths: Result folders or files.
-        against: A path, or a model with published scores; without it each served model is looked up by its own name.
-        noise: How far scores may lie apart.
-        qrels: Judgements for the test by query.
-        load_qrels: Let MTEB load the judgements.
-
-    Raises:
-        ResultError: A path cannot be read, or holds no result.
-        ConfigError: No scores are published under the name that is given or served.
-    """
-    from evalscope_vacc.results.compare import compare as hold_against
-    from evalscope_vacc.results.load import load_results
-
-    ours = load_results(paths)
-    if not ours.rows:
-        detail = f": {'; '.join(ours.problems[:3])}" if ours.problems else "; give the folder that `results` lies in"
-        msg = f"no result was found under {', '.join(ours.paths)}{detail}"
-        raise ResultError(msg)
-    found = []
-    for part, reference in _references(ours, against):
-        test = _test(part, reference, qrels, load=load_qrels)
-        found.append(hold_against(part, reference, noise=noise, paired=test))
-    # an answer before what is none, such as the second stage's of a run that is held against an encoder
-    return sorted(found, key=lambda comparison: comparison.outcome == "nothing comparable")
-
-
-def _references(ours: Results, against: str | None) -> list[tuple[Results, Reference]]:
-    """Gives each run its reference: two runs in one folder are two questions."""
-    from evalscope_vacc.results import published
-    from evalscope_vacc.results.compare import reference_from
-
-    runs = _by_run(ours)
-    if against is not None:
-        other = _other_run(against)
-        if other is not None:
-            return [(part, reference_from(other, like=part.runs)) for part in runs]
-        reference = published.get(against).reference()
-        return [(part, reference) for part in runs]
-    names = sorted({run.served_name for run in ours.runs})
-    known = {name: published.find(name) for name in names if name}
-    if not any(known.values()):
-        served = ", ".join(name or "(unnamed)" for name in names)
-        msg = (
-            f"no scores are published under the name {served}: say with --against whose weights these are "
-            "(`evalscope-vacc published` lists the models), or give another result folder"
-        )
-        raise ConfigError(msg)
-    found = [(part, entry.reference()) for part in runs if (entry := known.get(part.runs[0].served_name))]
-    unknown = (name or "(unnamed)" for name in names if known.get(name) is None)
-    problems = tuple(f"{name}: no scores are published under this name" for name in unknown)
-    first, reference = found[0]
-    return [(replace(first, problems=ours.problems + problems), reference), *found[1:]]
-
-
-def _by_run(results: Results) -> list[Results]:
-    """Parts the rows by run; what could not be read is said once."""
-    parts = [replace(results, rows=tuple(r for r in results.rows if r.run == run), problems=()) for run in results.runs]
-    return [replace(parts[0], problems=results.problems), *parts[1:]]
-
-
-def _other_run(against: str) -> Results | None:
-    """Reads the folder that is meant, or returns None where a model is."""
-    from evalscope_vacc.results import published
-    from evalscope_vacc.results.load import load_results
-
-    if not Path(against).exists():
-        return None
-    results = load_results([against])
-    # `hf download Qwen/Qwen3-Embedding-0.6B --local-dir Qwen/Qwen3-Embedding-0.6B` leaves such a folder of weights
-    return None if not results.rows and published.find(against) is not None else results
-
-
-def _test(ours: Results, reference: Reference, qrels: Path | None, *, load: bool) -> PairedTest | None:
-    if not ours.predictions or not reference.predictions:
-        return None
-    from evalscope_vacc.results.paired import QueryTest, qrels_from_files, qrels_from_mteb
-
-    if qrels is not None:
-        return QueryTest(ours.predictions, reference.predictions, qrels_from_files(qrels))
-    if load:
-        return QueryTest(ours.predictions, reference.predictions, qrels_from_mteb)
-    return None
+        show(document(found, words, verbose=verbose))
+    raise typer.Exit(found.exit_status)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from evalscope_vacc.errors import ConfigError, ResultError
-from evalscope_vacc.files import write_whole
+from evalscope_vacc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evalscope_vacc.results.compare import Comparison
+    from evalscope_vacc.results.model import Reason, Verdict
+    from evalscope_vacc.results.noise import Noise
 
 
 def report(
@@ -41,40 +42,37 @@ def report(
     The page needs no network, works on a phone, in light and dark, and holds no keys. The exit status is 0 when the page
     was written, whatever the verdict; `compare` is the command whose status is the verdict.
     """
-    from evalscope_vacc.report.texts import LANGUAGES
-
-    if lang not in LANGUAGES:
-        msg = f"--lang {lang!r} is not known; give one of {', '.join(LANGUAGES)}"
-        raise ConfigError(msg)
     if evidence is not None and not evidence.is_dir():
         msg = f"--evidence: {evidence} is not a folder; give the one with config.json and usage.json"
         raise ConfigError(msg)
-    from evalscope_vacc.report.data import gather
-    from evalscope_vacc.report.page import render
+    from evalscope_vacc.results.files import write_file
+    from evalscope_vacc.results.left import gather
+    from evalscope_vacc.results.noise import Noise
+    from evalscope_vacc.view.links import link_back, own_page
+    from evalscope_vacc.view.page import render
+    from evalscope_vacc.view.words import Words
 
-    comparisons, why = _comparisons(run, against, dtype, tolerance)
+    words = Words(lang)
+    answer, why = _verdict(run, against, Noise(dtype=dtype, tolerance=tolerance))
     published = against is None or not Path(against).exists()
-    data = gather(run, comparisons, published=published, no_reference=why, evidence=evidence)
-    page = render(data, language=lang, against=against)
-    try:
-        write_whole(output, page)
-    except OSError as error:
-        msg = f"{output} cannot be written: {error.strerror or error}"
-        raise ResultError(msg) from error
+    data = gather(run, answer, published=published, no_reference=why, evidence=evidence)
+    theirs = own_page(run)
+    link = os.path.relpath(theirs, output.parent) if theirs else ""
+    page = render(data, language=lang, against=against, evalscope_page=Path(link).as_posix() if link else "")
+    write_file(output, page)
+    if theirs:
+        link_back(theirs, output, words)
     typer.echo(f"{output} ({len(page.encode()) / 1024:.0f} KiB)")
 
 
-def _comparisons(
-    run: Path, against: str | None, dtype: str | None, tolerance: float | None
-) -> tuple[list[Comparison], str]:
+def _verdict(run: Path, against: str | None, noise: Noise) -> tuple[Verdict | None, Reason | None]:
     """Compares as `compare` does; a run whose model has no published scores gets a page without a verdict."""
-    from evalscope_vacc.cli.compare import comparisons_of
-    from evalscope_vacc.results.noise import Noise
+    from evalscope_vacc.results.ask import verdict_of
+    from evalscope_vacc.results.model import Reason
 
-    noise = Noise(dtype=dtype, tolerance=tolerance)
     try:
-        return comparisons_of([run], against, noise), ""
-    except ConfigError as error:
+        return verdict_of([run], against, noise), None
+    except ConfigError:
         if against is not None:
             raise
-        return [], str(error)
+        return None, Reason.of("no_published")

@@ -27,64 +27,24 @@ def _folder(folder: Path | None) -> Path:
     return (folder or default_folder()).expanduser().absolute()
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def _age(seconds: float) -> str:
-    for limit, unit in ((60.0, "s"), (60.0, "min"), (24.0, "h")):
-        if seconds < limit:
-            return f"{seconds:.0f} {unit}"
-        seconds /= limit
-    return f"{seconds:.0f} days"
-
-
 @app.command("ls")
-def list_entries(folder: Folder = None, as_json: AsJson = False) -> None:
+def list_entries(
+    folder: Folder = None,
+    as_json: AsJson = False,
+    lang: Annotated[str, typer.Option("--lang", help="Language: en or zh.")] = "en",
+) -> None:
     """Lists what is kept: model, task, number of answers, size, time since the last use."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from evalscope_vacc.store import listing
+    from evalscope_vacc.view import listings
+    from evalscope_vacc.view.document import show
+    from evalscope_vacc.view.words import Words
 
-    place = _folder(folder)
+    place, words = _folder(folder), Words(lang)
     lines = listing(place)
     if as_json:
         typer.echo(json.dumps([line.as_json() for line in lines], ensure_ascii=False, indent=2))
-        return
-    names = [line.name for line in lines]
-    console = Console()
-    if not lines:
-        console.print(f"Nothing is kept in {escape(str(place))}.", soft_wrap=True)
-        return
-    table = Table(title=f"{escape(str(place))}: {_size(sum(line.bytes for line in lines))}", title_justify="left")
-    for name in ("name", "model", "kind", "task"):
-        table.add_column(name, overflow="fold")
-    for name in ("answers", "size", "last used"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state")
-    for line in lines:
-        state = "[red]cannot be read[/red]" if line.problem else "in use" if line.in_use else ""
-        shown = (_short(line.name, names), escape(line.model), line.kind, escape(line.label))
-        table.add_row(*shown, f"{line.entries:,}", _size(line.bytes), _age(line.age_s), state)
-    console.print(table)
-    for line in lines:
-        if line.problem:
-            console.print(f"[red]{_short(line.name, names)}[/red]: {escape(line.problem)}", soft_wrap=True)
-
-
-def _short(name: str, names: list[str]) -> str:
-    """Returns the beginning of a name that fits no other."""
-    others = [other for other in names if other != name]
-    for length in range(len("resume-") + 8, len(name)):
-        if not any(other.startswith(name[:length]) for other in others):
-            return name[:length]
-    return name
+    else:
+        show(listings.store(place, lines, words))
 
 
 @app.command("rm")
@@ -106,6 +66,7 @@ def remove_entries(
     """Removes kept answers; they are asked of the server again when they are needed."""
     from evalscope_vacc.errors import ConfigError, StoreError
     from evalscope_vacc.store import files, matching, remove
+    from evalscope_vacc.view.words import size
 
     place = _folder(folder)
     if sum((bool(names), everything, older_than is not None)) != 1:
@@ -117,7 +78,7 @@ def remove_entries(
     if not paths:
         typer.echo("Nothing to remove.")
         return
-    total = _size(sum(path.stat().st_size for path in paths))
+    total = size(sum(path.stat().st_size for path in paths))
     if not yes:
         typer.confirm(f"Remove {len(paths)} of the entries in {place}, {total}?", abort=True)
     kept = [path.stem for path in paths if not remove(path, force=force)]

@@ -36,6 +36,7 @@ from evalscope_vacc.hosts.logs import show_logs
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
 from evalscope_vacc.interrupts import second_kills
 from evalscope_vacc.models import is_cross_encoder
+from evalscope_vacc.results.asked import record_asked, record_failed
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class Run:
         if not self.encoders:
             self._check_rerankers_alone(retrieval, others, stored)
         self._check_stored(stored)
+        record_asked(self.out / "vacc", self._planned(retrieval, reranking, others, stored))
         try:
             if not self.rerankers:
                 for encoder in self.encoders:
@@ -134,6 +136,17 @@ class Run:
         self._report()
         self._finish(self.tasks)
         return self.result
+
+    def _planned(
+        self, retrieval: list[Any], reranking: list[Any], others: list[Any], stored: dict[str, FirstStage]
+    ) -> Iterator[tuple[str, str, Any]]:
+        """Which model does which task in which stage."""
+        first, second = ("stage1", "stage2") if self.encoders and self.rerankers and retrieval else ("", "")
+        own = self.tasks if not self.rerankers else [*(t for t in retrieval if t.metadata.name not in stored), *others]
+        for encoder in self.encoders:
+            yield from ((name_of(encoder), first, task) for task in own)
+        for reranker in self.rerankers:
+            yield from ((name_of(reranker), second, task) for task in (*reranking, *retrieval))
 
     def _all_tasks(self) -> list[Any]:
         return resolve_tasks(self.evaluation, self.template)
@@ -398,6 +411,18 @@ class Run:
         from evalscope_vacc.hosts.evalscope_report import write_reports
 
         done = [r.task_name for r in self.result.task_results]
+        stopped = (
+            {"not run", str(self.stop)} if isinstance(self.stop, (RunInterrupted, KeyboardInterrupt)) else {"not run"}
+        )
+        record_failed(
+            self.out / "vacc",
+            [
+                (stage.model, stage.stage, task, why)
+                for stage in self.result.stages
+                for task, why in stage.failed.items()
+                if why not in stopped
+            ],
+        )
         if isinstance(self.stop, (RunInterrupted, KeyboardInterrupt)):
             # without the pages, which take seconds: somebody waits for the end
             raise RunInterrupted(self._how_to_go_on(done)) from None

@@ -166,8 +166,9 @@ class VaccEncoder(VaccModel):
                 table.put(np.array(indices), got.values)
                 if got.tokens is not None:
                     counts.tokens = (counts.tokens or 0) + got.tokens
-                    if session.limit is not None and got.tokens == session.limit * request.items:
-                        counts.at_limit += request.items
+                    if session.limit is not None:
+                        full = got.tokens == session.limit * request.items
+                        counts.at_limit = (counts.at_limit or 0) + (request.items if full else 0)
                 if scope is not None:
                     scope.put(text_keys(scope.identity + beside, texts), got.values)
         if call.zeros:

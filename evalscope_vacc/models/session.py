@@ -207,6 +207,8 @@ class Session:
                 yield counts
         finally:
             counts.seconds = time.monotonic() - start
+            if counts.unique == counts.stored:  # nothing was sent, and that is known
+                counts.tokens, counts.at_limit = counts.tokens or 0, counts.at_limit or 0
             counts.requests = usage.requests - before[0]
             counts.retries = usage.retries - before[1]
             counts.waited = round(usage.waited_seconds - before[4], 3)
@@ -318,7 +320,10 @@ def _ask(served: Served, engine: Engine) -> Session:
     report: Report | None = None
     if config.preflight:
         report = preflight(config, engine, dialect, asked, rerank)
-        served.record_server(preflight=[finding.line() for finding in report.findings if finding.state != "ok"])
+        served.record_server(
+            preflight=[finding.line() for finding in report.findings if finding.state != "ok"],
+            preflight_checks={f.check: worst.state for f in report.findings if (worst := report.of(f.check))},
+        )
     limit = min([*limits, *([limit] if limit else [])], default=None)
     return Session(served, engine, common, dialect, limit, see, side, pairwise, report)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from evalscope_vacc.results.data import read_packaged
+from evalscope_vacc.results.files import read_packaged
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,31 @@
 """How long a configuration will take: texts, tokens and time of every task, before anything is sent.
 
 The sizes are MTEB's own descriptive statistics. Tokens are characters divided by a rule of thumb per script, so they
-are good to a third or so; the time comes from a rate that the user measured.
+are good to a third or so; the time comes from a rate that the user measured, in tokens where texts differ in length.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import nearest
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results import published
+from evalscope_vacc.results.asked import is_cross_encoder, plan
 from evalscope_vacc.results.benchmarks import benchmarks, main_metric
-from evalscope_vacc.results.data import read_packaged
 from evalscope_vacc.results.evidence import read_conditions
-from evalscope_vacc.results.rows import MEAN_OF_SUBSETS, Reference
+from evalscope_vacc.results.files import read_packaged
+from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reason, Reference
 from evalscope_vacc.task_file import TOP_K, read_config
 from evalscope_vacc.text.task import RERANKING
 
-ASSUMPTIONS = (
-    "texts are the different ones; a text that a task repeats is sent once",
-    "tokens are characters divided by 4.2 (Latin script), 1.6 (Chinese, Japanese, Korean), 2.5 (others), 3.2 (code)",
-    "instructions and the limit per text are not in the tokens",
-)
+ASSUMPTIONS = tuple(map(Reason, ("counted_once", "tokens_by_script", "without_instructions")))
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class TaskEstimate:
         unit: "texts" for encoders, "pairs" for cross-encoders.
         count: Texts or pairs to send.
         tokens: Estimated, of all of them.
-        seconds: Estimated at the given rate.
+        seconds: Estimated at the slower of the given rates; None without a rate.
         expected: Published score as a fraction, or None.
         metric: Of the expected score.
     """
@@ -50,7 +48,7 @@ class TaskEstimate:
     unit: str
     count: int
     tokens: int
-    seconds: float
+    seconds: float | None
     expected: float | None = None
     metric: str = ""
 
@@ -60,32 +58,20 @@ class Estimate:
     """A whole configuration.
 
     Attributes:
-        unknown: Tasks that MTEB publishes no sizes for; nothing is counted for them.
+        unknown: Tasks that MTEB publishes no sizes for, where they may be left out.
         means: Published means of the benchmark that the tasks make up, by model: (model, benchmark, measure, fraction).
     """
 
     tasks: tuple[TaskEstimate, ...]
     unknown: tuple[str, ...]
     means: tuple[tuple[str, str, str, float], ...]
-    notes: tuple[str, ...] = ASSUMPTIONS
+    notes: tuple[Reason, ...] = ASSUMPTIONS
 
     @property
-    def seconds(self) -> float:
-        """Of everything, one after the other."""
-        return math.fsum(task.seconds for task in self.tasks)
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain values."""
-        units = ("texts", "pairs")
-        return {
-            "seconds": self.seconds,
-            "tokens": sum(t.tokens for t in self.tasks),
-            **{unit: sum(t.count for t in self.tasks if t.unit == unit) for unit in units},
-            "tasks": [asdict(t) for t in self.tasks],
-            "unknown": list(self.unknown),
-            "means": [dict(zip(("model", "benchmark", "measure", "value"), m, strict=True)) for m in self.means],
-            "notes": list(self.notes),
-        }
+    def seconds(self) -> float | None:
+        """Of everything, one after the other; None without a rate."""
+        known = [task.seconds for task in self.tasks if task.seconds is not None]
+        return math.fsum(known) if len(known) == len(self.tasks) else None
 
 
 @dataclass(frozen=True)
@@ -100,69 +86,77 @@ class _Sizes:
     keys: tuple[tuple[str, str], ...]
 
 
-def estimate(config: Path, *, texts_per_second: float, pairs_per_second: float | None = None) -> Estimate:
+def estimate(
+    config: Path,
+    *,
+    texts_per_second: float | None = None,
+    pairs_per_second: float | None = None,
+    tokens_per_second: float | None = None,
+    skip_unknown: bool = False,
+) -> Estimate:
     """Estimates an EvalScope RAGEval file (``tool``, ``models``, ``eval``), or a whole task file that holds one.
 
     Args:
         config: YAML or JSON file.
         texts_per_second: Measured rate of the encoder.
-        pairs_per_second: Measured rate of the cross-encoder; the same number when not given.
+        pairs_per_second: Measured rate of the cross-encoder; that of the encoder when not given.
+        tokens_per_second: Measured rate; where texts or pairs per second are given, too, the slower one counts.
+        skip_unknown: Leave out tasks whose sizes are not known.
 
     Raises:
-        ConfigError: The file or a rate cannot be used, or the file names no task.
+        ConfigError: The file or a rate cannot be used, or it names no task, or one whose sizes are not known.
     """
-    for name, rate in (("--texts-per-second", texts_per_second), ("--pairs-per-second", pairs_per_second)):
+    rates = {"texts": texts_per_second, "pairs": pairs_per_second or texts_per_second, "tokens": tokens_per_second}
+    for name, rate in (*rates.items(), ("pairs", pairs_per_second)):
         if rate is not None and not (math.isfinite(rate) and rate > 0):
-            msg = f"{name} {rate} is not a rate above 0"
+            msg = f"--{name}-per-second {rate} is not a rate above 0"
             raise ConfigError(msg)
-    content = _read(config)
-    evaluation = content.get("eval")
-    models = content.get("models", content.get("model"))
-    models = [models] if isinstance(models, Mapping) else models
-    if (
-        not isinstance(evaluation, Mapping)
-        or not isinstance(models, list)
-        or not all(isinstance(m, Mapping) for m in models)
-    ):
-        msg = (
-            f"{config}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
-        )
-        raise ConfigError(msg)
+    evaluation, models = _read(config)
     names = evaluation.get("task_names") or evaluation.get("tasks")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         msg = f"{config}: eval.task_names lists no task; sizes are known by task"
         raise ConfigError(msg)
-    sizes = {name: sized for name in dict.fromkeys(names) if (sized := _sizes(name, evaluation)) is not None}
-    unknown = tuple(clean(name, limit=200) for name in dict.fromkeys(names) if name not in sizes)
     top_k = evaluation.get("top_k") or TOP_K
     if not isinstance(top_k, int):
         msg = f"{config}: eval.top_k is {clean(str(top_k), limit=60)!r}, not a number of candidates"
         raise ConfigError(msg)
-    rates = {"texts": texts_per_second, "pairs": pairs_per_second or texts_per_second}
+    sizes = {name: sized for name in dict.fromkeys(names) if (sized := _sizes(name, evaluation)) is not None}
+    unknown = tuple(clean(name, limit=200) for name in dict.fromkeys(names) if name not in sizes)
+    if unknown and not skip_unknown:
+        msg = f"the sizes of {_hinted(unknown)} are not known, so no time can be told; --skip-unknown leaves them out"
+        raise ConfigError(msg)
     found: list[TaskEstimate] = []
     means: list[tuple[str, str, str, float]] = []
-    for model in _scored(models, sizes):
-        crossed = _is_cross_encoder(model)
+    for model in models:
+        crossed = is_cross_encoder(model)
         name = clean(str(model.get("model_name") or model.get("model_name_or_path") or "?"), limit=200)
         known = published.find(name)
         if known is not None and _otherwise(model, known.reference(), top_k if crossed else None):
             known = None
         expected = _expected(known, sizes) if known else {}
-        for task, sized in sizes.items():
-            narrowed = task in _stored(model)
+        for task in [task for planned, _, task in plan(models, list(sizes)) if planned is model]:
+            sized = sizes[task]
             unit, count, characters = (
-                _work(task, sized, top_k, narrowed) if crossed else ("texts", sized.texts, sized.characters)
+                _work(task, sized, top_k, task in _stored(model))
+                if crossed
+                else ("texts", sized.texts, sized.characters)
             )
             score, metric = expected.get(task, (None, ""))
             tokens = round(characters / _data()[task]["chars_per_token"])
+            times = [work / rate for work, rate in ((count, rates[unit]), (tokens, rates["tokens"])) if rate]
             kind = main_metric(task, None, {})[0]
-            found.append(TaskEstimate(name, task, kind, unit, count, tokens, count / rates[unit], score, metric))
+            found.append(TaskEstimate(name, task, kind, unit, count, tokens, max(times, default=None), score, metric))
         if known:
             means += _means(name, known, set(names))
-    notes: tuple[str, ...] = ASSUMPTIONS
-    if evaluation.get("limits"):
-        notes = (*notes, "eval.limits is not taken into account: this is the whole of every task")
-    return Estimate(tuple(found), unknown, tuple(means), notes)
+    limited = (Reason("limits_ignored"),) if evaluation.get("limits") else ()
+    return Estimate(tuple(found), unknown, tuple(means), (*ASSUMPTIONS, *limited))
+
+
+def _hinted(unknown: Sequence[str]) -> str:
+    """Names tasks, each with the nearest that is known."""
+    known = [*_data(), *(benchmark.name for benchmark in benchmarks())]
+    near = {name: nearest(name, known, likeness=0.6) for name in unknown}
+    return ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in near.items())
 
 
 def task_splits(task: str) -> tuple[str, ...]:
@@ -176,29 +170,16 @@ def _data() -> Mapping[str, Any]:
     return tasks
 
 
-def _read(config: Path) -> Mapping[str, Any]:
+def _read(config: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
     content = read_config(config)
     inner = content.get("eval_config")
-    return inner if isinstance(inner, Mapping) else content
-
-
-def _is_cross_encoder(model: Mapping[str, Any]) -> bool:
-    if isinstance(model.get("is_cross_encoder"), bool):
-        return bool(model["is_cross_encoder"])
-    from evalscope_vacc.catalog import find
-
-    entry = find(str(model.get("model_name") or ""))
-    return entry is not None and entry.is_cross_encoder
-
-
-def _scored(models: Sequence[Mapping[str, Any]], sizes: Mapping[str, _Sizes]) -> list[Mapping[str, Any]]:
-    """One encoder and one cross-encoder are two stages on retrieval tasks; without one only the second runs."""
-    encoders = [m for m in models if not _is_cross_encoder(m)]
-    crossed = [m for m in models if _is_cross_encoder(m)]
-    retrieval = any(main_metric(task, None, {})[0] == "Retrieval" for task in sizes)
-    if len(encoders) == 1 and len(crossed) == 1 and not retrieval:
-        return crossed
-    return [*encoders, *crossed]
+    content = inner if isinstance(inner, dict) else content
+    evaluation, models = content.get("eval"), content.get("models", content.get("model"))
+    models = [models] if isinstance(models, Mapping) else models
+    if isinstance(evaluation, Mapping) and isinstance(models, list) and all(isinstance(m, Mapping) for m in models):
+        return evaluation, models
+    msg = f"{config}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
+    raise ConfigError(msg)
 
 
 def _sizes(task: str, evaluation: Mapping[str, Any]) -> _Sizes | None:

@@ -11,7 +11,7 @@ from typing import Any
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.files import read_json
-from evalscope_vacc.results.rows import Conditions, Run
+from evalscope_vacc.results.model import Conditions, Run
 from evalscope_vacc.results.settings import settings
 
 MAX_BYTES = 4 * 2**20
@@ -78,6 +78,7 @@ class Folders:
     def __init__(self) -> None:
         self.problems: set[str] = set()
         self._read: dict[Path, Mapping[str, Any]] = {}
+        self._roots: dict[Path, Path | None] = {}
 
     def meta(self, folder: Path) -> Mapping[str, Any]:
         """Returns ``model_meta.json`` of ``folder``, or nothing."""
@@ -99,6 +100,13 @@ class Folders:
                 found = _entry([m for m in models if isinstance(m, dict)], run)
                 return Conditions() if self._of_another_run(found, folder, named or {}) else found
         return Conditions()
+
+    def root(self, folder: Path) -> Path | None:
+        """Returns the folder of the run that ``folder`` lies in: the one with the evidence; None without evidence."""
+        if folder not in self._roots:
+            levels = (folder, *folder.parents)[:LEVELS]
+            self._roots[folder] = next((level for level in levels if (level / "vacc").is_dir()), None)
+        return self._roots[folder]
 
     def first_stage(self, folder: Path, task: str, digest: str) -> str | None:
         """Tells which model made the candidates, from the copy that a reranking run keeps of them."""

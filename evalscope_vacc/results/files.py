@@ -1,14 +1,17 @@
-"""Reads JSON that anybody may have written."""
+"""Reads JSON that anybody may have written, and the package's own compressed data; writes whole files."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
-from evalscope_vacc.files import read_bounded
+from evalscope_vacc.files import read_bounded, write_whole
+from evalscope_vacc.paths import data_folder
 from evalscope_vacc.redact import clean
 
 MAX_FILE_BYTES = 256 * 2**20  # the largest honest one, FloresBitextMining with 41,412 subsets, has about 30 MB
@@ -41,3 +44,48 @@ def finite(value: object) -> float | None:
 def shown(path: Path) -> str:
     """Returns ``path`` as it may be printed."""
     return clean(str(path), limit=400)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        ResultError: It cannot be written.
+    """
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        msg = f"{shown(path)} cannot be written: {error.strerror or error}"
+        raise ResultError(msg) from error
+
+
+SUFFIX = ".json.gz"
+MAX_PACKED_BYTES = 64 * 2**20
+
+
+def packaged_folder() -> Path:
+    """Returns the folder with the published scores that the package brings."""
+    return Path(str(files("evalscope_vacc"))) / "catalog" / "published"
+
+
+def own_folder() -> Path:
+    """Returns the folder with scores that the user collected: ``$VACC_HOME/published``, else the user's data folder."""
+    return data_folder() / "published"
+
+
+def read_packaged(name: str) -> Any:
+    """Reads ``<name>.json.gz`` of the package."""
+    return read_compressed(packaged_folder() / f"{name}{SUFFIX}")
+
+
+def read_compressed(path: Path) -> Any:
+    """Reads one compressed JSON file.
+
+    Raises:
+        ResultError: It is missing, broken, or unpacks to more than 64 MiB.
+    """
+    try:
+        return json.loads(read_bounded(path, MAX_PACKED_BYTES, gzip.open))
+    except (OSError, EOFError, ValueError, RecursionError) as error:
+        msg = f"{path} cannot be read ({error}); reinstall evalscope-vacc, or delete it if you collected it"
+        raise ResultError(msg) from error

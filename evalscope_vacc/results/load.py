@@ -28,7 +28,7 @@ from evalscope_vacc.results.evidence import (
     without_first_stage,
 )
 from evalscope_vacc.results.files import finite, read_json, shown
-from evalscope_vacc.results.rows import Kind, Predictions, Results, Row, Run
+from evalscope_vacc.results.model import Kind, Predictions, Reason, Results, Row, Run
 from evalscope_vacc.text.task import RERANKING
 
 MAX_FILES = 100_000
@@ -45,6 +45,10 @@ _NOT_RESULTS = {"model_meta.json", "run_settings.json", "task_config.json"}
 _SKIPPED_FOLDERS = {"vacc", "logs", "configs", "reports", "candidates", "__pycache__", "node_modules"}
 
 
+class _TooOldError(ResultError):
+    """A file of an mteb before 1.11."""
+
+
 def load_results(paths: Sequence[str | Path]) -> Results:
     """Reads every result under ``paths``.
 
@@ -59,7 +63,7 @@ def load_results(paths: Sequence[str | Path]) -> Results:
     """
     rows: dict[str, tuple[Row, ...]] = {}
     predictions: dict[Path, Predictions] = {}
-    problems: set[str] = set()
+    problems: set[tuple[str, str]] = set()
     folders = Folders()
     for path in sorted({Path(p) for p in paths}):
         if not path.exists():
@@ -74,9 +78,9 @@ def load_results(paths: Sequence[str | Path]) -> Results:
             if identity in rows:
                 continue
             try:
-                rows[identity] = _read_task(file, folders, required=file == path)
+                rows[identity] = _read_task(file, folders, path)
             except ResultError as error:
-                problems.add(str(error))
+                problems.add(("too_old" if isinstance(error, _TooOldError) else "unreadable", str(error)))
             if sum(map(len, rows.values())) > MAX_ROWS:
                 msg = (
                     f"more than {MAX_ROWS:,} scores under {shown(path)}: no run has so many; give a folder further down"
@@ -87,7 +91,10 @@ def load_results(paths: Sequence[str | Path]) -> Results:
     return Results(
         tuple(everything),
         tuple(_named(p, tasks) for _, p in sorted(predictions.items())),
-        tuple(sorted(problems | folders.problems)),
+        tuple(
+            Reason.of(code, text=text)
+            for code, text in sorted({*problems, *(("unreadable", p) for p in folders.problems)})
+        ),
         tuple(sorted(shown(Path(p)) for p in paths)),
     )
 
@@ -113,13 +120,14 @@ def _files(path: Path) -> Iterator[Path]:
                 yield file
 
 
-def _read_task(file: Path, folders: Folders, *, required: bool) -> tuple[Row, ...]:
+def _read_task(file: Path, folders: Folders, given: Path) -> tuple[Row, ...]:
     data = read_json(file)
     if not isinstance(data, dict) or not isinstance(data.get("scores"), dict) or "task_name" not in data:
         if isinstance(data, dict) and "mteb_dataset_name" in data:
-            msg = f"{shown(file)} was written by an mteb before 1.11, whose files this does not read; run the task anew"
-            raise ResultError(msg)
-        if required:
+            raise _TooOldError(
+                f"{shown(file)} was written by an mteb before 1.11, whose files this does not read; run the task anew"
+            )
+        if file == given:
             msg = f"{shown(file)} is not a task's result: it has no task_name and scores"
             raise ResultError(msg)
         return ()
@@ -135,6 +143,7 @@ def _read_task(file: Path, folders: Folders, *, required: bool) -> tuple[Row, ..
     if run.kind == "cross-encoder" and recorded.first_stage is None and _brings_candidates(task, run):
         recorded = replace(recorded, first_stage=OWN_CANDIDATES, assumed=(*recorded.assumed, "first_stage"))
     version, revision = _text(data.get("mteb_version")), _text(data.get("dataset_revision"))
+    root = str(folders.root(file.parent) or given)
     rows: list[Row] = []
     for split, entries in data["scores"].items():
         if not isinstance(entries, list):
@@ -162,6 +171,7 @@ def _read_task(file: Path, folders: Folders, *, required: bool) -> tuple[Row, ..
                     conditions=recorded,
                     metrics=metrics,
                     source=str(file),
+                    root=root,
                 )
             )
     return tuple(rows)

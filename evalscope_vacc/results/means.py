@@ -6,14 +6,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from evalscope_vacc.results.benchmarks import Benchmark, BenchmarkTask, benchmarks
-from evalscope_vacc.results.noise import Noise, mark, share
-from evalscope_vacc.results.rows import MEAN_OF_SUBSETS, Aggregate, Reference, Row
-
-if TYPE_CHECKING:
-    from evalscope_vacc.results.compare import ComparedRow, MeanRow
+from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Aggregate, ComparedRow, MeanRow, Reference, Row
+from evalscope_vacc.results.noise import Noise, judgement, mark, share
 
 _Pair = tuple[float, "float | None"]
 
@@ -114,8 +110,6 @@ def _row(
     same_tasks: bool,
     rounding: float,
 ) -> MeanRow:
-    from evalscope_vacc.results.compare import MeanRow, _verdict
-
     dtypes = {row.conditions.dtype for row, _ in members}
     theirs = reference.conditions.dtype
     each = (noise.of(value, ours=dtype, theirs=theirs, rounding=rounding) for dtype in sorted(dtypes, key=str))
@@ -129,14 +123,13 @@ def _row(
         tasks=tasks,
         of=len(benchmark.tasks),
         ours=mine,
-        verdict=_verdict(difference, tolerance.value) if complete else "not judged",
+        verdict=judgement(difference, tolerance.value) if complete else "not judged",
         reference=value if comparable else None,
         difference=difference if comparable else None,
         tolerance=tolerance.value,
         published=stated.value if stated else None,
         share=part if comparable else None,
         mark=mark(part) if comparable else "",
-        reason="" if complete else f"{tasks} of {len(benchmark.tasks)} tasks",
         run=members[0][1].run,
     )
 

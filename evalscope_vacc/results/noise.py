@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.results.model import Judgement, Reason
 
 FLOAT32 = 5e-4
 HALF = 2e-3
@@ -29,7 +30,7 @@ class Tolerance:
     """Absolute tolerance of one row as a fraction, and why it is this one."""
 
     value: float
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True)
@@ -69,28 +70,25 @@ class Noise:
             rounding: Half a unit of the reference's last digit, added.
         """
         if self.tolerance is not None:
-            return Tolerance(self.tolerance + rounding, "as given")
+            return Tolerance(self.tolerance + rounding, Reason.of("tolerance_given"))
         served = _plain(self.dtype or ours or "")
         parts = (
             [_one(served, reference)]
             if served and known_dtype(served)
-            else [Tolerance(HALF, "dtype not recorded: half precision assumed")]
+            else [Tolerance(HALF, Reason.of("tolerance_assumed"))]
         )
         other = _plain(theirs or "")
         if other in _FLOAT:
             against = _one(other, reference)
             if against.value > parts[0].value:
-                parts = [Tolerance(against.value, f"the reference is in {other}")]
+                parts = [Tolerance(against.value, Reason.of("tolerance_of_reference", dtype=other))]
         return Tolerance(parts[0].value + rounding, parts[0].reason)
 
-    def describe(self) -> str:
+    def describe(self) -> Reason:
         """Says the model in a line."""
         if self.tolerance is not None:
-            return f"tolerance {self.tolerance:g} for every row, as given"
-        return (
-            f"tolerance by dtype: float32 {FLOAT32:g}, float16 and bfloat16 {HALF:g}; "
-            f"quantised weights {QUANTISED_SHARE:.0%} of the reference (at least {HALF:g})"
-        )
+            return Reason.of("noise_given", tolerance=self.tolerance)
+        return Reason.of("noise_by_dtype", single=FLOAT32, half=HALF, share=QUANTISED_SHARE)
 
 
 def known_dtype(name: str) -> bool:
@@ -106,8 +104,9 @@ def _plain(name: str) -> str:
 
 def _one(dtype: str, reference: float) -> Tolerance:
     if dtype in _FLOAT:
-        return Tolerance(_FLOAT[dtype], dtype)
-    return Tolerance(max(HALF, QUANTISED_SHARE * abs(reference)), f"{dtype}: {QUANTISED_SHARE:.0%} of the reference")
+        return Tolerance(_FLOAT[dtype], Reason.of("tolerance_dtype", dtype=dtype))
+    reason = Reason.of("tolerance_share", dtype=dtype, share=QUANTISED_SHARE)
+    return Tolerance(max(HALF, QUANTISED_SHARE * abs(reference)), reason)
 
 
 def within(difference: float, tolerance: float) -> bool:
@@ -127,3 +126,10 @@ def mark(part: float | None) -> str:
     if part >= 0.999:
         return "99.9 %"
     return "99 %" if part >= 0.99 else "below 99 %"
+
+
+def judgement(difference: float, tolerance: float) -> Judgement:
+    """Tells on which side of the tolerance a difference lies, if at all."""
+    if within(difference, tolerance):
+        return "pass"
+    return "above" if difference > 0 else "fail"

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.files import read_bounded
-from evalscope_vacc.results.compare import Interval
 from evalscope_vacc.results.files import finite, read_json, shown
-from evalscope_vacc.results.rows import Predictions, Row
+from evalscope_vacc.results.model import Interval, Predictions, Reason, Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +41,7 @@ _MEASURES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precisio
 
 
 class QueryTest:
-    """Tests rows of two runs by query; to be given to :func:`evalscope_vacc.results.compare.compare`.
+    """Tests rows of two runs by query; to be given to :func:`evalscope_vacc.results.judge.compare`.
 
     Args:
         ours: Prediction files of the run.
@@ -59,7 +58,7 @@ class QueryTest:
         self._qrels = qrels
         self._seed = seed
 
-    def __call__(self, row: Row, theirs: Row, metric: str) -> Interval | str | None:
+    def __call__(self, row: Row, theirs: Row, metric: str) -> Interval | Reason | None:
         """Returns the interval, a note why there is none, or None where there is nothing to test."""
         measure = trec_measure(metric)
         if measure is None:
@@ -70,18 +69,18 @@ class QueryTest:
         try:
             qrels = self._qrels(row.task, row.split, row.subset)
             if not qrels:
-                return "predictions of both runs are there, but no judgements: no test by query"
+                return Reason.of("no_judgements")
             scored = [
                 _by_query(read_predictions(file, run), qrels, measure, run.value(metric))
                 for file, run in ((mine, row), (other, theirs))
             ]
         except ResultError as error:
-            return f"no test by query: {error}"
-        if isinstance(scored[0], str) or isinstance(scored[1], str):
-            return f"no test by query: {next(s for s in scored if isinstance(s, str))}"
+            return Reason.of("no_query_test", text=str(error))
+        if isinstance(scored[0], Reason) or isinstance(scored[1], Reason):
+            return next(s for s in scored if isinstance(s, Reason))
         common = sorted(scored[0].keys() & scored[1].keys())
         if len(common) < FEWEST:
-            return f"no test by query: {len(common)} queries in common, {FEWEST} are the fewest that say anything"
+            return Reason.of("few_queries", common=len(common), fewest=FEWEST)
         import numpy as np
 
         return interval(np.array([scored[0][q] - scored[1][q] for q in common]), seed=self._seed)
@@ -248,7 +247,7 @@ def _integer(text: str) -> float | None:
 
 def _by_query(
     predictions: Mapping[str, Mapping[str, float]], qrels: Qrels, measure: str, recorded: float | None
-) -> dict[str, float] | str:
+) -> dict[str, float] | Reason:
     import pytrec_eval
 
     name = measure.replace(".", "_")
@@ -259,11 +258,11 @@ def _by_query(
         result = pytrec_eval.RelevanceEvaluator(dict(qrels), {measure}).evaluate(dict(run))
         scores = {q: float(values[name]) for q, values in result.items()}
         if not scores:
-            return "the predictions and the judgements have no query in common"
+            return Reason.of("no_common_query")
         mean = sum(scores.values()) / len(scores)
         if recorded is not None and abs(mean - recorded) <= _RECORDED:
             return scores
-    return f"the predictions give {mean:.5f} where {recorded} is recorded"
+    return Reason.of("other_mean", found=mean, recorded=recorded)
 
 
 def _file_for(files: Sequence[Predictions], row: Row) -> Predictions | None:

@@ -11,9 +11,9 @@ from typing import Any
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.redact import clean
-from evalscope_vacc.results.data import SUFFIX, own_folder, packaged_folder, read_compressed
 from evalscope_vacc.results.evidence import read_conditions
-from evalscope_vacc.results.rows import Aggregate, Reference, Row, Run
+from evalscope_vacc.results.files import SUFFIX, own_folder, packaged_folder, read_compressed
+from evalscope_vacc.results.model import Aggregate, Reference, Row, Run
 
 FORMAT = 1
 
@@ -47,7 +47,7 @@ class Published:
             Row(
                 run, task, split, subset, metric, score,
                 type=type_, mteb_version=version, dataset_revision=revision, conditions=common,
-                source=self.source, suspect=_suspect(self.name, task, subset, score),
+                source=self.source, suspect=score < _OUTLIERS.get((self.name, task, subset), float("-inf")),
             )
             for task, (type_, metric, version, revision, splits) in data.get("tasks", {}).items()
             for split, subsets in splits.items()
@@ -79,19 +79,9 @@ class Published:
         )
 
 
-def _suspect(model: str, task: str, subset: str, score: float) -> str:
-    """Knows values of the source that cannot be right; a corrected one is taken again."""
-    below, why = _SUSPECT.get((model, task, subset), (0.0, ""))
-    return why if score < below else ""
-
-
-_SUSPECT = {
-    # mteb 2.10.0, at the head of the repository only: its neighbours are above 0.8
-    ("Qwen/Qwen3-Embedding-8B", "XQuADRetrieval", "th"): (
-        0.1,
-        "the published value is an outlier of the source itself",
-    ),
-}
+# what cannot be right in the source, and below which value: mteb 2.10.0, whose neighbours are above 0.8; a corrected one
+# is taken again
+_OUTLIERS = {("Qwen/Qwen3-Embedding-8B", "XQuADRetrieval", "th"): 0.1}
 
 
 def model_names() -> tuple[str, ...]:
@@ -132,8 +122,8 @@ def get(name: str) -> Published:
         return found
     hint = did_you_mean(name, model_names(), "`evalscope-vacc published` lists them.", most=3)
     msg = (
-        f"no published scores are known for {clean(name, limit=200)!r}: {hint} Others can be collected with "
-        "`evalscope-vacc published MODEL --update CHECKOUT` from a checkout of embeddings-benchmark/results."
+        f"no published scores are known for {clean(name, limit=200)!r}: {hint} Others can be collected from a checkout of "
+        "embeddings-benchmark/results with benchmarks/published/collect.py of the source repository."
     )
     raise ConfigError(msg)
 
@@ -158,6 +148,6 @@ def _load(name: str, path: Path) -> Published:
 def _read(name: str, path: Path, _changed: int, _size: int) -> Published:
     data = read_compressed(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        msg = f"{path} is of another format than this release reads; collect it again with --update"
+        msg = f"{path} is of another format than this release reads; collect it again"
         raise ConfigError(msg)
     return Published(name, data, path)

@@ -21,7 +21,7 @@ class Setting:
         name: In :class:`evalscope_vacc.results.rows.Conditions`.
         spellings: The keys that may hold it in a result's name and in the evidence, ours first; the others are what
             plain MTEB runs call it.
-        words: What messages call it where runs that differ in it may not be compared, else "".
+        compared: Whether runs that differ in it may not be compared.
         integer: Whether it is a whole number.
         of_model: Whether it is a key of the model and not of the run.
         in_name: Whether a result's name says it where it is not the default.
@@ -31,7 +31,7 @@ class Setting:
 
     name: str
     spellings: tuple[str, ...]
-    words: str = ""
+    compared: bool = False
     integer: bool = False
     of_model: bool = False
     in_name: bool = True
@@ -40,13 +40,12 @@ class Setting:
 
 
 _OF_THE_RUN = (
-    Setting("top_k", ("top_k",), "top_k", integer=True),
-    Setting("first_stage", ("first", "first_stage"), "first stage"),
+    Setting("top_k", ("top_k",), compared=True, integer=True),
+    Setting("first_stage", ("first", "first_stage"), compared=True),
     Setting("limit", ("limit", "limits"), integer=True),
     Setting("dtype", ("dtype", "torch_dtype"), in_name=False),
 )
 _CALLED = {"instruction_profile": "profile", "rerank_template": "template"}
-_WORDS = {"template": "rerank template"}
 _ELSEWHERE = {"max_tokens": ("max_length",), "dimensions": ("truncate_dim",)}
 
 
@@ -66,7 +65,7 @@ def _of_the_model(model: type[config.ModelConfig]) -> Iterator[Setting]:
         key = names[0]
         mark, field = marks[key], model.model_fields[key]
         if len(names) > 1:  # a digest of all of them, which stands under the short name only
-            yield Setting(short, (short,), short if mark.compared else "", of_model=True)
+            yield Setting(short, (short,), mark.compared, of_model=True)
             continue
         name = _CALLED.get(key, key)
         spellings = (short, key, *_ELSEWHERE.get(key, ()), *mark.older)
@@ -74,7 +73,7 @@ def _of_the_model(model: type[config.ModelConfig]) -> Iterator[Setting]:
         yield Setting(
             name,
             tuple(dict.fromkeys(spellings)),
-            _WORDS.get(name, name) if mark.compared else "",
+            mark.compared,
             integer=int in kinds,
             of_model=True,
             catalog=mark.catalog,

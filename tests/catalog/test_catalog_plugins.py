@@ -12,7 +12,7 @@ from evalscope_vacc import catalog
 from evalscope_vacc.cli.app import app
 from evalscope_vacc.config import configure
 from evalscope_vacc.results import evidence
-from evalscope_vacc.results.rows import Conditions, Run
+from evalscope_vacc.results.model import Conditions, Run
 
 ENTRY = catalog.entry_from_mapping(
     {

@@ -295,7 +295,9 @@ def test_a_cross_encoder_scores_the_candidates_that_a_task_brings(reranker: Serv
     assert result.task_results[0].get_score() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_failed_task_does_not_take_the_finished_ones_with_it(evaluate: Callable, encoder: ServedModel) -> None:
+def test_a_failed_task_does_not_take_the_finished_ones_with_it(
+    evaluate: Callable, encoder: ServedModel, tmp_path: Path
+) -> None:
     inner = encoder._answer
 
     def fails_on_sts(got, sock):
@@ -310,6 +312,13 @@ def test_a_failed_task_does_not_take_the_finished_ones_with_it(evaluate: Callabl
         evaluate([of(encoder, prompts={STS: "[sts] "})], [CLASSES, STS, RETRIEVAL])
     assert CLASSES in str(raised.value)
     assert RETRIEVAL in str(raised.value)
+    # what was asked for, and what failed of it, is there for whoever judges the run later
+    (folder,) = tmp_path.rglob("asked.json")
+    asked = {entry["task"]: entry for entry in json.loads(folder.read_text())["tasks"]}
+    assert asked.keys() == {CLASSES, STS, RETRIEVAL}
+    assert "the card fell out" in asked[STS]["error"]
+    assert (asked[CLASSES]["model"], asked[CLASSES]["error"]) == ("vacc/enc", "")
+    assert all(entry["splits"] and entry["subsets"] for entry in asked.values())
 
 
 def test_results_of_another_address_are_not_returned(evaluate: Callable, encoder: ServedModel, tmp_path: Path) -> None:

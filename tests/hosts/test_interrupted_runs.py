@@ -80,6 +80,9 @@ def test_ctrl_c_ends_the_command_within_two_seconds_and_it_goes_on_where_it_was(
         # two seconds are promised; on a busy machine everything takes longer
         assert took < 2 or took < 4 * slowness(), took
         answered = set(server.texts()[: 6 * 4])
+        # what was asked for is written down, and a task that was stopped did not fail
+        (asked,) = (json.loads(path.read_text())["tasks"] for path in tmp_path.rglob("asked.json"))
+        assert [(entry["task"], entry["error"]) for entry in asked] == [("VaccDemoSTS", "")]
 
         server.requests.clear()
         server.left = 10**6

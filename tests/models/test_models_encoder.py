@@ -137,6 +137,30 @@ def test_many_long_texts_are_not_counted_one_request_each_for_the_evidence_alone
         assert all(body["truncate_prompt_tokens"] == 20 for body in server.bodies())
 
 
+def test_what_nobody_counted_is_not_known() -> None:
+    with ServedModel() as silent:
+        inner = silent.answer
+
+        def says_no_limit(got, sock):
+            return Reply.of({"data": [{"id": silent.name}]}) if got.path == "/v1/models" else inner(got, sock)
+
+        silent.answer = says_no_limit
+        model = encoder(silent)
+        model.encode(["short", "word " * 5000])
+        usage = json.loads((model.served.evidence.folder / "usage.json").read_text())["tasks"][0]
+        assert (usage["cut"], usage["at_limit"]) == (None, None), "the server may have cut them; nobody says"
+
+
+def test_a_rate_counts_what_was_sent() -> None:
+    from evalscope_vacc.evidence import TaskUsage
+
+    counts = TaskUsage("m", "T", "test", "default", "", texts=1000, unique=900, stored=880, seconds=2.0, tokens=400)
+    assert counts.sent == 20
+    assert "10 sent/s" in counts.line()
+    assert "400 tokens (200/s)" in counts.line()
+    assert "none sent" in TaskUsage("m", "T", "test", "default", "", texts=9, unique=9, stored=9, seconds=0.1).line()
+
+
 def test_the_smaller_of_our_limit_and_the_servers_holds() -> None:
     with ServedModel(max_model_len=20) as server:
         encoder(server, max_tokens=64).encode(["x"])

@@ -55,14 +55,14 @@ def test_the_served_weights_pass_against_what_others_published(minilm: Any) -> N
 def test_a_run_that_lost_its_texts_fails_and_says_where_and_by_how_much(minilm: Any) -> None:
     done = call("compare", minilm(-0.05, kwargs={"maxlen": 16}), "--against", MINILM)
     assert done.exit_code == 1
-    assert "SciFact (test) -5.000 points" in done.output
+    assert "SciFact · test −5.000 points" in done.output
     assert "max_tokens 16 here, not recorded in the reference" in done.output
 
 
 def test_a_reference_of_other_tasks_has_nothing_comparable(minilm: Any) -> None:
     done = call("compare", minilm(), "--against", "Qwen/Qwen3-Reranker-8B")
     assert done.exit_code == 2
-    assert done.output.startswith("NOTHING COMPARABLE with Qwen/Qwen3-Reranker-8B")
+    assert done.output.startswith("NOTHING COMPARABLE: no score could be held against Qwen/Qwen3-Reranker-8B")
 
 
 def test_the_served_models_own_name_is_looked_up(minilm: Any) -> None:
@@ -105,7 +105,7 @@ def test_a_reader_that_stops_reading_does_not_change_the_verdict(
 def test_a_score_in_percent_is_named_for_what_it_is(write_run: Any) -> None:
     done = call("compare", write_run({"STSBenchmark": {"test": {"default": 82.03}}}), "--against", MINILM)
     assert done.exit_code == 1
-    assert "STSBenchmark (test): the score 82.03 is not a fraction from -1 to 1" in " ".join(done.output.split())
+    assert "STSBenchmark · test: the score 82.03 is not a fraction from -1 to 1" in " ".join(done.output.split())
 
 
 def test_a_tolerance_in_points_is_refused(minilm: Any) -> None:
@@ -160,11 +160,8 @@ def test_runs_of_several_models_in_one_folder_are_answers_of_their_own(minilm: A
         ("vacc/other · served-2",): "pass",
     }
     shown = call("compare", folder, "--against", MINILM).output
-    assert [line.split(":")[0] for line in shown.splitlines() if line[:4] in {"PASS", "FAIL"}] == [
-        "PASS",
-        "FAIL",
-        "PASS",
-    ]
+    words = [line.split(":")[0] for line in shown.splitlines() if line[:4] in {"PASS", "FAIL"}]
+    assert words == ["FAIL", "PASS", "FAIL", "PASS"], "the joint answer, then each run's"
 
 
 def two_stages(write_run: Any, folder: str, first: float, second: float, digest: str) -> Path:
@@ -211,7 +208,7 @@ def test_an_answer_comes_before_what_is_none(write_run: Any) -> None:
     folder = write_run(scores, model="vacc/encoder", metric="ndcg_at_10")
     done = call("compare", folder, "--against", MINILM)
     assert done.exit_code == 0
-    assert [line[:4] for line in done.output.splitlines() if line[:4] in {"PASS", "NOTH"}] == ["PASS", "NOTH"]
+    assert [line[:4] for line in done.output.splitlines() if line[:4] in {"PASS", "NOTH"}] == ["PASS", "PASS", "NOTH"]
 
 
 def test_scores_that_only_the_reference_run_has_are_named(minilm: Any, write_run: Any) -> None:
@@ -284,15 +281,10 @@ def test_published_lists_models_and_scores_with_their_sources() -> None:
     assert isinstance(call("published", "nothing-like-it").exception, ConfigError)
 
 
-def test_published_update_needs_the_folders_name(tmp_path: Path) -> None:
-    assert isinstance(call("published", "minilm", "--update", tmp_path).exception, ConfigError)
-    assert isinstance(call("published", MINILM, "--revision", "x").exception, ConfigError)
-
-
 def test_estimate_prints_a_table_and_json() -> None:
     config = Path(__file__).resolve().parents[2] / "benchmarks" / "reproduce" / "cmn-v1" / "Qwen3-Embedding-0.6B.yaml"
     shown = call("estimate", config, "--texts-per-second", "800").output
-    assert "31 tasks" in shown
+    assert shown.startswith("together about")
     assert "MTEB(cmn, v1) Mean(Task) 66.33" in shown
     document = json.loads(call("estimate", config, "--texts-per-second", "800", "--json").output)
     assert document["seconds"] == pytest.approx(document["texts"] / 800)
@@ -300,8 +292,8 @@ def test_estimate_prints_a_table_and_json() -> None:
 
 def test_comparing_loads_neither_torch_nor_mteb_nor_evalscope(minilm: Any) -> None:
     code = (
-        "import sys\nfrom evalscope_vacc.cli.compare import comparisons_of\nfrom evalscope_vacc.results.noise import Noise\n"
-        f"comparisons_of([{str(minilm())!r}], {MINILM!r}, Noise())\n"
+        "import sys\nfrom evalscope_vacc.results.ask import verdict_of\nfrom evalscope_vacc.results.noise import Noise\n"
+        f"verdict_of([{str(minilm())!r}], {MINILM!r}, Noise())\n"
         "print([m for m in ('torch', 'mteb', 'evalscope', 'transformers', 'datasets', 'scipy', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -312,3 +304,55 @@ def test_comparing_loads_neither_torch_nor_mteb_nor_evalscope(minilm: Any) -> No
         env=os.environ | {"EVALSCOPE_VACC_DISABLE": "1"},
     )
     assert done.stdout.strip().splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+def test_the_same_model_in_two_folders_is_two_runs_side_by_side(minilm: Any, tmp_path: Path) -> None:
+    folders = [minilm(folder="float32"), minilm(-0.0004, folder="float16"), minilm(-0.05, folder="int8")]
+    for folder in folders:
+        (folder / "vacc").mkdir()
+    document = json.loads(call("compare", *folders, "--against", MINILM, "--json").output)
+    assert {c["runs"][0].rsplit(" · ", 1)[-1]: c["verdict"] for c in document["comparisons"]} == {
+        "float32": "pass", "float16": "pass", "int8": "fail",
+    }  # fmt: skip
+    assert document["exit_status"] == 1
+    shown = call("compare", *folders, "--against", MINILM).output
+    line = next(line for line in shown.splitlines() if line.startswith("STSBenchmark") and "▲" in line)
+    best, worst = line.index("▲"), line.index("▼")
+    heads = next(line for line in shown.splitlines() if line.split()[:3] == ["Task", "Reference", "A"])
+    assert len(heads.split()) == 5
+    order = [
+        line.rsplit(" · ", 1)[-1] for line in shown.splitlines() if line.strip().startswith(("A = ", "B = ", "C = "))
+    ]
+    assert sorted(order) == ["float16", "float32", "int8"]
+    assert best != worst
+
+
+def test_a_run_in_two_parts_is_one_run(minilm: Any, write_run: Any) -> None:
+    first = write_run({"STSBenchmark": {"test": {"default": 0.8203}}}, folder="first")
+    second = write_run({"SciFact": {"test": {"default": 0.64508}}}, folder="second", metric="ndcg_at_10")
+    for folder in (first, second):
+        (folder / "vacc").mkdir()
+    done = call("compare", first, second, "--against", MINILM)
+    assert done.output.startswith("PASS: 2 of 2 scores")
+
+
+def test_runs_that_nobody_published_scores_for_are_held_against_the_first(minilm: Any) -> None:
+    first, second = minilm(folder="image-a"), minilm(-0.05, folder="image-b")
+    for folder in (first, second):
+        (folder / "vacc").mkdir()
+    done = call("compare", first, second, "--json")
+    (comparison,) = json.loads(done.output)["comparisons"]
+    assert comparison["reference"].endswith("image-a")
+    assert comparison["runs"][0].endswith("image-b")
+    assert done.exit_code == 1
+    assert call("compare", second, first).exit_code == 1, "above the first is as different as below"
+
+
+def test_junit_is_written_beside_what_is_printed(minilm: Any, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "junit.xml"
+    done = call("compare", minilm(-0.05), "--against", MINILM, "--junit", file, "--lang", "zh")
+    assert done.exit_code == 1
+    assert done.output.startswith("不通过")
+    assert '<property name="exit_status" value="1" />' in file.read_text(encoding="utf-8")
+    done = call("compare", minilm(), "--against", MINILM, "--lang", "fr")
+    assert isinstance(done.exception, ConfigError)

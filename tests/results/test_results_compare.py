@@ -8,10 +8,21 @@ from typing import Any
 import pytest
 
 from evalscope_vacc.errors import ResultError
-from evalscope_vacc.results.compare import Comparison, Interval, compare, reference_from
+from evalscope_vacc.results.judge import compare, reference_from
 from evalscope_vacc.results.load import load_results
+from evalscope_vacc.results.model import (
+    ComparedRow,
+    Comparison,
+    Conditions,
+    Interval,
+    Reference,
+    Results,
+    Row,
+    Run,
+    Verdict,
+)
 from evalscope_vacc.results.noise import Noise
-from evalscope_vacc.results.rows import Conditions, Reference, Results, Row, Run
+from evalscope_vacc.view.words import Words
 
 RUN = Run("vacc/minilm", "served-1", "", "encoder")
 THEIRS = Run("org/minilm", "main", "", "encoder")
@@ -26,25 +37,38 @@ def reference(*rows: Row, **changes: Any) -> Reference:
     return Reference("org/minilm", tuple(replace(r, run=THEIRS) for r in rows), kind="encoder", **changes)
 
 
+WORDS = Words()
+
+
+def said(row: ComparedRow) -> str:
+    return "; ".join(WORDS.say(reason) for reason in (*row.reasons, *row.notes))
+
+
+def status(comparison: Comparison, **options: Any) -> int:
+    return Verdict((comparison,), **options).exit_status
+
+
 def judge(ours: Row, *theirs: Row, **options: Any) -> Comparison:
     return compare(Results((ours,)), reference(*theirs), **options)
 
 
 @pytest.mark.parametrize(
-    ("ours", "verdict", "outcome"),
+    ("ours", "word", "outcome"),
     [
         (0.8, "pass", "pass"),
         (0.7985, "pass", "pass"),
         (0.7975, "fail", "fail"),
         (0.8015, "pass", "pass"),
-        (0.9, "above", "pass"),
+        (0.8025, "above", "above"),
+        (0.9, "above", "above"),
     ],
 )
-def test_a_row_fails_only_below_the_tolerance(ours: float, verdict: str, outcome: str) -> None:
+def test_a_row_matches_only_within_the_tolerance_on_both_sides(ours: float, word: str, outcome: str) -> None:
     comparison = judge(row(ours), row(0.8))
-    assert comparison.rows[0].verdict == verdict
+    assert comparison.rows[0].verdict == word
     assert comparison.outcome == outcome
-    assert comparison.exit_status == {"pass": 0, "fail": 1}[outcome]
+    assert status(comparison) == {"pass": 0, "fail": 1, "above": 1}[outcome]
+    assert status(comparison, allow_above=True) == {"pass": 0, "fail": 1, "above": 0}[outcome]
 
 
 def test_difference_share_and_mark_are_given() -> None:
@@ -62,7 +86,7 @@ def test_unlike_rows_are_never_compared(change: dict[str, str]) -> None:
     comparison = judge(row(), row(**change))
     assert comparison.rows[0].verdict == "no reference"
     assert comparison.rows[0].difference is None
-    assert comparison.exit_status == 2
+    assert status(comparison) == 2
 
 
 def test_the_references_metric_is_looked_up_among_ours() -> None:
@@ -88,27 +112,27 @@ def test_other_recorded_conditions_are_said_instead_of_judged(
 ) -> None:
     comparison = judge(row(0.1, conditions=Conditions(**ours)), row(0.8, conditions=Conditions(**theirs)))
     assert comparison.rows[0].verdict == "not judged"
-    assert words in comparison.rows[0].reason
+    assert words in said(comparison.rows[0])
     assert comparison.rows[0].difference is None
-    assert comparison.exit_status == 2
+    assert status(comparison) == 2
 
 
 def test_unrecorded_conditions_are_notes() -> None:
     theirs = row(0.8, conditions=Conditions(profile="qwen-official", max_tokens=8192))
     (compared,) = judge(row(0.8), theirs).rows
     assert compared.verdict == "pass"
-    assert any("profile not recorded here (the reference: qwen-official)" in note for note in compared.notes)
+    assert "profile not recorded here (the reference: qwen-official)" in said(compared)
     (compared,) = judge(row(0.8, conditions=Conditions(max_tokens=16)), row(0.8)).rows
-    assert compared.notes == ("max_tokens 16 here, not recorded in the reference",)
+    assert said(compared) == "max_tokens 16 here, not recorded in the reference"
 
 
 def test_other_versions_and_revisions_are_notes() -> None:
     ours = row(0.8, mteb_version="2.26.24", dataset_revision="a" * 40)
     (compared,) = judge(ours, row(0.8, mteb_version="1.38.9", dataset_revision="b" * 40)).rows
     assert compared.verdict == "pass"
-    assert compared.notes == (
-        "mteb 2.26.24 here, 1.38.9 in the reference",
-        "dataset revision aaaaaaaa here, bbbbbbbb in the reference",
+    assert [note.code for note in compared.notes] == ["other_mteb", "other_data"]
+    assert said(compared) == (
+        "mteb 2.26.24 here, 1.38.9 in the reference; dataset revision aaaaaaaa here, bbbbbbbb in the reference"
     )
 
 
@@ -117,31 +141,54 @@ def test_a_digest_or_a_served_name_cannot_contradict_a_models_name(name: str) ->
     ours = row(0.8, conditions=Conditions(first_stage=name))
     (compared,) = judge(ours, row(0.8, conditions=Conditions(first_stage="Qwen/Qwen3-Embedding-0.6B"))).rows
     assert compared.verdict == "pass"
-    assert any(name in note for note in compared.notes)
+    assert name in said(compared)
 
 
 def test_cut_vectors_are_judged_with_a_note() -> None:
     (compared,) = judge(row(0.7, conditions=Conditions(dimensions=64)), row(0.8)).rows
     assert compared.verdict == "fail"
-    assert "vectors cut to 64 dimensions" in compared.notes
+    assert "vectors cut to 64 dimensions" in said(compared)
+
+
+# one rule: identity and conditions refuse, provenance is a note
+@pytest.mark.parametrize(
+    ("ours", "verdict", "code"),
+    [
+        ({"split": "dev"}, "no reference", "no_row"),
+        ({"subset": "en"}, "no reference", "no_row"),
+        ({"metric": "accuracy"}, "no reference", "other_metric"),
+        ({"run": replace(RUN, kind="cross-encoder")}, "not judged", "other_kind"),
+        ({"conditions": Conditions(profile="mteb", max_tokens=512)}, "not judged", "setting_differs"),
+        ({"dataset_revision": "other"}, "pass", "other_data"),
+        ({"mteb_version": "1.38.20"}, "pass", "other_mteb"),
+        ({"conditions": Conditions(max_tokens=512)}, "pass", "unrecorded_here"),
+    ],
+)
+def test_what_differs_refuses_or_is_a_note_by_one_rule(ours: dict[str, Any], verdict: str, code: str) -> None:
+    whole = Conditions(profile="none", max_tokens=512)
+    theirs = row(0.8, mteb_version="2.26.24", dataset_revision="rev1", conditions=whole)
+    mine = replace(theirs, **ours)
+    (compared,) = judge(mine, theirs).rows
+    assert compared.verdict == verdict
+    assert code in [reason.code for reason in (*compared.reasons, *compared.notes)]
 
 
 def test_a_missing_score_fails() -> None:
     comparison = judge(row(None), row(0.8))
     assert comparison.rows[0].verdict == "fail"
-    assert comparison.exit_status == 1
+    assert status(comparison) == 1
 
 
 def test_a_suspect_reference_is_listed_and_not_judged() -> None:
-    comparison = judge(row(0.1), row(0.0166, suspect="an outlier of the source"))
+    comparison = judge(row(0.1), row(0.0166, suspect=True))
     assert comparison.rows[0].verdict == "not judged"
-    assert comparison.rows[0].reason == "an outlier of the source"
+    assert "outlier of the source" in said(comparison.rows[0])
 
 
 def test_an_encoder_is_not_held_against_a_cross_encoder() -> None:
     comparison = judge(row(0.8, run=replace(RUN, kind="cross-encoder")), row(0.8))
     assert comparison.rows[0].verdict == "not judged"
-    assert "a cross-encoder, the reference is an encoder" in comparison.rows[0].reason
+    assert "kind cross-encoder, the reference of kind encoder" in said(comparison.rows[0])
 
 
 def test_of_several_published_values_the_one_under_the_same_conditions_is_taken() -> None:
@@ -158,7 +205,7 @@ def test_of_several_published_values_the_one_under_the_same_conditions_is_taken(
 def test_two_values_that_nothing_tells_apart_are_not_judged() -> None:
     comparison = judge(row(0.8), row(0.8), row(0.7))
     assert comparison.rows[0].verdict == "not judged"
-    assert "several values" in comparison.rows[0].reason
+    assert "several values" in said(comparison.rows[0])
 
 
 def test_copies_of_a_result_count_once_and_different_results_of_one_row_are_both_judged() -> None:
@@ -171,15 +218,17 @@ def test_copies_of_a_result_count_once_and_different_results_of_one_row_are_both
 
 def test_one_failure_fails_the_whole_and_nothing_judged_is_neither() -> None:
     ours = Results((row(0.8), row(0.1, task="STS13")))
-    assert compare(ours, reference(row(0.8), row(0.8, task="STS13"))).exit_status == 1
-    assert compare(Results(()), reference(row(0.8))).exit_status == 2
+    assert status(compare(ours, reference(row(0.8), row(0.8, task="STS13")))) == 1
+    assert status(compare(Results(()), reference(row(0.8)))) == 2
 
 
 def test_a_difference_within_the_noise_of_the_queries_does_not_fail() -> None:
     noisy = Interval(low=-0.02, high=0.004, p_value=0.3, queries=50)
     (compared,) = judge(row(0.79), row(0.8), paired=lambda *_: noisy).rows
     assert compared.verdict == "pass"
-    assert "within the noise of 50 queries" in compared.reason
+    assert "within the noise of 50 queries" in said(compared)
+    high = Interval(low=-0.004, high=0.02, p_value=0.3, queries=50)
+    assert judge(row(0.81), row(0.8), paired=lambda *_: high).rows[0].verdict == "pass"
     clear = Interval(low=-0.02, high=-0.004, p_value=0.001, queries=50)
     (compared,) = judge(row(0.79), row(0.8), paired=lambda *_: clear).rows
     assert compared.verdict == "fail"
@@ -196,23 +245,23 @@ def test_the_noise_of_few_queries_does_not_excuse_a_large_loss() -> None:
 @pytest.mark.parametrize("score", [64.5, -3.0, 1.01])
 def test_a_score_in_percent_is_not_a_score_above_the_reference(score: float) -> None:
     comparison = judge(row(score), row(0.645))
-    assert comparison.exit_status == 1
-    assert comparison.rows[0].reason == f"the score {score:g} is not a fraction from -1 to 1"
+    assert status(comparison) == 1
+    assert said(comparison.rows[0]) == f"the score {score:g} is not a fraction from -1 to 1"
     assert comparison.rows[0].difference is None
     comparison = judge(row(0.645), row(score))
-    assert comparison.exit_status == 2
-    assert comparison.rows[0].reason == f"the reference's {score:g} is not a fraction from -1 to 1"
+    assert status(comparison) == 2
+    assert said(comparison.rows[0]) == f"the reference's {score:g} is not a fraction from -1 to 1"
 
 
-def test_a_score_above_the_reference_passes_with_a_question() -> None:
+def test_a_score_above_the_reference_does_not_reproduce_the_weights() -> None:
     comparison = judge(row(0.9), row(0.8))
-    assert comparison.exit_status == 0
-    assert "the same weights do not score more than the tolerance above themselves" in comparison.rows[0].notes[-1]
+    assert status(comparison) == 1
+    assert "the same weights do not score more than the tolerance above themselves" in said(comparison.rows[0])
 
 
 def test_the_tolerance_can_be_given() -> None:
-    assert judge(row(0.79), row(0.8), noise=Noise(tolerance=0.02)).exit_status == 0
-    assert judge(row(0.7992), row(0.8), noise=Noise(dtype="float32")).exit_status == 1
+    assert status(judge(row(0.79), row(0.8), noise=Noise(tolerance=0.02))) == 0
+    assert status(judge(row(0.7992), row(0.8), noise=Noise(dtype="float32"))) == 1
 
 
 def test_a_reference_run_recorded_under_another_profile_is_not_a_reference(write_run: Any) -> None:
@@ -220,8 +269,8 @@ def test_a_reference_run_recorded_under_another_profile_is_not_a_reference(write
     ours = load_results([write_run(scores, kwargs={"profile": "qwen-official"}, folder="ours")])
     other = load_results([write_run(scores, kwargs={"profile": "mteb"}, folder="other")])
     comparison = compare(ours, reference_from(other, like=ours.runs))
-    assert comparison.exit_status == 2
-    assert "the reference was run with profile mteb, this one with qwen-official" in comparison.rows[0].reason
+    assert status(comparison) == 2
+    assert "the reference was run with profile mteb, this one with qwen-official" in said(comparison.rows[0])
 
 
 def test_the_run_of_the_same_kind_is_taken_from_a_two_stage_folder(write_run: Any) -> None:

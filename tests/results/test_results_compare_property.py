@@ -8,9 +8,12 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalscope_vacc.results.compare import compare
-from evalscope_vacc.results.render import to_csv, to_json, to_markdown
-from evalscope_vacc.results.rows import Conditions, Reference, Results, Row, Run
+from evalscope_vacc.results.judge import compare
+from evalscope_vacc.results.model import Conditions, Reference, Results, Row, Run, Verdict
+from evalscope_vacc.view.comparison import document
+from evalscope_vacc.view.document import to_markdown, to_terminal
+from evalscope_vacc.view.machine import to_csv, to_json, to_junit, to_mapping
+from evalscope_vacc.view.words import Words
 
 _SCORES = st.one_of(st.none(), st.floats(-1, 1, allow_nan=False), st.sampled_from([0.5, 0.501, 0.51, 64.5]))
 _CONDITIONS = st.builds(
@@ -44,6 +47,12 @@ def _rows(models: list[str]) -> st.SearchStrategy[list[Row]]:
     return st.lists(row, max_size=12)
 
 
+def written(verdict: Verdict, words: Words) -> list[str]:
+    shown = document(verdict, words)
+    return [to_json(to_mapping(verdict, words)), to_csv(verdict, words), to_junit(verdict, words), to_markdown(shown),
+            to_terminal(shown, 80)]  # fmt: skip
+
+
 @settings(max_examples=100, deadline=None)
 @given(ours=_rows(["vacc/a", "vacc/b"]), theirs=_rows(["org/a"]), seed=st.integers(0, 2**16))
 def test_the_order_of_the_rows_does_not_matter(ours: list[Row], theirs: list[Row], seed: int) -> None:
@@ -53,8 +62,8 @@ def test_the_order_of_the_rows_does_not_matter(ours: list[Row], theirs: list[Row
     first = compare(Results(tuple(ours)), Reference("r", tuple(theirs)))
     second = compare(Results(tuple(shuffled)), Reference("r", tuple(other)))
     assert first == second
-    for write in (to_json, to_csv, to_markdown):
-        assert write([first]) == write([second])
+    for language in ("en", "zh"):
+        assert written(Verdict((first,)), Words(language)) == written(Verdict((second,)), Words(language))
 
 
 @settings(max_examples=100, deadline=None)
@@ -80,4 +89,4 @@ def test_unlike_rows_are_never_compared(ours: list[Row], theirs: list[Row]) -> N
         assert max(abs(compared.ours), abs(compared.reference)) <= 1, "a score in percent was laid beside a fraction"
     for mean in comparison.means:
         assert mean.verdict == "not judged" or mean.tasks == mean.of
-    json.loads(to_json([comparison]))
+    json.loads(to_json(to_mapping(Verdict((comparison,)), Words())))

@@ -102,9 +102,32 @@ def test_a_score_that_was_published_under_other_settings_is_not_expected(
 
 
 def test_a_task_without_sizes_is_named_and_not_counted(tmp_path: Path) -> None:
-    found = run(config(tmp_path, {"task_names": ["SciFact", "MyOwnTask"]}))
+    path = config(tmp_path, {"task_names": ["SciFact", "MyOwnTask"]})
+    with pytest.raises(ConfigError, match="the sizes of MyOwnTask are not known"):
+        run(path)
+    found = estimate(path, texts_per_second=10.0, skip_unknown=True)
     assert found.unknown == ("MyOwnTask",)
     assert len(found.tasks) == 1
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("SciFcat", "SciFact"), ("MTEB(eng, v22)", r"MTEB\(eng, v2\)")])
+def test_a_misspelt_name_is_an_error_that_names_the_nearest(tmp_path: Path, name: str, nearest: str) -> None:
+    with pytest.raises(ConfigError, match=rf"did you mean {nearest}\?"):
+        run(config(tmp_path, {"task_names": [name]}))
+
+
+def test_time_follows_the_tokens_or_the_slower_of_two_rates(tmp_path: Path) -> None:
+    path = config(tmp_path, {"task_names": ["SciFact", "STSBenchmark"]})
+    by_tokens = estimate(path, tokens_per_second=1000.0)
+    assert [task.seconds for task in by_tokens.tasks] == [task.tokens / 1000 for task in by_tokens.tasks]
+    both = estimate(path, tokens_per_second=1000.0, texts_per_second=20.0)
+    assert [t.seconds for t in both.tasks] == [max(t.tokens / 1000, t.count / 20) for t in both.tasks]
+
+
+def test_without_a_rate_the_time_is_not_known(tmp_path: Path) -> None:
+    found = estimate(config(tmp_path, {"task_names": ["SciFact"]}))
+    assert (found.seconds, found.tasks[0].seconds) == (None, None)
+    assert found.tasks[0].tokens > 0
 
 
 def test_a_whole_task_file_and_the_older_spelling_are_understood(tmp_path: Path) -> None:
@@ -113,7 +136,7 @@ def test_a_whole_task_file_and_the_older_spelling_are_understood(tmp_path: Path)
     path.write_text("tool: mteb\nmodel: [{model_name: Qwen3-Embedding-0.6B}]\neval: {tasks: [SciFact], limits: 5}\n")
     old = run(path)
     assert old.tasks == wrapped.tasks
-    assert any("limits" in note for note in old.notes)
+    assert "limits_ignored" in [note.code for note in old.notes]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from evalscope_vacc.errors import ResultError, VaccError
 from evalscope_vacc.results.load import load_results
-from evalscope_vacc.results.rows import Results
+from evalscope_vacc.results.model import Results
+from evalscope_vacc.view.words import Words
 
 
 def test_mteb_2_rows_carry_metric_version_revision_and_type(data: Path) -> None:
@@ -227,8 +228,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_kept(write_run: Any, conte
     results = load_results([root])
     assert [r.task for r in results.rows] == ["STS12"]
     assert len(results.problems) == 1
-    assert words in results.problems[0]
-    assert "Broken.json" in results.problems[0]
+    said = Words().say(results.problems[0])
+    assert words in said
+    assert "Broken.json" in said
 
 
 def test_broken_descriptions_count_as_not_recorded(write_run: Any) -> None:

@@ -27,7 +27,7 @@ def test_tolerance_follows_the_dtype(dtype: str, allowed: float) -> None:
 def test_unrecorded_dtype_counts_as_half_precision_and_says_so() -> None:
     tolerance = Noise().of(0.8)
     assert tolerance.value == 2e-3
-    assert "not recorded" in tolerance.reason
+    assert tolerance.reason.code == "tolerance_assumed"
 
 
 def test_the_recorded_dtype_is_used_and_the_given_one_wins() -> None:
@@ -38,7 +38,7 @@ def test_the_recorded_dtype_is_used_and_the_given_one_wins() -> None:
 def test_the_coarser_side_counts() -> None:
     tolerance = Noise(dtype="float32").of(0.8, theirs="float16")
     assert tolerance.value == 2e-3
-    assert "reference" in tolerance.reason
+    assert tolerance.reason.code == "tolerance_of_reference"
 
 
 def test_an_unknown_recorded_dtype_is_not_taken_for_a_fine_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 
 from evalscope_vacc.errors import ConfigError, ResultError
 from evalscope_vacc.results import published
-from evalscope_vacc.results.data import own_folder, packaged_folder, read_compressed, write_compressed
-from evalscope_vacc.results.published_collect import collect
+from evalscope_vacc.results.files import own_folder, packaged_folder, read_compressed
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "published"))
+
+from collect import collect, main, write_compressed
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 ENCODERS = [
@@ -166,6 +170,8 @@ def test_scores_are_collected_from_a_checkout_with_its_commit(tmp_path: Path) ->
     assert "Broken.json" in problems[0]
     data, _ = collect(tmp_path, "org/m", revision="old")
     assert data["tasks"]["STS12"][4] == {"test": {"default": 0.1}}
+    main(["org/m", str(tmp_path)])
+    assert [row.task for row in published.get("org/m").reference().rows] == ["STS12", "STS13"]
 
 
 def test_what_the_user_collected_hides_what_the_package_brings(tmp_path: Path) -> None:

@@ -1,0 +1,537 @@
+"""The values of a judgement, all frozen: scores and their conditions, references, and the verdict on them.
+
+No sentences: what is to be said of a value is a :class:`Reason`, a code with its figures. :mod:`evalscope_vacc.view` has the
+words, in English and Chinese.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from evalscope_vacc.results.settings import settings
+
+Kind = Literal["encoder", "cross-encoder"]
+MEAN_OF_SUBSETS = "mean of subsets"
+Judgement = Literal["pass", "above", "fail", "not judged", "no reference"]
+JUDGED: tuple[Judgement, ...] = ("pass", "above", "fail")
+Outcome = Literal["pass", "fail", "above", "incomplete", "nothing comparable"]
+State = Literal["judged", "failed", "not run", "no reference"]
+EXIT_STATUS: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "above": 1, "incomplete": 3, "nothing comparable": 2}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something is as it is: a code of the catalogue of messages, and the figures that its sentence needs."""
+
+    code: str
+    args: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, code: str, **args: Any) -> Reason:
+        """Makes one of keywords."""
+        return cls(code, tuple(args.items()))
+
+    def __lt__(self, other: Reason) -> bool:
+        return repr(self) < repr(other)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What changes a score besides the weights. None means that it was not recorded.
+
+    Attributes:
+        profile: Instruction profile, such as "qwen-official".
+        max_tokens: Tokens kept of one text, the instruction included.
+        template: Rerank template.
+        top_k: Candidates per query that a cross-encoder was given.
+        first_stage: Who chose the candidates: a model's name, or the digest of a prediction file.
+        dimensions: Size that the vectors were cut to.
+        dtype: Number format of the served weights, such as "float16".
+        limit: Queries or samples that a task was cut to; None means the whole task.
+        prompts: Digest of prompts or instructions of the user's own.
+        assumed: Names of the fields that were not recorded and are taken from the catalog's defaults.
+        others: Name and value of further settings of the model.
+    """
+
+    profile: str | None = None
+    max_tokens: int | None = None
+    template: str | None = None
+    top_k: int | None = None
+    first_stage: str | None = None
+    dimensions: int | None = None
+    dtype: str | None = None
+    limit: int | None = None
+    prompts: str | None = None
+    assumed: tuple[str, ...] = ()
+    others: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Conditions:
+        """Makes them of what was found, by name."""
+        own = {name: value for name, value in found.items() if name in cls.__dataclass_fields__}
+        return cls(**own, others=tuple(sorted((n, v) for n, v in found.items() if n not in own)))
+
+    def get(self, name: str) -> Any:
+        """Returns the value of a setting, or None where it was not recorded."""
+        return getattr(self, name) if name in self.__dataclass_fields__ else dict(self.others).get(name)
+
+    def conflicts(self, reference: Conditions) -> tuple[Reason, ...]:
+        """Says what makes a score another measurement than the reference; empty when the two may be compared.
+
+        Only what both record can conflict: what one of them does not record is a matter for a note.
+        """
+        found = []
+        for name in blocking():
+            ours, theirs = self.get(name), reference.get(name)
+            if name == "first_stage" and not _same_kind_of_name(ours, theirs):
+                continue
+            if ours is not None and theirs is not None and _fold(ours) != _fold(theirs):
+                found.append(Reason.of("setting_differs", setting=name, theirs=theirs, ours=ours))
+        # a part of a task is another task, whatever else is recorded
+        if self.limit != reference.limit:
+            code = "part_of_whole" if not reference.limit else "whole_of_part" if not self.limit else "parts_differ"
+            found.append(Reason.of(code, theirs=reference.limit, ours=self.limit))
+        return tuple(found)
+
+    def unrecorded(self, reference: Conditions) -> tuple[Reason, ...]:
+        """Names what the reference records and this run does not, and what was taken from the catalog."""
+        names = blocking()
+        defaults = {setting.name: setting.default for setting in settings()}
+        mine, theirs = {n: self.get(n) for n in names}, {n: reference.get(n) for n in names}
+        found = [
+            Reason.of("unrecorded_here", setting=name, theirs=theirs[name])
+            for name in names
+            if mine[name] is None and theirs[name] is not None
+        ]
+        found += [
+            Reason.of("unrecorded_there", setting=name, ours=mine[name])
+            for name in names
+            if mine[name] not in (None, defaults[name]) and theirs[name] is None and name not in self.assumed
+        ]
+        found += [
+            Reason.of("assumed", setting=name, ours=mine[name])
+            for name in self.assumed
+            if name in names and theirs[name] is not None
+        ]
+        stages = self.first_stage, reference.first_stage
+        if all(stages) and not _same_kind_of_name(*stages):
+            found.append(Reason.of("first_stage_names", ours=stages[0], theirs=stages[1]))
+        if self.prompts != reference.prompts:
+            found.append(Reason.of("own_prompts", ours=self.prompts or "–", theirs=reference.prompts or "–"))
+        return tuple(found)
+
+    @property
+    def candidates_of(self) -> str:
+        """Name of the model that chose the candidates; "" where it is not known, a digest being no name."""
+        return "" if self.first_stage is None or _is_digest(self.first_stage) else self.first_stage
+
+    def merged(self, other: Conditions) -> Conditions:
+        """Fills what is not recorded here from ``other``."""
+        changes = {
+            f.name: getattr(other, f.name)
+            for f in fields(self)
+            if f.name not in ("assumed", "others")
+            and getattr(self, f.name) is None
+            and getattr(other, f.name) is not None
+        }
+        assumed = tuple(sorted({*self.assumed, *(name for name in other.assumed if name in changes)}))
+        others = tuple(sorted({**dict(other.others), **dict(self.others)}.items()))
+        return replace(self, **changes, assumed=assumed, others=others)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what is recorded, by name."""
+        pairs = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "others"] + [*self.others]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs if value}
+
+
+def blocking() -> tuple[str, ...]:
+    """Returns the name of every setting in which two runs that may be compared do not differ."""
+    return tuple(setting.name for setting in settings() if setting.compared)
+
+
+def _fold(value: object) -> object:
+    return value.casefold() if isinstance(value, str) else value
+
+
+def _same_kind_of_name(ours: str | None, theirs: str | None) -> bool:
+    """A digest, or a name that somebody serves a model under, says nothing about a model's public name."""
+    return ours is not None and theirs is not None and _kind_of_name(ours) == _kind_of_name(theirs)
+
+
+def _kind_of_name(name: str) -> str:
+    if _is_digest(name):
+        return "digest"
+    return "served" if name.casefold().startswith(("vacc/", "eval/")) else "public"
+
+
+def _is_digest(name: str) -> bool:
+    return len(name) in {8, 16, 64} and all(c in "0123456789abcdef" for c in name)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a score comes from: one model under one revision and one set of options.
+
+    Attributes:
+        model: As recorded, such as "vacc/Qwen3-Embedding-0.6B"; "" when unknown.
+        revision: As recorded, or "".
+        experiment: Name of MTEB's experiment folder, or "".
+        kind: None when not recorded.
+        folder: Where it lies, where several such runs are laid side by side; else "".
+    """
+
+    model: str = ""
+    revision: str = ""
+    experiment: str = ""
+    kind: Kind | None = None
+    folder: str = ""
+
+    @property
+    def served_name(self) -> str:
+        """The model's name without the organisation that this package or EvalScope puts before it."""
+        head, _, tail = self.model.partition("/")
+        return tail if tail and head.casefold() in {"vacc", "eval"} else self.model
+
+    @property
+    def label(self) -> str:
+        """One line that tells runs apart."""
+        parts = (self.model or "(unnamed)", self.revision, self.experiment, self.folder)
+        return " · ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The score of one task on one split and subset.
+
+    Attributes:
+        metric: Name of the task's main metric.
+        score: Its value as a fraction; None when the file holds none or one that is not finite.
+        metrics: Every finite number that was recorded, by name; may be empty for published rows.
+        rounding: Half a unit of the last published digit, where that is coarse enough to matter.
+        suspect: Whether the value is known to be wrong.
+        root: The folder of the run that the file lies in.
+    """
+
+    run: Run
+    task: str
+    split: str
+    subset: str
+    metric: str
+    score: float | None
+    type: str = ""
+    mteb_version: str | None = None
+    dataset_revision: str | None = None
+    conditions: Conditions = field(default_factory=Conditions)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    rounding: float = 0.0
+    suspect: bool = False
+    root: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What must agree before two rows are laid side by side; the metric must, too."""
+        return (self.task, self.split, self.subset)
+
+    def value(self, metric: str) -> float | None:
+        """Returns the score under ``metric``, or None."""
+        return self.score if metric == self.metric else self.metrics.get(metric)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A file of per-query results, not read yet.
+
+    Attributes:
+        subset: Set for mteb 1.x, whose files hold one subset each; None for 2.x.
+    """
+
+    path: Path
+    task: str
+    subset: str | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that was found under one or more paths.
+
+    Attributes:
+        problems: What could not be read.
+    """
+
+    rows: tuple[Row, ...]
+    predictions: tuple[Predictions, ...] = ()
+    problems: tuple[Reason, ...] = ()
+    paths: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs that the rows come from, in a fixed order."""
+        return tuple(sorted({row.run for row in self.rows}, key=lambda run: (run.label, run.kind or "")))
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """A published mean over several tasks.
+
+    Attributes:
+        benchmark: Such as "MTEB(eng, v2)" or "MTEB-R".
+        measure: "Mean(Task)", "Mean(Type)" or a task type.
+        value: Fraction.
+        judged_by: False for figures of another protocol, which are listed and never compared.
+    """
+
+    benchmark: str
+    measure: str
+    value: float
+    rounding: float = 5e-5
+    protocol: str = ""
+    source: str = ""
+    judged_by: bool = True
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a run is held against: published scores, or another run.
+
+    Attributes:
+        is_run: Another run, of which the run held against it may lack a part; of published scores it always does.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    kind: Kind | None = None
+    revision: str = ""
+    source: str = ""
+    conditions: Conditions = field(default_factory=Conditions)
+    aggregates: tuple[Aggregate, ...] = ()
+    predictions: tuple[Predictions, ...] = ()
+    is_run: bool = False
+
+
+@dataclass(frozen=True)
+class AskedTask:
+    """One task that one model of a run was asked for.
+
+    Attributes:
+        model: As its results are filed, such as "vacc/minilm"; "" where any model's result will do.
+        stage: "" for a run of one stage, else "stage1" or "stage2".
+        splits: Names; empty where the run left no word of them.
+        subsets: Names; empty where the run left no word of them.
+        error: Why the evaluation failed, or "".
+    """
+
+    model: str
+    stage: str
+    task: str
+    splits: tuple[str, ...] = ()
+    subsets: tuple[str, ...] = ()
+    error: str = ""
+
+    def is_for(self, model: str) -> bool:
+        """Whether a result of ``model`` answers it."""
+        return not self.model or not model or tail_of(self.model) == tail_of(model)
+
+
+def tail_of(model: str) -> str:
+    """Returns a model's name without organisation, in lower case."""
+    return model.casefold().replace("__", "/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The difference by query, ours less the reference.
+
+    Attributes:
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        p_value: Two-sided, of the paired randomisation test.
+        queries: Queries that both sides answered.
+    """
+
+    low: float
+    high: float
+    p_value: float
+    queries: int
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    """One line of the verdict. Scores, differences and tolerances are fractions.
+
+    Attributes:
+        share: Ours divided by the reference; None where that means nothing.
+        mark: MLPerf's accuracy mark that the share reaches.
+        reasons: Why the row is not judged, or why it is judged as it is.
+        notes: What should be known about a judged row.
+    """
+
+    task: str
+    split: str
+    subset: str
+    metric: str
+    verdict: Judgement
+    type: str = ""
+    ours: float | None = None
+    reference: float | None = None
+    difference: float | None = None
+    share: float | None = None
+    mark: str = ""
+    tolerance: float | None = None
+    tolerance_reason: Reason | None = None
+    reasons: tuple[Reason, ...] = ()
+    notes: tuple[Reason, ...] = ()
+    interval: Interval | None = None
+    model: str = ""
+    run: str = ""
+    source: str = ""
+    reference_source: str = ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether the row counts for the outcome."""
+        return self.verdict in JUDGED
+
+
+@dataclass(frozen=True)
+class MeanRow:
+    """A benchmark's mean over the tasks that are there.
+
+    Attributes:
+        measure: "Mean(Task)" or "Mean(Type)".
+        tasks: Tasks whose every split and subset is there.
+        of: Tasks of the benchmark.
+        ours: Mean over those tasks.
+        reference: The reference's mean over the same tasks; for a benchmark known as a mean only, that mean.
+        published: The published mean over all tasks, for information.
+        verdict: "not judged" unless every task is there.
+        run: Whose scores these are.
+    """
+
+    benchmark: str
+    measure: str
+    tasks: int
+    of: int
+    ours: float
+    verdict: Judgement
+    reference: float | None = None
+    difference: float | None = None
+    tolerance: float | None = None
+    published: float | None = None
+    share: float | None = None
+    mark: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run against one reference.
+
+    Attributes:
+        missing: Scores of the reference run that this run lacks, as "task (split) subset".
+        causes: What may explain the scores that do not match, the likeliest first.
+    """
+
+    reference: str
+    reference_revision: str
+    reference_source: str
+    noise: Reason | None
+    rows: tuple[ComparedRow, ...]
+    means: tuple[MeanRow, ...] = ()
+    runs: tuple[str, ...] = ()
+    problems: tuple[Reason, ...] = ()
+    missing: tuple[str, ...] = ()
+    causes: tuple[Reason, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by verdict."""
+        names: tuple[Judgement, ...] = (*JUDGED, "not judged", "no reference")
+        return {name: sum(row.verdict == name for row in self.rows) for name in names}
+
+    @property
+    def outcome(self) -> Outcome:
+        """The answer: "fail" as soon as one row or complete mean lies below, else "above" as soon as one lies above."""
+        verdicts = {row.verdict for row in self.rows} | {mean.verdict for mean in self.means}
+        order: tuple[Outcome, ...] = ("fail", "above", "pass")
+        return next((outcome for outcome in order if outcome in verdicts), "nothing comparable")
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """How one task of one model stands.
+
+    Attributes:
+        state: "judged" when a score of it was held against the reference; "failed" when the evaluation failed; "not run"
+            when it has no result, or lacks a split or subset that was asked for; else "no reference".
+        detail: Why it failed, or what of it is missing.
+    """
+
+    model: str
+    task: str
+    state: State
+    detail: Reason | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer about everything that was asked for.
+
+    Attributes:
+        comparisons: One a run; an answer before what is none.
+        tasks: How each task stands; those that were asked for, or, where that is not known, those that have a result.
+        recorded: Whether the run left word of what it was asked for.
+        warnings: Scores that no weights would earn, whatever the reference says.
+        allow_partial: Whether a part of what was asked for may pass.
+        allow_above: Whether scores above the reference may pass.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    tasks: tuple[TaskState, ...] = ()
+    recorded: bool = False
+    warnings: tuple[Reason, ...] = ()
+    allow_partial: bool = False
+    allow_above: bool = False
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """Tasks by state."""
+        names: tuple[State, ...] = ("judged", "failed", "not run", "no reference")
+        return {name: sum(task.state == name for task in self.tasks) for name in names}
+
+    @property
+    def asked(self) -> int | None:
+        """Tasks that were asked for; None where that is not known."""
+        return len(self.tasks) if self.recorded else None
+
+    @property
+    def finished(self) -> int:
+        """Tasks that have a whole result."""
+        return sum(task.state in ("judged", "no reference") for task in self.tasks)
+
+    @property
+    def partial(self) -> bool:
+        """Whether a task failed or was not run."""
+        return self.finished < len(self.tasks)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The answer; where several hold: nothing comparable, then a score that fails, then incomplete."""
+        outcomes = {self.outcome_of(comparison) for comparison in self.comparisons}
+        order: tuple[Outcome, ...] = ("fail", "above", "incomplete", "pass")
+        return next((outcome for outcome in order if outcome in outcomes), "nothing comparable")
+
+    def outcome_of(self, comparison: Comparison) -> Outcome:
+        """The answer about one run; a part of what was asked for is no pass."""
+        found = comparison.outcome
+        if found == "above" and self.allow_above:
+            found = "pass"
+        return "incomplete" if found == "pass" and self.partial and not self.allow_partial else found
+
+    @property
+    def exit_status(self) -> int:
+        """0 pass, 1 a score fails, 2 nothing comparable, 3 incomplete."""
+        return EXIT_STATUS[self.outcome]

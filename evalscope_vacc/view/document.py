@@ -1,0 +1,185 @@
+"""What a command shows, before it is known where: lines and tables; and how a terminal and Markdown show them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Style = Literal["", "good", "bad", "doubt", "soft"]
+Kind = Literal["head", "text", "loud", "fact", "note"]
+_COLOURS = {"good": "green", "bad": "bold red", "doubt": "yellow", "soft": "dim", "": ""}
+_GAP = 2
+NARROWEST = 40
+# a word with the blank before it, or one Chinese character with the punctuation that may not begin a line
+_PARTS = re.compile(r"\s*[\u2e80-\u9fff][\u3000-\u303f\uff00-\uffef]*|\s*[^\s\u2e80-\u9fff]+|\s+")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line, or paragraph.
+
+    Attributes:
+        kind: "head" is the verdict or a title, "loud" must not be missed, "fact" is provenance, "note" belongs to a number
+            in a table.
+        number: Of a note.
+    """
+
+    text: str
+    kind: Kind = "text"
+    style: Style = ""
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        right: Whether it holds numbers.
+        extra: Whether a narrow terminal may do without it; the last such column goes first.
+    """
+
+    head: str
+    right: bool = False
+    extra: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table without boxes; ``styles`` colour the last cell of each row. A column of which every cell is empty goes."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    styles: tuple[Style, ...] = ()
+
+    def __post_init__(self) -> None:
+        kept = [i for i in range(len(self.columns)) if any(row[i] for row in self.rows)]
+        object.__setattr__(self, "columns", tuple(self.columns[i] for i in kept))
+        object.__setattr__(self, "rows", tuple(tuple(row[i] for i in kept) for row in self.rows))
+
+
+Block = Line | Table
+
+
+def show(blocks: Iterable[Block]) -> None:
+    """Prints a document; a reader that has seen enough, such as `head`, must not turn the verdict into another."""
+    write_out(to_terminal(list(blocks)))
+
+
+def write_out(text: str) -> None:
+    """Prints a text as it is."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def to_terminal(blocks: Sequence[Block], width: int | None = None) -> str:
+    """Returns what a terminal of ``width`` columns shows; without a terminal nothing is wrapped or left out.
+
+    No word is ever broken: a line is wrapped between words, and a table leaves out its extra columns.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    real = Console(highlight=False)
+    limit = width if width is not None else real.width if real.is_terminal else None
+    out = io.StringIO()
+    console = Console(
+        file=out, highlight=False, width=limit or 1_000_000, force_terminal=real.is_terminal, no_color=real.no_color,
+        color_system=real.color_system if real.is_terminal else None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    for position, block in enumerate(blocks):
+        if isinstance(block, Table):
+            for text in _aligned(block, limit):
+                console.print(text, no_wrap=True, crop=False, overflow="ignore")
+            if position + 1 < len(blocks):
+                console.print()
+            continue
+        style = "bold" if block.kind in ("head", "loud") else "dim" if block.kind in ("fact", "note") else ""
+        indent = "  " if block.kind in ("fact", "note") else ""
+        said = f"[{block.number}] {block.text}" if block.number else block.text
+        for line in _wrapped(said, limit - len(indent) if limit else 0):
+            text = Text(indent + line, f"{style} {_COLOURS[block.style]}")
+            console.print(text, no_wrap=True, crop=False, overflow="ignore")
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """Breaks a line between words, and between Chinese characters; 0 breaks nothing."""
+    from rich.cells import cell_len
+
+    line = ""
+    for part in _PARTS.findall(" ".join(text.split()) if width else ""):
+        if line and cell_len(line + part) > max(width, NARROWEST):
+            yield line
+            line = ""
+        line = (line + part).lstrip()
+    yield line if width else text.replace("\n", " ")
+
+
+def _aligned(table: Table, limit: int | None) -> Iterator[object]:
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    kept = list(range(len(table.columns)))
+
+    def widths() -> list[int]:
+        return [max(cell_len(row[i]) for row in (tuple(c.head for c in table.columns), *table.rows)) for i in kept]
+
+    while limit and sum(widths()) + _GAP * (len(kept) - 1) > max(limit, NARROWEST):
+        extra = [i for i in kept if table.columns[i].extra]
+        if not extra:
+            break
+        kept.remove(extra[-1])
+    sizes = widths()
+    heads = tuple(column.head for column in table.columns)
+    for number, row in enumerate((heads, *table.rows)):
+        if not any(row):
+            continue  # a table of names and values has no heads
+        line = Text()
+        for place, (i, room) in enumerate(zip(kept, sizes, strict=True)):
+            blank = " " * (room - cell_len(row[i]))
+            last = i == len(table.columns) - 1 and number and number <= len(table.styles)
+            style = "bold" if not number else _COLOURS[table.styles[number - 1]] if last else ""
+            cell = row[i].replace("\n", " ")
+            line.append(" " * _GAP if place else "")
+            line.append(blank + cell if table.columns[i].right else cell, style)
+            line.append("" if table.columns[i].right else blank)
+        line.rstrip()
+        yield line
+
+
+def to_markdown(blocks: Iterable[Block]) -> str:
+    """Returns a page that can be pasted into an issue."""
+    page, before = "", ""
+    for block in blocks:
+        kind = "table" if isinstance(block, Table) else block.kind
+        # the items of a list follow one another, everything else is a paragraph
+        page += "\n" if kind == before and kind in ("fact", "note") else "\n\n" if page else ""
+        page += _markdown(block)
+        before = kind
+    return page + "\n"
+
+
+def _markdown(block: Block) -> str:
+    if isinstance(block, Table):
+        heads = [column.head for column in block.columns]
+        rule = ["---:" if column.right else "---" for column in block.columns]
+        rows = [heads, rule, *([_escaped(cell) for cell in row] for row in block.rows)]
+        return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    before = {"head": "## ", "loud": "**", "fact": "* ", "note": f"{block.number}. ", "text": ""}[block.kind]
+    return before + _escaped(block.text) + ("**" if block.kind == "loud" else "")
+
+
+def _escaped(text: str) -> str:
+    """Keeps names from becoming markup: a task may be called anything."""
+    for mark in ("\\", "|", "*", "`", "[", "]", "_"):
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
