@@ -225,6 +225,14 @@ class ModelConfig(BaseModel):
         "过长文本的处理方式：`cut`（截断）或 `error`（报错）",
         name="truncate",
     )
+    empty: Literal["error", "space", "skip-as-zero"] = key(
+        "error",
+        "an empty text: `error` sends it as it is, and a refusal names its row; `space` sends a space; `skip-as-zero` "
+        "sends nothing and takes a vector of zeros (encoders only)",
+        "空文本的处理：`error` 原样发送，若被拒绝则报出所在行；`space` 发送一个空格；"
+        "`skip-as-zero` 不发送，向量记为零（仅 Encoder）",
+        name="empty",
+    )
     tokenizer: str | None = key(
         None,
         "path or hub name; counts tokens here, and so every text that is cut",

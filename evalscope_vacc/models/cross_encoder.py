@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -101,6 +101,11 @@ class VaccCrossEncoder(VaccModel):
             raise ConfigError(
                 f"model {config.model_name!r} is an encoder: use VaccEncoder, or write is_cross_encoder: true"
             )
+        if config.empty == "skip-as-zero":
+            raise ConfigError(
+                f"model {config.model_name!r}: empty: skip-as-zero is for encoders, because a pair has no score that "
+                "means nothing; write space or error"
+            )
 
     # -- MTEB's protocol -----------------------------------------------------------------------------------------
 
@@ -173,7 +178,8 @@ class VaccCrossEncoder(VaccModel):
             )
             missing = self._missing(session, scope, windows, table, counts, what, (task.name, split, subset))
             requests = (
-                self._request(session, what, batch) for batch in _batches(missing, session.per_request(batch_size))
+                self._request(session, what, batch)
+                for batch in _batches(missing, lambda: session.per_request(batch_size))
             )
 
             def parse(request: Request, answer: Answer) -> dialects.Scores:
@@ -218,6 +224,9 @@ class VaccCrossEncoder(VaccModel):
                         counts.cut = None
                     else:
                         counts.cut += was_cut or query_cut
+                    if not text.strip():
+                        counts.empty += 1
+                        text = " " if session.config.empty == "space" else text
                     sent.append((index, text))
                 if self.served.evidence.wants(*seen):
                     self.served.evidence.samples(*seen, [(query.text, text) for _, text in sent[:3]])
@@ -245,11 +254,22 @@ class VaccCrossEncoder(VaccModel):
         def split() -> list[Request]:
             return [self._request(session, what, _Batch(batch.query, half)) for half in halves(documents)]
 
+        limit = session.limit
+
+        def shorten(tokens: int) -> Request | None:
+            # a document inside a template cannot be cut any more
+            if side.template is not None or (limit is not None and tokens >= limit):
+                return None
+            session.learn_limit(tokens)
+            cut = [(index, self._document(session, batch.query, text, what)[0]) for index, text in documents]
+            return self._request(session, what, _Batch(batch.query, cut))
+
         return Request(
             path,
             body,
             len(documents),
             tag=batch,
+            shorten=shorten,
             split=split if len(documents) > 1 else None,
             describe=lambda: f"{what}: query {quote(batch.query.bare)}, document {quote(documents[0][1])}",
         )
@@ -429,26 +449,42 @@ def _grouped(
         yield [*sorted(groups.values(), key=lambda group: group.work, reverse=True), *([last] if last else [])]
 
 
-def _batches(windows: Iterator[list[_Batch]], size: int) -> Iterator[_Batch]:
+def _batches(windows: Iterator[list[_Batch]], size: Callable[[], int]) -> Iterator[_Batch]:
     """Yields batches of the documents of one query.
 
     A query's requests stay together, so that the server's prefix cache hits. The last query of a window waits with what
     fills no batch: the next window may go on with it.
+
+    Args:
+        windows: Of documents by query.
+        size: Asked before each batch, because a server may show its limit in the middle of a run.
     """
     held: _Batch | None = None
     for window in windows:
         last = window[-1] if window else None
         if held is not None and all(batch.query != held.query for batch in window):
-            yield held
+            yield from _full(held, size)
             held = None
         for batch in window:
             documents = list(batch.documents)
             if held is not None and batch.query == held.query:
                 documents, held = [*held.documents, *documents], None
-            kept = len(documents) % size if batch is last else 0
-            sent = documents[: len(documents) - kept]
-            yield from (_Batch(batch.query, sent[start : start + size]) for start in range(0, len(sent), size))
-            if kept:
-                held = _Batch(batch.query, documents[-kept:])
+            if batch is not last:
+                yield from _full(_Batch(batch.query, documents), size)
+                continue
+            while len(documents) >= size():
+                sent = size()
+                yield _Batch(batch.query, documents[:sent])
+                documents = documents[sent:]
+            held = _Batch(batch.query, documents) if documents else None
     if held is not None:
-        yield held
+        yield from _full(held, size)
+
+
+def _full(batch: _Batch, size: Callable[[], int]) -> Iterator[_Batch]:
+    """Yields all the documents of a query."""
+    documents = batch.documents
+    while documents:
+        sent = size()
+        yield _Batch(batch.query, documents[:sent])
+        documents = documents[sent:]

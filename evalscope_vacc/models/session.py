@@ -87,7 +87,21 @@ class Session:
 
     def per_request(self, wanted: int) -> int:
         """Texts, or documents of one query, in one request: as many as wanted, at most what the servers take."""
-        return min(wanted, self.facts.max_batch or wanted)
+        return int(min(wanted, self.facts.max_batch or wanted, self.engine.limits.items))
+
+    def learn_limit(self, tokens: int) -> None:
+        """Notes the limit that a server named when it refused a text; longer ones are cut from now on."""
+        if self.limit is not None and self.limit <= tokens:
+            return
+        logger.warning(
+            "%s: the server takes at most %d tokens, as it says in a refusal; longer texts are cut (max_tokens: %d says "
+            "so from the start)",
+            self.served.name,
+            tokens,
+            tokens,
+        )
+        self.limit = tokens
+        self.served.record_server(limit_in_a_refusal=tokens)
 
     # -- counting tokens -----------------------------------------------------------------------------------------
 
@@ -168,7 +182,7 @@ class Session:
             logger.info("%s%s: %s", task.name or "texts", f" {side}" if side else "", shown)
         counts = TaskUsage(name, task.name, split, subset, side, instruction)
         usage = self.engine.usage
-        before = (usage.requests, usage.retries, usage.seconds, usage.busy_share)
+        before = (usage.requests, usage.retries, usage.seconds, usage.busy_share, usage.waited_seconds)
         start = time.monotonic()
         try:
             with self.engine.stops_on_interrupt():
@@ -177,6 +191,7 @@ class Session:
             counts.seconds = time.monotonic() - start
             counts.requests = usage.requests - before[0]
             counts.retries = usage.retries - before[1]
+            counts.waited = round(usage.waited_seconds - before[4], 3)
             seconds = usage.seconds - before[2]
             if seconds > 0:
                 busy = usage.busy_share * usage.seconds - before[3] * before[2]

@@ -140,6 +140,8 @@ class Request:
         tag: The caller's own note; not looked at here.
         split: Makes two or more smaller requests of this one, for a server that refuses it because of one of its
             items (or its size); None where it cannot be divided.
+        shorten: Makes the same request with texts of at most so many tokens, for a server that names its limit only
+            when it refuses; returns None where they are no longer than that.
         describe: What it carries, for an error: "document 17 of SciFact"; a function where that costs time.
     """
 
@@ -148,6 +150,7 @@ class Request:
     items: int
     tag: Any = None
     split: Callable[[], Sequence[Request]] | None = None
+    shorten: Callable[[int], Request | None] | None = None
     describe: str | Callable[[], str] = ""
 
     @property
