@@ -783,6 +783,10 @@ def _warnings(values: Mapping[str, Any], origins: Mapping[str, str], entry: Entr
             f"max_tokens is {values['max_tokens']}, and the scores of {entry.name} are measured at {entry.max_tokens}: "
             f"write max_tokens: {entry.max_tokens}, or leave the key out"
         )
+    profile = values["instruction_profile"]
+    if not cross and profile in _WITH_TEMPLATE and entry.profile == "none":
+        gets = "prefixes of its own" if entry.prompts else "nothing before its texts"
+        yield f"instruction_profile is {profile}, and {entry.name} was trained with {gets}: leave the key out"
     own = entry.template_family
     if cross and template not in ("auto", "none") and not (own and template.startswith(own)):
         yield (

@@ -232,6 +232,8 @@ def test_a_number_that_cannot_be_meant_is_refused(wrong: dict[str, float]) -> No
         ({"model_name": "bge-m3", "is_cross_encoder": True}, "write is_cross_encoder: false"),
         ({"model_name": "bge-m3", "max_seq_length": 512}, "are measured at 8192: write max_tokens: 8192"),
         ({"model_name": "bge-reranker-v2-m3", "rerank_template": "qwen3"}, "was trained with no template"),
+        ({"model_name": "e5-base-v2", "instruction_profile": "mteb"}, "was trained with prefixes of its own: leave"),
+        ({"model_name": "bge-m3", "instruction_profile": "qwen-official"}, "with nothing before its texts"),
         ({"model_name": "mxbai-rerank-base-v2", "rerank_template": "qwen3"}, "trained with mxbai-rerank-v2"),
     ],
 )
@@ -251,6 +253,9 @@ def test_what_contradicts_the_catalog_or_was_chosen_by_nobody_is_one_warning(
         {"model_name": "our-own", "is_cross_encoder": True},
         {"model_name": "bge-m3"},
         {"model_name": "bge-m3", "max_tokens": 8192},
+        {"model_name": "bge-m3", "instruction_dict_path": "metadata"},
+        {"model_name": "Qwen3-Embedding-0.6B", "instruction_profile": "mteb"},
+        {"model_name": "e5-base-v2", "instruction_profile": "none"},
         {"model_name": "Qwen3-Reranker-4B", "rerank_template": "qwen3-evaluation"},
     ],
 )

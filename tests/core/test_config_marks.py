@@ -27,7 +27,7 @@ OTHER: dict[str, Any] = {
     "dimensions": 8, "max_tokens": 9, "truncate": "error", "tokenizer": "some/folder",
     "dialect": "tei", "task_name": ["A"], "embed_results": ["a.json"], "batch_size": 3, "show_progress_bar": False,
     "max_concurrency": 2, "timeout_s": 1, "retries": 1, "wait_for_server_s": 1, "verify": False, "trust_env": True,
-    "store": "off", "revision": "mine", "preflight": "off",
+    "store": "off", "revision": "mine", "preflight": "off", "empty": "space",
 }  # fmt: skip
 NEEDS: dict[str, dict[str, Any]] = {
     "rerank_template": {"is_cross_encoder": True},
