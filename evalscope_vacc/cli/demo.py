@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from evalscope_vacc.cli.options import AsJson, Lang
+
 if TYPE_CHECKING:
     from evalscope_vacc.demo.run import DemoReport
     from evalscope_vacc.view.words import Words
@@ -17,14 +19,14 @@ if TYPE_CHECKING:
 
 def demo(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, for machines.")] = False,
+    as_json: AsJson = False,
     work_dir: Annotated[
         Optional[Path],  # noqa: UP045 - read at run time, by a typer that may know no `X | None`
         typer.Option(metavar="DIR", help="Where the files go. [default: ./outputs/vacc-demo/TIME]"),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server running afterwards, until Ctrl-C.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what EvalScope says as it runs.")] = False,
-    lang: Annotated[str, typer.Option("--lang", help="Language: en or zh.")] = "en",
+    lang: Lang = "en",
 ) -> None:
     """Try it without a server or network: about a minute, nothing is left running.
 

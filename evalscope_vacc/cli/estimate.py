@@ -7,6 +7,8 @@ from typing import Optional
 
 import typer
 
+from evalscope_vacc.cli.options import AsJson, Lang
+
 
 def estimate(
     config: Path = typer.Argument(..., metavar="CONFIG.yaml", help="EvalScope's RAGEval file (tool, models, eval)."),
@@ -20,8 +22,8 @@ def estimate(
         None, "--pairs-per-second", help="Measured rate of the cross-encoder. Default: that of the encoder."
     ),
     skip_unknown: bool = typer.Option(False, "--skip-unknown", help="Leave out tasks whose sizes are not known."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON, for machines."),
-    lang: str = typer.Option("en", "--lang", help="Language: en or zh."),
+    as_json: AsJson = False,
+    lang: Lang = "en",
 ) -> None:
     """Estimate texts, tokens and time of a configuration, and list the scores to expect.
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import typer
 
+from evalscope_vacc.cli.options import AsJson, Lang
+
 
 def evaluate(
     config: Path = typer.Argument(
         ..., metavar="CONFIG.yaml", help="EvalScope's RAGEval file (tool, models, eval), or a whole task file."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print the results as JSON, for machines."),
-    lang: str = typer.Option("en", "--lang", help="Language: en or zh."),
+    as_json: AsJson = False,
+    lang: Lang = "en",
 ) -> None:
     """Run an EvalScope RAGEval configuration against the served models.
 

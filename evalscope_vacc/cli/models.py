@@ -7,6 +7,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from evalscope_vacc.cli.options import AsJson, Lang
+
 
 def models(
     name: Annotated[
@@ -14,8 +16,8 @@ def models(
         typer.Argument(help="Show this model whole."),
     ] = None,
     *,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    lang: Annotated[str, typer.Option("--lang", help="Language: en or zh.")] = "en",
+    as_json: AsJson = False,
+    lang: Lang = "en",
 ) -> None:
     """Lists the models of the catalog, or shows the one called NAME whole.
 
@@ -28,7 +30,7 @@ def models(
 
     words = Words(lang)
     found = catalog.entries() if name is None else (catalog.get(name),)
-    if json_:
+    if as_json:
         plain: Any = [entry.to_dict() for entry in found]
         typer.echo(json.dumps(plain if name is None else plain[0], ensure_ascii=False, indent=1))
     else:

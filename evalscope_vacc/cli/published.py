@@ -6,6 +6,8 @@ from typing import Optional
 
 import typer
 
+from evalscope_vacc.cli.options import AsJson, Lang
+
 
 def published(
     model: Optional[str] = typer.Argument(  # noqa: UP045 - an older typer on Python 3.10 knows no `X | None`
@@ -13,8 +15,8 @@ def published(
         metavar="[MODEL]",
         help="`org/name` or the name alone, in any case. Without it: the models that are known.",
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON, for machines."),
-    lang: str = typer.Option("en", "--lang", help="Language: en or zh."),
+    as_json: AsJson = False,
+    lang: Lang = "en",
 ) -> None:
     """List published scores: task, split, subset, metric, mteb version, dataset revision, source."""
     from evalscope_vacc.results import published as stored

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from evalscope_vacc.cli.options import Against, Dtype, Lang, Tolerance
 from evalscope_vacc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,26 +17,19 @@ if TYPE_CHECKING:
 
 
 def report(
-    run: Path = typer.Argument(
-        ..., metavar="RUN", help="A run's folder (the one that `results` and `vacc` lie in), or any folder of results."
-    ),
-    output: Path = typer.Option(Path("report.html"), "--output", "-o", help="The page to write."),
-    lang: str = typer.Option("en", "--lang", help="Language of the page: en or zh."),
-    against: Optional[str] = typer.Option(  # noqa: UP045 - an older typer on Python 3.10 knows no `X | None`
-        None,
-        "--against",
-        metavar="MODEL|RESULTS",
-        help="A model with published scores, or another result folder. Default: the served model's own name.",
-    ),
-    dtype: Optional[str] = typer.Option(  # noqa: UP045
-        None, "--dtype", help="Number format of the served weights; sets the tolerance, as in `compare`."
-    ),
-    tolerance: Optional[float] = typer.Option(  # noqa: UP045
-        None, "--tolerance", help="One absolute tolerance for every score, as a fraction: 0.002 is 0.2 points."
-    ),
-    evidence: Optional[Path] = typer.Option(  # noqa: UP045
-        None, "--evidence", help="The run's `vacc` folder, where it does not lie beside the results."
-    ),
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A run's folder (with `results` and `vacc`), or any folder of results."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    lang: Lang = "en",
+    against: Against = None,
+    dtype: Dtype = None,
+    tolerance: Tolerance = None,
+    evidence: Annotated[
+        Optional[Path],  # noqa: UP045 - read at run time, by a typer that may know no `X | None`
+        typer.Option(help="The run's `vacc` folder, where it does not lie beside the results."),
+    ] = None,
 ) -> None:
     """Write a run as one self-contained HTML page: verdict, scores, speed, server, what was sent, how to repeat it.
 

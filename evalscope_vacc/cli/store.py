@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from evalscope_vacc.cli.options import AsJson, Lang
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Vectors and scores kept on disk: of unfinished tasks (resume), and of models whose answers are kept (reuse).",
@@ -18,7 +20,6 @@ Folder = Annotated[
     Path | None,
     typer.Option("--folder", help="The store's folder; by default $VACC_HOME/store, else the one in the user's cache."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _folder(folder: Path | None) -> Path:
@@ -31,7 +32,7 @@ def _folder(folder: Path | None) -> Path:
 def list_entries(
     folder: Folder = None,
     as_json: AsJson = False,
-    lang: Annotated[str, typer.Option("--lang", help="Language: en or zh.")] = "en",
+    lang: Lang = "en",
 ) -> None:
     """Lists what is kept: model, task, number of answers, size, time since the last use."""
     from evalscope_vacc.store import listing

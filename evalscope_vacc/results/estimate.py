@@ -128,28 +128,36 @@ def estimate(
     found: list[TaskEstimate] = []
     means: list[tuple[str, str, str, float]] = []
     for model in models:
-        crossed = is_cross_encoder(model)
+        mine = {task: sizes[task] for planned, _, task in plan(models, list(sizes)) if planned is model}
         name = clean(str(model.get("model_name") or model.get("model_name_or_path") or "?"), limit=200)
         known = published.find(name)
-        if known is not None and _otherwise(model, known.reference(), top_k if crossed else None):
+        if known is not None and _otherwise(model, known.reference(), top_k if is_cross_encoder(model) else None):
             known = None
-        expected = _expected(known, sizes) if known else {}
-        for task in [task for planned, _, task in plan(models, list(sizes)) if planned is model]:
-            sized = sizes[task]
-            unit, count, characters = (
-                _work(task, sized, top_k, task in _stored(model))
-                if crossed
-                else ("texts", sized.texts, sized.characters)
-            )
-            score, metric = expected.get(task, (None, ""))
-            tokens = round(characters / _data()[task]["chars_per_token"])
-            times = [work / rate for work, rate in ((count, rates[unit]), (tokens, rates["tokens"])) if rate]
-            kind = main_metric(task, None, {})[0]
-            found.append(TaskEstimate(name, task, kind, unit, count, tokens, max(times, default=None), score, metric))
+        found += _of_model(model, name, mine, top_k, rates, _expected(known, mine) if known else {})
         if known:
             means += _means(name, known, set(names))
     limited = (Reason("limits_ignored"),) if evaluation.get("limits") else ()
     return Estimate(tuple(found), unknown, tuple(means), (*ASSUMPTIONS, *limited))
+
+
+def _of_model(
+    model: Mapping[str, Any],
+    name: str,
+    sizes: Mapping[str, _Sizes],
+    top_k: int,
+    rates: Mapping[str, float | None],
+    expected: Mapping[str, tuple[float, str]],
+) -> Iterable[TaskEstimate]:
+    crossed = is_cross_encoder(model)
+    for task, sized in sizes.items():
+        unit, count, characters = (
+            _work(task, sized, top_k, task in _stored(model)) if crossed else ("texts", sized.texts, sized.characters)
+        )
+        score, metric = expected.get(task, (None, ""))
+        tokens = round(characters / _data()[task]["chars_per_token"])
+        times = [work / rate for work, rate in ((count, rates[unit]), (tokens, rates["tokens"])) if rate]
+        kind = main_metric(task, None, {})[0]
+        yield TaskEstimate(name, task, kind, unit, count, tokens, max(times, default=None), score, metric)
 
 
 def _hinted(unknown: Sequence[str]) -> str:

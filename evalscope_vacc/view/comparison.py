@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.model import JUDGED, ComparedRow, Comparison, MeanRow, Verdict
-from evalscope_vacc.view.document import Block, Column, Line, Style, Table
+from evalscope_vacc.view.document import Block, Column, Line, Style, Table, to_markdown, to_terminal
+from evalscope_vacc.view.machine import to_csv, to_json, to_mapping
 from evalscope_vacc.view.words import Notes, Words, allowed, percent, points, row_notes, share, where
 
 MATCHING = 20
@@ -46,6 +47,16 @@ def document(verdict: Verdict, words: Words, *, verbose: bool = False) -> list[B
     if several:
         blocks += matrix(verdict.comparisons, words)
     return blocks
+
+
+def written(verdict: Verdict, words: Words, form: str = "terminal", *, verbose: bool = False) -> str:
+    """Returns the verdict in one of the formats: terminal, json, csv or markdown."""
+    if form == "json":
+        return to_json(to_mapping(verdict, words))
+    if form == "csv":
+        return to_csv(verdict, words)
+    shown = document(verdict, words, verbose=verbose or form == "markdown")
+    return to_markdown(shown) if form == "markdown" else to_terminal(shown)
 
 
 def overall(verdict: Verdict, words: Words) -> str:

@@ -15,7 +15,7 @@ from evalscope_vacc.config import Key, ModelConfig, configure, key, keys, shown,
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.models.meta import experiment_kwargs
 from evalscope_vacc.results.evidence import experiment_conditions, read_conditions, revision_conditions
-from evalscope_vacc.results.model import Conditions, blocking
+from evalscope_vacc.results.model import Conditions, Reason, blocking
 
 BASE = {"model_name": "some-model", "api_base": "http://127.0.0.1:8000/v1"}
 # a value of each key that is not its default, as a user may write it
@@ -72,9 +72,10 @@ def test_a_named_key_is_read_back_from_the_name_of_a_result(name: str) -> None:
 
 def test_scores_of_texts_that_were_cut_are_not_held_against_a_run_that_refused_long_texts() -> None:
     cut, refused = (read_conditions(configure({**BASE, "truncate": how}).public()) for how in ("cut", "error"))
-    assert cut.conflicts(refused) == ("the reference was run with truncate error, this one with cut",)
+    assert cut.conflicts(refused) == (Reason.of("setting_differs", setting="truncate", theirs="error", ours="cut"),)
     assert Conditions().conflicts(refused) == ()
-    assert not any("truncate" in note for note in cut.unrecorded(Conditions())), "the default says nothing"
+    named = [dict(note.args).get("setting") for note in cut.unrecorded(Conditions())]
+    assert "truncate" not in named, "the default says nothing"
     assert Conditions().merged(refused) == refused
 
 
@@ -102,7 +103,7 @@ def test_a_new_key_reaches_name_evidence_comparison_store_and_readme(written: di
     assert "colour" in blocking()
     for found in (Conditions.of(experiment_conditions(experiment_kwargs(red))), read_conditions(red.public())):
         assert found.conflicts(read_conditions(plain.public())) == (
-            "the reference was run with colour plain, this one with red",
+            Reason.of("setting_differs", setting="colour", theirs="plain", ours="red"),
         )
     assert Conditions.of(revision_conditions("served-1a2b3c4d__colour_red")).get("colour") == "red"
     assert "| `model_kwargs.colour` | `plain` | colour of the texts |" in readme_table(0)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import minilm_runs
 import pytest
+
+from evalscope_vacc.view.words import points
 
 pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.timeout(3600)]
 pytest.importorskip("mteb", minversion="2.7", reason="the newer line's tests; tests/legacy has the older one's")
@@ -105,12 +108,12 @@ def test_texts_cut_to_sixteen_tokens_fail_by_name_and_by_how_much(cut: list[Path
         assert rows["SciFact", "test", "default"]["difference"] < -0.05
     shown = compare(*cut, "--against", MINILM)
     assert shown.returncode == 1
-    headline = shown.stdout.split("  run: ")[0].replace("\n", " ")
+    headline = shown.stdout.splitlines()[0]
     assert headline.startswith(f"FAIL: {len(failed)} of {len(rows)} scores")
     worst = sorted(failed.items(), key=lambda item: item[1]["difference"])
     for (task, split, _), row in worst[:5]:
-        assert task in headline
-        assert f"({split}) {100 * row['difference']:+.3f} points" in headline
+        assert f"{task} · {split}" in headline
+        assert f"{points(row['difference'])} points" in headline
     assert "max_tokens 16 here, not recorded in the reference" in " ".join(shown.stdout.split())
 
 
@@ -118,11 +121,42 @@ def test_a_rerankers_scores_have_nothing_to_do_with_an_encoders(served: list[Pat
     for folders in (served, cut):
         done = compare(*folders, "--against", "Qwen/Qwen3-Reranker-8B")
         assert done.returncode == 2
-        assert done.stdout.startswith("NOTHING COMPARABLE with Qwen/Qwen3-Reranker-8B")
+        assert done.stdout.startswith("NOTHING COMPARABLE: no score could be held against Qwen/Qwen3-Reranker-8B")
 
 
 def test_another_run_is_a_reference_too(cut: list[Path], minilm_run: Path) -> None:
     assert compare(*cut, "--against", cut[0]).returncode == 0
     done = compare(*cut, "--against", minilm_run / "outputs")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "STSBenchmark (test)" in done.stdout
+    assert "STSBenchmark · test" in done.stdout
+
+
+def test_a_run_that_was_killed_half_way_is_incomplete(hub: str, demo_server: str, tmp_path: Path) -> None:
+    # the second has no published score, the third takes longest
+    tasks = ["STSBenchmark", "QBQTC", "LCQMC", "STSB"]
+    config = {
+        "tool": "MTEB",
+        "models": [minilm_runs.encoder(demo_server)],
+        "eval": {"task_names": tasks, "hub": "huggingface"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    command = [str(minilm_runs.BIN / "evalscope"), "eval", "--eval-backend", "RAGEval", "--eval-config", "config.json"]
+    log = tmp_path / "console.log"
+    with log.open("w") as file, subprocess.Popen(command, cwd=tmp_path, stdout=file, stderr=file) as run:
+        try:
+            while not list(tmp_path.glob("outputs/*/results/*/*/**/QBQTC.json")):
+                assert run.poll() is None, log.read_text()[-3000:]
+                time.sleep(0.2)
+        finally:
+            run.kill()
+    outputs = tmp_path / "outputs"
+    done = compare(outputs, "--against", MINILM)
+    assert done.returncode == 3, done.stdout + done.stderr
+    for shown in (done, compare(outputs, "--against", MINILM, "--markdown")):
+        assert "2 of 4 tasks" in shown.stdout.splitlines()[0]
+    found = json.loads(compare(outputs, "--against", MINILM, "--json").stdout)
+    counts = [found[name] for name in ("asked", "judged", "failed", "not_run", "no_reference", "exit_status")]
+    assert counts == [4, 1, 0, 2, 1, 3]
+    allowed = compare(outputs, "--against", MINILM, "--allow-partial")
+    assert allowed.returncode == 0
+    assert "2 of 4 tasks" in allowed.stdout.splitlines()[0]
