@@ -104,7 +104,8 @@ class Session:
 
     def fields(self, side: str | None, task_type: str = "") -> dict[str, Any]:
         """Returns the further fields of a request for texts of one side (None in tasks without sides)."""
-        return _extra(self.config, self.dialect, side, task_type)
+        name = self.config.model_name
+        return {**self.dialect.side(name, side or "", task_type), **self.config.body_fields(side)}
 
     # -- counting tokens -----------------------------------------------------------------------------------------
 
@@ -247,11 +248,6 @@ def open_session(served: Served) -> Session:
         raise
 
 
-def _extra(config: ModelConfig, dialect: Dialect, side: str | None, task_type: str = "") -> dict[str, Any]:
-    beside = {"query": config.extra_body_query, "document": config.extra_body_document}.get(side or "", {})
-    return {**dialect.side(config.model_name, side or "", task_type), **config.extra_body, **beside}
-
-
 def _ask(served: Served, engine: Engine) -> Session:
     name = served.config.model_name
     auto = served.config.dialect.strip().lower() == "auto"
@@ -338,7 +334,7 @@ def _try_servers(
     config = served.config
     local = LocalTokenizer(config.tokenizer).count if config.tokenizer else None
     seen: list[Seen] = []
-    extra = _extra(config, dialect, "document")
+    extra = {**dialect.side(config.model_name, "document", ""), **config.body_fields("document")}
     for shown, facts in zip(engine.servers, asked, strict=True):
         count = local or (tokenize_counter(engine, dialect, config.model_name, shown) if facts.tokenize else None)
         dialect, found = try_texts(
