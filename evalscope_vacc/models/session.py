@@ -100,7 +100,8 @@ class Session:
 
     def per_request(self, wanted: int) -> int:
         """Texts, or documents of one query, in one request: as many as wanted, at most what the servers take."""
-        return min(wanted, self.facts.max_batch or wanted, self.dialect.max_batch or wanted)
+        texts = None if self.config.is_cross_encoder else self.dialect.max_batch
+        return min(wanted, self.facts.max_batch or wanted, texts or wanted)
 
     def fields(self, side: str | None, task_type: str = "") -> dict[str, Any]:
         """Returns the further fields of a request for texts of one side (None in tasks without sides)."""
@@ -274,6 +275,7 @@ def _ask(served: Served, engine: Engine) -> Session:
         if facts.serves(name) is False:
             shown = ", ".join(clean(other, limit=200) for other in facts.served[:5])
             logger.warning("%s does not list %r (it lists %s), but it answers to that name", facts.server, name, shown)
+    _warn_of_two_prefixes(served, dialect)
     notes = [*config.notes, *served.rules.notes]
     for note in notes:
         logger.info("%s: %s", name, note)
@@ -315,6 +317,19 @@ def _choose_dialect(served: Served, asked: Sequence[ServerFacts], *, auto: bool)
     elif auto:
         logger.info("%s: %s is of no kind that is known; spoken to like vLLM", config.model_name, served.servers)
     return spoken(served.dialect, facts, families, auto=auto)
+
+
+def _warn_of_two_prefixes(served: Served, dialect: Dialect) -> None:
+    """Says when a service that is told what a text is for, and puts its own prefix, would get ours too."""
+    task = TaskInfo(name="", type="Retrieval", default_prompt="Retrieve text based on user query.")
+    name = served.config.model_name
+    fields, prefix = dialect.side(name, "query", task.type), served.rules.prefix(task, "query").text
+    if fields and prefix:
+        logger.warning(
+            "%s: %s is told what a text is for (%s) and prepares it by itself, and %r is put before it here: write "
+            "instruction_profile: none",
+            name, dialect.title, ", ".join(fields), clean(prefix, limit=80),
+        )  # fmt: skip
 
 
 def _try_servers(

@@ -109,7 +109,8 @@ def infinity(start) -> dict[str, str]:
         ("reranker", reranker, ()),
     ):
         port = free_port()
-        options = ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--host", "127.0.0.1"]
+        options = ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--no-model-warmup"]
+        options += ["--host", "127.0.0.1"]
         command = [bins / "infinity_emb", "v2", "--model-id", model, "--served-model-name", "minilm", *options]
         addresses[kind] = start([*command, "--port", port, *more], port, "/health")
     return addresses
