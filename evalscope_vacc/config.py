@@ -467,6 +467,11 @@ class ModelConfig(BaseModel):
         """Returns the value that a key would have if nobody had written it."""
         return _fallback(self, name, self._made.entry)[0]
 
+    def body_fields(self, side: str | None) -> dict[str, Any]:
+        """Returns the further fields of requests for texts of one side; None in tasks without sides, and for pairs."""
+        beside = {"query": self.extra_body_query, "document": self.extra_body_document}
+        return {**self.extra_body, **beside.get(side or "", {})}
+
     @property
     def entry(self) -> Entry | None:
         """The catalog's entry that values were taken from, or None."""

@@ -26,6 +26,8 @@ if tuple(map(int, version("evalscope").split(".")[:3])) >= (1, 8, 1):
     collect_ignore.append("legacy")
 if not os.environ.get("VACC_VLLM_VENV"):
     collect_ignore.append("vllm")
+if not os.environ.get("VACC_SERVERS"):
+    collect_ignore.append("others")
 
 
 def _free_port() -> int:

@@ -26,7 +26,7 @@ from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
 from evalscope_vacc.wire.dialects import DIALECTS
 from evalscope_vacc.wire.engine import Engine
-from evalscope_vacc.wire.probe import probe, spoken
+from evalscope_vacc.wire.probe import ServerFacts, probe, spoken
 
 WAIT_S = 5.0
 _PAUSE_S = 0.25
@@ -43,15 +43,18 @@ def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str,
         ServerError: There was no answer in that time, or the key is refused.
     """
     until = time.monotonic() + wait_s
+    path = "/v1/models"
     while True:
         left = until - time.monotonic()
         try:
-            answer = engine.call("GET", "/v1/models", retry=False, timeout_s=max(0.2, left))
+            answer = engine.call("GET", path, retry=False, timeout_s=max(0.2, left))
         except AuthenticationError:
             raise
         except RequestRefusedError:
-            # it is there, and has no such list
-            return (), 0.0
+            # it is there, and has no such list; infinity without a prefix has it elsewhere
+            if path == "/models":
+                return (), 0.0
+            path = "/models"
         except (ServerUnreachableError, ServerFaultError) as error:
             if isinstance(error, ServerTimeoutError) or time.monotonic() + _PAUSE_S >= until:
                 raise
@@ -67,8 +70,12 @@ def check_contact(target: Target) -> Iterator[Finding]:
     yield target.finding("key", "ok", "the key is accepted" if target.config.api_key else "no key is asked for")
 
 
-def check_facts(target: Target) -> Iterator[Finding]:
-    """Name, version and limits, as the server states them."""
+def introduce(target: Target) -> ServerFacts:
+    """Asks the server what it is, and takes the dialect that it speaks.
+
+    Raises:
+        ServerError: It cannot be asked.
+    """
     families = {name: make() for name, make in {**DIALECTS, **plugins().dialects()}.items()}
     auto = target.config.dialect.strip().lower() == "auto"
     facts = target.facts = probe(
@@ -79,6 +86,12 @@ def check_facts(target: Target) -> Iterator[Finding]:
         configured=None if auto else target.dialect,
     )
     target.dialect = spoken(target.dialect, facts, families, auto=auto)
+    return facts
+
+
+def check_facts(target: Target) -> Iterator[Finding]:
+    """Name, version and limits, as the server states them."""
+    facts = introduce(target)
     yield from _model(target)
     yield _version(target)
     yield _max_length(target)
@@ -112,6 +125,10 @@ def _model(target: Target) -> Iterator[Finding]:
         yield target.finding("model", "ok", f"serves {name!r}{root}")
         return
     names = [clean(served, limit=200) for served in facts.served]
+    if _answers(target):
+        shown = ", ".join(names[:5])
+        yield target.finding("model", "warning", f"{name!r} is not listed ({shown} is), but it is answered to")
+        return
     near = nearest(name, names, 3, likeness=0.3) or names[:5]
     yield target.finding(
         "model",
@@ -121,6 +138,18 @@ def _model(target: Target) -> Iterator[Finding]:
         f"set model_name to {near[0]!r}" if near else "",
     )
     raise NothingMoreError
+
+
+def _answers(target: Target) -> bool:
+    """Whether a request under the name is answered, whatever the list of models says."""
+    try:
+        if target.config.is_cross_encoder:
+            target.score("a", ["b"], raw=True)
+        else:
+            target.embed(["a"])
+    except (RequestRefusedError, BadAnswerError, ServerFaultError):
+        return False
+    return True
 
 
 def _version(target: Target) -> Finding:

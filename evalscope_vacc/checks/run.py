@@ -181,6 +181,7 @@ def find_entry(url: str, *, model: str | None = None, api_key: str | None = None
             entry["model_name"] = names[0]
             config = target.config = configure(entry, where=clean(url, limit=200))
         if target.entry is None:
+            connection.introduce(target)
             entry["is_cross_encoder"] = bool(_is_cross_encoder(target))
             config = target.config = configure(entry, where=clean(url, limit=200))
         if config.is_cross_encoder and target.entry is None and scores.family_of(target):

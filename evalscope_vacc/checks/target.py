@@ -104,10 +104,6 @@ class Target:
         """Seconds left."""
         return float("inf") if self.until is None else self.until - time.monotonic()
 
-    @property
-    def _extra(self) -> dict[str, Any]:
-        return {"extra": self.config.extra_body} if self.config.extra_body else {}
-
     def finding(self, check: str, state: State, seen: str, meaning: str = "", action: str = "") -> Finding:
         """A finding about this server, cleaned for printing."""
         seen, meaning, action = (clean(text, self.engine.secrets, 700) for text in (seen, meaning, action))
@@ -141,7 +137,9 @@ class Target:
             ServerError: There are none.
         """
         model = self.config.model_name
-        path, body = self.dialect.embeddings(model, texts, truncate_to=truncate_to, **self._extra)
+        fields = {**self.dialect.side(model, "document", ""), **self.config.body_fields("document")}
+        further: dict[str, Any] = {"extra": fields} if fields else {}
+        path, body = self.dialect.embeddings(model, texts, truncate_to=truncate_to, **further)
         payload = json.loads(body)
         if plain:
             payload["encoding_format"] = "float"
@@ -166,6 +164,7 @@ class Target:
         """
         template = None if raw else self.template
         texts = documents if template is None else [template.document(document) for document in documents]
+        further: dict[str, Any] = {"extra": self.config.extra_body} if self.config.extra_body else {}
         path, body = self.dialect.scores(
             self.config.model_name,
             query if template is None else template.query(query, None),
@@ -173,7 +172,7 @@ class Target:
             truncate_to=self.limit if cut and self.dialect.truncates else None,
             instruction=None if raw else self.instruction,
             raw=self.config.raw_scores,
-            **self._extra,
+            **further,
         )
         answer = self.call("POST", path, json.loads(body), describe="a pair of the check")
         try:

@@ -104,7 +104,8 @@ class Session:
 
     def per_request(self, wanted: int) -> int:
         """Texts, or documents of one query, in one request: as many as wanted, at most what the servers take."""
-        most = (self.facts.max_batch, self.dialect.max_batch, self.engine.limits.items)
+        texts = None if self.config.is_cross_encoder else self.dialect.max_batch
+        most = (self.facts.max_batch, texts, self.engine.limits.items)
         return int(min([wanted, *(limit for limit in most if limit)]))
 
     def learn_limit(self, tokens: int) -> None:
@@ -124,7 +125,8 @@ class Session:
 
     def fields(self, side: str | None, task_type: str = "") -> dict[str, Any]:
         """Returns the further fields of a request for texts of one side (None in tasks without sides)."""
-        return _extra(self.config, self.dialect, side, task_type)
+        name = self.config.model_name
+        return {**self.dialect.side(name, side or "", task_type), **self.config.body_fields(side)}
 
     # -- counting tokens -----------------------------------------------------------------------------------------
 
@@ -270,11 +272,6 @@ def open_session(served: Served) -> Session:
         raise
 
 
-def _extra(config: ModelConfig, dialect: Dialect, side: str | None, task_type: str = "") -> dict[str, Any]:
-    beside = {"query": config.extra_body_query, "document": config.extra_body_document}.get(side or "", {})
-    return {**dialect.side(config.model_name, side or "", task_type), **config.extra_body, **beside}
-
-
 def _ask(served: Served, engine: Engine) -> Session:
     name = served.config.model_name
     auto = served.config.dialect.strip().lower() == "auto"
@@ -304,6 +301,7 @@ def _ask(served: Served, engine: Engine) -> Session:
         if facts.serves(name) is False:
             shown = ", ".join(clean(other, limit=200) for other in facts.served[:5])
             logger.warning("%s does not list %r (it lists %s), but it answers to that name", facts.server, name, shown)
+    _warn_of_two_prefixes(served, dialect)
     notes = [*config.notes, *served.rules.notes]
     for note in notes:
         logger.info("%s: %s", name, note)
@@ -353,6 +351,19 @@ def _choose_dialect(served: Served, asked: Sequence[ServerFacts], *, auto: bool)
     return spoken(served.dialect, facts, families, auto=auto)
 
 
+def _warn_of_two_prefixes(served: Served, dialect: Dialect) -> None:
+    """Says when a service that is told what a text is for, and puts its own prefix, would get ours too."""
+    task = TaskInfo(name="", type="Retrieval", default_prompt="Retrieve text based on user query.")
+    name = served.config.model_name
+    fields, prefix = dialect.side(name, "query", task.type), served.rules.prefix(task, "query").text
+    if fields and prefix:
+        logger.warning(
+            "%s: %s is told what a text is for (%s) and prepares it by itself, and %r is put before it here: write "
+            "instruction_profile: none",
+            name, dialect.title, ", ".join(fields), clean(prefix, limit=80),
+        )  # fmt: skip
+
+
 def _try_servers(
     served: Served,
     engine: Engine,
@@ -370,7 +381,7 @@ def _try_servers(
     config = served.config
     local = LocalTokenizer(config.tokenizer).count if config.tokenizer else None
     seen: list[Seen] = []
-    extra = _extra(config, dialect, "document")
+    extra = {**dialect.side(config.model_name, "document", ""), **config.body_fields("document")}
     for shown, facts in zip(engine.servers, asked, strict=True):
         count = local or (tokenize_counter(engine, dialect, config.model_name, shown) if facts.tokenize else None)
         dialect, found = try_texts(

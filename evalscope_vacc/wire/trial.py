@@ -159,15 +159,15 @@ def try_pairs(
         except BadAnswerError as error:
             raise with_context(error, answer, path, engine.secrets) from None
 
-    whole = ask(FIRST, None)
-    if whole.tokens is None:
-        return False, "not seen: the server does not count the tokens of a pair"
     try:
+        whole = ask(FIRST, None)
+        if whole.tokens is None:
+            return False, "not seen: the server does not count the tokens of a pair"
         cut = ask(SECOND, whole.tokens)
     except (EngineDeadError, AuthenticationError):
         raise
     except (RequestRefusedError, BadAnswerError, ServerFaultError) as error:
-        return False, f"not done: a pair that was to be cut is refused ({error.server_message[:200]})"
+        return False, f"not done: a pair is refused ({error.server_message[:200]})"
     if cut.tokens is not None and cut.tokens > whole.tokens:
         return False, f"ignored: asked to keep {whole.tokens} tokens it read {cut.tokens}"
     score = float(whole.values[0])

@@ -105,6 +105,8 @@ def main(port: int, folder: Path, *, rerank: bool) -> None:
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = port
     parameters.embedding = True
+    if rerank:
+        parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
     parameters.n_ctx = 4 * 512
     parameters.n_parallel = 4
     parameters.n_batch = parameters.n_ubatch = 512
