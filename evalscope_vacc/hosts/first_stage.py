@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,21 @@ class FirstStage:
 
 
 def read_first_stage(path: Path) -> FirstStage:
-    """Reads a prediction file of MTEB 1.x or 2.x.
+    """Reads a prediction file of MTEB 1.x or 2.x; the one that was read last is remembered.
 
     Raises:
         ConfigError: It is missing, too large, no JSON, or of neither format; the place is named.
     """
+    return _read(path, path.stat().st_mtime_ns if path.exists() else None)
+
+
+def forget_first_stages() -> None:
+    """Frees what is remembered: such a file may have a gigabyte."""
+    _read.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, _changed: int | None) -> FirstStage:
     try:
         raw = read_bounded(path, MAX_BYTES)
         content = json.loads(raw)

@@ -22,7 +22,14 @@ from evalscope_vacc.errors import (
 )
 from evalscope_vacc.hosts.earlier import EarlierServers
 from evalscope_vacc.hosts.evalscope_report import write_reports
-from evalscope_vacc.hosts.first_stage import FirstStage, PredictionFile, check_against, maker_of, read_first_stage
+from evalscope_vacc.hosts.first_stage import (
+    FirstStage,
+    PredictionFile,
+    check_against,
+    forget_first_stages,
+    maker_of,
+    read_first_stage,
+)
 from evalscope_vacc.hosts.folder import check_folder, check_names
 from evalscope_vacc.hosts.plan import Item, Kind, Plan, PlannedModel, PlannedTask, Stored, make_plan
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
@@ -129,16 +136,11 @@ class Engine(ABC):
         has_predictions = file.is_by(maker)
         if item.feeds and not has_predictions:
             file.discard()
-        results = self.score(
-            item,
-            task,
-            again=item.again(
-                overwrite=bool(self.evaluation.overwrite_results),
-                other_server=self.earlier.changed(model),
-                has_predictions=has_predictions,
-            ),
-            candidates=candidates,
-        )
+        overwrite = bool(self.evaluation.overwrite_results)
+        # nobody asks what the server is where its earlier scores are not looked at
+        other_server = not overwrite and self.earlier.changed(model)
+        again = item.again(overwrite=overwrite, other_server=other_server, has_predictions=has_predictions)
+        results = self.score(item, task, again=again, candidates=candidates)
         file.note(maker)
         return results
 
@@ -167,6 +169,7 @@ def run(engine: Engine) -> RunResult:
         stopped = _carry_out(engine, plan, result)
     finally:
         engine.close()
+        forget_first_stages()
     _report(engine, result, stopped)
     _finish(engine)
     return result
@@ -214,6 +217,8 @@ def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException |
     """Carries out every item; returns what stopped the run before its end."""
     stopped: BaseException | None = None
     for position, item in enumerate(plan.items):
+        if item.stage and (position == 0 or _row(plan.items[position - 1]) != _row(item)):
+            logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), item.name)
         record = result.stage(item.name, item.stage, item.out)
         before = None if item.after is None else plan.items[item.after]
         if stopped is not None:
@@ -223,9 +228,14 @@ def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException |
         else:
             stopped = _one(engine, item, record)
         following = plan.items[position + 1] if position + 1 < len(plan.items) else None
-        if record.task_results and (following is None or (following.name, following.stage) != (item.name, item.stage)):
+        if record.task_results and (following is None or _row(following) != _row(item)):
             engine.show(item.out, engine.models[item.model], record.task_results)
     return stopped
+
+
+def _row(item: Item) -> tuple[str, str]:
+    """What the items of one table have in common."""
+    return item.name, item.stage
 
 
 def _one(engine: Engine, item: Item, record: StageResult) -> BaseException | None:
