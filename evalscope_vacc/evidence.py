@@ -35,12 +35,14 @@ class TaskUsage:
         texts: Texts, or pairs, that the task asked for.
         unique: Different ones among them; the others were answered from those.
         stored: How many of the different ones came from the store.
+        empty: How many of the different ones were empty.
         cut: How many of the different ones were longer than the limit.
         at_limit: Texts of answers whose every text had as many tokens as the limit allows, by the server's own counts:
             where ``cut`` is None, it is at least about this.
         tokens: Tokens that the server counted; None where it does not say.
         requests: Requests answered.
         retries: Requests that had to be sent again.
+        waited: Seconds in which nothing was sent because the servers took no requests (429, 503 …).
         seconds: Wall-clock seconds inside the model.
         busy: Share of the network time in which every slot was busy, 0 to 1.
     """
@@ -54,11 +56,13 @@ class TaskUsage:
     texts: int = 0
     unique: int = 0
     stored: int = 0
+    empty: int = 0
     cut: int | None = 0
     at_limit: int = 0
     tokens: int | None = None
     requests: int = 0
     retries: int = 0
+    waited: float = 0.0
     seconds: float = 0.0
     busy: float | None = None
 
@@ -76,6 +80,8 @@ class TaskUsage:
             parts.append(f"{self.texts - self.unique:,} repeated")
         if self.stored:
             parts.append(f"{self.stored:,} from the store")
+        if self.empty:
+            parts.append(f"{self.empty:,} empty")
         if self.cut:
             parts.append(f"{self.cut:,} cut to the limit")
         if self.cut is None:
@@ -86,6 +92,8 @@ class TaskUsage:
             )
         if self.retries:
             parts.append(f"{self.retries:,} retries")
+        if self.waited >= 1:
+            parts.append(f"waited {self.waited:,.0f} s for servers that took no requests")
         if self.busy is not None:
             parts.append(f"all slots busy {self.busy:.0%} of the time")
         return ", ".join(parts)
@@ -148,7 +156,17 @@ class Evidence:
             before = self._usage.get(key)
             now = asdict(counts)
             if before is not None:
-                for name in ("texts", "unique", "stored", "requests", "retries", "seconds", "at_limit"):
+                for name in (
+                    "texts",
+                    "unique",
+                    "stored",
+                    "empty",
+                    "requests",
+                    "retries",
+                    "waited",
+                    "seconds",
+                    "at_limit",
+                ):
                     now[name] += before[name]
                 for name in ("tokens", "cut"):
                     now[name] = None if now[name] is None or before[name] is None else now[name] + before[name]

@@ -67,9 +67,12 @@ class Entry(_Row):
         model_limit: Longest input in tokens that the model itself takes.
         pooling: How one vector or score is made of the hidden states.
         profile: Instruction profile, or None where the catalog has no say (cross-encoders).
+        instruction_template: What the model puts around an instruction, where it is not the profile's own.
         template: Default of ``rerank_template``, or None for encoders.
         template_family: The template that the model was trained with, or None.
         prompts: Raw prefixes with mteb's keys (task, type, ``query``, ``document``, ``Task-query`` …).
+        rules_from: Where the rule of its texts is written: profile, prompts or template.
+        rules_only: Whether the catalog knows its texts and sizes, and no vendor's guide of how to serve it.
         instruction_aware: Whether the model was trained to follow an instruction per task.
         max_concurrency: Requests in flight that the vendor of the accelerator gives for one server.
         tensor_parallel: Numbers of devices that one server may be spread over.
@@ -93,9 +96,12 @@ class Entry(_Row):
     matryoshka: tuple[_Count, _Count] | None = Field(None, strict=False)
     pooling: Pooling | None = None
     profile: _Text | None = None
+    instruction_template: _Text | None = None
     template: _Text | None = None
     template_family: _Text | None = None
     prompts: Mapping[str, str] = {}
+    rules_from: str = ""
+    rules_only: bool = False
     instruction_aware: bool = False
     max_concurrency: _Count = 4
     tensor_parallel: tuple[_Count, ...] = Field((1,), strict=False, min_length=1)
@@ -144,6 +150,8 @@ class Entry(_Row):
                 yield "dimensions", "an encoder needs it"
             if self.template is not None:
                 yield "template", "rerank templates are for cross-encoders"
+        if self.instruction_template is not None and self.profile in (None, "none"):
+            yield "instruction_template", "there is no profile whose instructions it could surround"
         if self.matryoshka is not None:
             low, high = self.matryoshka
             if not low < high <= (self.dimensions or 0):

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from evalscope_vacc.catalog import Entry
 
@@ -51,7 +52,7 @@ def _table(shown: tuple[Entry, ...]) -> None:
     table.add_column("model", no_wrap=True)
     for heading in ("size", "layers", "length", "dimension", "MRL", "instruct", "TP", "requests"):
         table.add_column(heading, no_wrap=True, justify="right")
-    for entry in shown:
+    for entry in (entry for entry in shown if not entry.rules_only):
         row = [entry.size, entry.layers, entry.model_limit, entry.dimensions]
         row += [_yes(entry.matryoshka), _yes(entry.instruction_aware)]
         row += ["/".join(map(str, entry.tensor_parallel)), entry.max_concurrency]
@@ -60,6 +61,31 @@ def _table(shown: tuple[Entry, ...]) -> None:
     console.print(table)
     typer.echo()
     console.print(_LEGEND, style="dim", width=min(console.width, 80))
+    typer.echo()
+    console.print(_other_models(shown))
+
+
+def _other_models(shown: tuple[Entry, ...]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("other models", no_wrap=True)
+    for heading in ("size", "length", "dimension"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    table.add_column("texts get", no_wrap=True)
+    for entry in (entry for entry in shown if entry.rules_only):
+        row = [entry.size, entry.model_limit, entry.dimensions]
+        table.add_row(entry.name, *("–" if value is None else str(value) for value in row), _rule(entry))
+    return table
+
+
+def _rule(entry: Entry) -> str:
+    """What the model's texts get, in a word or two."""
+    if entry.template_family:
+        return "a template"
+    if entry.profile not in (None, "none"):
+        return "instructions"
+    return "prefixes" if entry.prompts else "nothing"
 
 
 def _yes(value: object) -> str:
@@ -84,9 +110,11 @@ def _whole(entry: Entry) -> None:
         "model limit": f"{entry.model_limit} tokens",
         "instruction aware": "yes" if entry.instruction_aware else "no",
         "instruction profile": entry.profile or "–",
+        "instruction template": repr(entry.instruction_template) if entry.instruction_template else "–",
         "rerank template": entry.template or "–",
         "template family": entry.template_family or "–",
         "prompts": "\n".join(f"{key}: {value!r}" for key, value in entry.prompts.items()) or "–",
+        "rules from": entry.rules_from or "–",
         "max concurrency": entry.max_concurrency,
         "tensor parallel": ", ".join(map(str, entry.tensor_parallel)),
         "hf overrides": entry.serve.hf_overrides or "–",

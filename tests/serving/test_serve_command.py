@@ -68,7 +68,7 @@ def test_the_guides_bge_command_is_reproduced_argument_by_argument() -> None:
 def test_the_command_of_every_model_is_the_golden_one(runtime: str) -> None:
     weights = None if runtime == "vllm" else "/path/to/model"
     options = ServeOptions(runtime=runtime, weights=weights)
-    text = "".join(f"# {e.name}\n{build_command(e, options).shell()}\n" for e in catalog.entries())
+    text = "".join(f"# {e.name}\n{build_command(e, options).shell()}\n" for e in catalog.entries() if not e.rules_only)
     golden = GOLDEN / f"{runtime}.txt"
     if os.environ.get("EVALSCOPE_VACC_UPDATE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
