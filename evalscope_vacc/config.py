@@ -32,7 +32,7 @@ from pydantic import (
 )
 
 from evalscope_vacc import hookspecs
-from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.errors import ConfigError, NoAddressError
 from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.redact import MASK, clean, public_url
 
@@ -731,7 +731,7 @@ def _check_sense(values: Mapping[str, Any], entry: Entry | None, where: str) -> 
     """Raises ConfigError where the values, each well formed, do not go together."""
     size = values["dimensions"]
     if not values["api_base"]:
-        raise ConfigError(
+        raise NoAddressError(
             f"{where}: no api_base: write it in the model's entry or export VACC_API_BASE=http://HOST:PORT/v1"
         )
     if values["raw_scores"] and not values["is_cross_encoder"]:

@@ -19,6 +19,10 @@ class ConfigError(VaccError):
     """
 
 
+class NoAddressError(ConfigError):
+    """Nothing says where a model is served."""
+
+
 class HostError(VaccError):
     """EvalScope or MTEB is of a version, or in a state, that cannot work here."""
 

@@ -41,8 +41,8 @@ class _Loader(yaml.SafeLoader):
             name, line = str(key.value), key.start_mark.line + 1
             if name in seen and name != "<<":
                 raise ConfigError(
-                    f"{key.start_mark.name}: the key {clean(name, limit=100)!r} stands in lines {seen[name]} and {line}: "
-                    "keep one"
+                    f"{key.start_mark.name}: the key {clean(name, limit=100)!r} stands twice, in lines {seen[name]} and "
+                    f"{line}: keep one"
                 )
             seen[name] = line
         return node

@@ -1,18 +1,12 @@
-"""The command: registers the subcommands, and turns our errors into one line and an exit status."""
+"""The command: registers the subcommands."""
 
 from __future__ import annotations
 
-import atexit
-import logging
 import os
-import signal
-import sys
-from contextlib import suppress
-from typing import NoReturn
 
 import typer
 
-from evalscope_vacc.errors import ConfigError, RunInterrupted, VaccError
+from evalscope_vacc.exits import DEBUG_VARIABLE, ends_in_one_line
 
 app = typer.Typer(
     name="evalscope-vacc",
@@ -33,7 +27,7 @@ def _options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
 ) -> None:
     if debug:
-        os.environ["EVALSCOPE_VACC_DEBUG"] = "1"
+        os.environ[DEBUG_VARIABLE] = "1"
 
 
 def _register() -> None:
@@ -83,30 +77,5 @@ _register()
 
 def main() -> None:
     """Runs the command; exit status 0 for success, 1 for a failure, 2 for a usage or configuration error."""
-    from rich.console import Console
-
-    try:
+    with ends_in_one_line():
         app()
-    except (VaccError, KeyboardInterrupt) as error:
-        if os.environ.get("EVALSCOPE_VACC_DEBUG"):
-            raise
-        if isinstance(error, (KeyboardInterrupt, RunInterrupted)):
-            # from here on another Ctrl-C ends the process at once
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if isinstance(error, KeyboardInterrupt):
-            error = RunInterrupted()
-        message = str(error) or type(error).__name__
-        Console(stderr=True, highlight=False).print(f"error: {message}", style="bold red", markup=False, soft_wrap=True)
-        if isinstance(error, RunInterrupted):
-            _leave(130)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
-
-
-def _leave(status: int) -> NoReturn:
-    """Ends the process without taking the hosts' thousands of modules apart, which takes seconds: somebody waits."""
-    atexit._run_exitfuncs()  # noqa: SLF001 -- the only way to have them run before os._exit()
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)

@@ -21,11 +21,13 @@ SEAMS = {
     ),
     "evalscope.backend.rag_eval.models": ("evalscope_vacc.hosts.evalscope", "hook_models"),
     "evalscope.backend.rag_eval.mteb.task_template": ("evalscope_vacc.hosts.evalscope", "hook_run"),
+    "evalscope.cli.start_eval": ("evalscope_vacc.hosts.evalscope_cli", "hook_eval_command"),
+    "evalscope.run": ("evalscope_vacc.hosts.folder", "hook_run"),
     "evalscope.config": ("evalscope_vacc.hosts.evalscope_legacy", "hook_config"),
     "evalscope.backend.rag_eval.backend_manager": ("evalscope_vacc.hosts.evalscope_legacy", "hook_backend_manager"),
     "mteb.models.get_model_meta": ("evalscope_vacc.hosts.mteb", "hook_get_model_meta"),
     "mteb.evaluate": ("evalscope_vacc.hosts.mteb", "hook_evaluate"),
-    "mteb.models.overview": ("evalscope_vacc.hosts.mteb", "hook_overview"),
+    "mteb.models.overview": ("evalscope_vacc.hosts.mteb", "hook_get_model_meta"),
     "mteb.evaluation.MTEB": ("evalscope_vacc.hosts.mteb_legacy", "hook_evaluation"),
 }
 

@@ -8,12 +8,16 @@ loader, which honours ``HF_ENDPOINT``; a line says so.
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.hosts.plan import Kind
+from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.text.task import RERANKING
 
 logger = logging.getLogger(__name__)
@@ -38,7 +42,7 @@ def resolve_tasks(evaluation: Any, template: ModuleType) -> list[Any]:
     languages = list(evaluation.languages or []) or None
     tasks: list[Any] = []
     if evaluation.task_names:
-        tasks += [_named(mteb, name, languages) for name in evaluation.task_names]
+        tasks += [named(name, languages) for name in evaluation.task_names]
     elif evaluation.task_types or languages:
         tasks += mteb.get_tasks(task_types=evaluation.task_types, languages=languages)
     for custom in evaluation.custom_tasks or []:
@@ -48,21 +52,34 @@ def resolve_tasks(evaluation: Any, template: ModuleType) -> list[Any]:
     if not tasks:
         raise ConfigError("eval: no task: give task_names, task_types, languages or custom_tasks")
     if evaluation.limits is not None:
-        tasks = [part for task in tasks for part in _parts(mteb, task, languages)]
+        tasks = [part for task in tasks for part in _parts(task, languages)]
     for task in tasks:
-        _choose_splits(task, evaluation.splits)
+        choose_splits(task, evaluation.splits)
         _choose_loader(task, evaluation.hub, template)
         if evaluation.limits is not None:
-            _limit_after_load(task, evaluation.limits)
+            after_load(task, partial(_cut, limit=evaluation.limits))
     return tasks
 
 
-def _named(mteb: Any, name: str, languages: list[str] | None) -> Any:
+def named(name: str, languages: Sequence[str] | None = None, *, where: str = "eval.task_names") -> Any:
+    """Returns MTEB's task of a name, of the languages where some are given.
+
+    Raises:
+        ConfigError: There is none; the nearest is named.
+    """
+    import mteb
+
     try:
         task = mteb.get_task(name)
-    except KeyError as error:
-        raise ConfigError(f"eval.task_names: {str(error.args[0]).strip()}") from None
+    except KeyError:
+        known = [task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)]
+        raise ConfigError(unknown_task(name, known, where)) from None
     return task.filter_languages(languages) if languages else task
+
+
+def unknown_task(name: str, known: Iterable[str], where: str) -> str:
+    """Returns the message for a task that nobody has."""
+    return f"{where}: there is no task {name!r}: {did_you_mean(name, known, 'mteb.get_tasks() lists those there are')}"
 
 
 def _aggregated(task: Any) -> list[str]:
@@ -70,29 +87,29 @@ def _aggregated(task: Any) -> list[str]:
     return [part.metadata.name for part in getattr(task.metadata, "tasks", None) or ()]
 
 
-def _parts(mteb: Any, task: Any, languages: list[str] | None) -> list[Any]:
+def _parts(task: Any, languages: list[str] | None) -> list[Any]:
     """A task, or the parts of an aggregated one: limits cut data, and an aggregated task has none."""
     names = _aggregated(task)
     if not names:
         return [task]
     logger.info("%s: its %d parts are evaluated one by one, because of eval.limits", task.metadata.name, len(names))
-    return [_named(mteb, name, languages) for name in names]
+    return [named(name, languages) for name in names]
 
 
-def _choose_splits(task: Any, splits: Any) -> None:
-    """``eval.splits``: task name to one split or a list, or ``"*"`` for every task."""
-    if not splits:
-        return
-    if not isinstance(splits, Mapping):
-        splits = {"*": splits}
-    wanted = splits.get(task.metadata.name, splits.get("*"))
+def choose_splits(task: Any, splits: Any) -> None:
+    """``eval.splits``: task name to one split or a list, ``"*"`` for every task, or what holds for all.
+
+    Raises:
+        ConfigError: The task does not have such a split.
+    """
+    name, known = task.metadata.name, list(task.metadata.eval_splits)
+    wanted = splits.get(name, splits.get("*")) if isinstance(splits, Mapping) else splits
     if not wanted:
         return
     names = [wanted] if isinstance(wanted, str) else list(wanted)
-    known = list(task.metadata.eval_splits)
-    unknown = [name for name in names if name not in known]
+    unknown = [one for one in names if one not in known]
     if unknown:
-        raise ConfigError(f"eval.splits: {task.metadata.name} has the splits {', '.join(known)}, not {unknown[0]!r}")
+        raise ConfigError(f"eval.splits: {name} has the splits {', '.join(known)}, not {unknown[0]!r}")
     task.filter_eval_splits(names)
 
 
@@ -125,50 +142,51 @@ def _choose_loader(task: Any, hub: str, template: ModuleType) -> None:
         )
         return
     template.patch_tasks_for_modelscope([task])
-    _record_source(task)
+    after_load(task, _record_source)
 
 
 def _record_source(task: Any) -> None:
     """Notes that the data came from ModelScope, whose newest version is loaded, whatever revision MTEB names."""
+    # EvalScope falls back to MTEB's loader where ModelScope has no copy; that one does honour the revision
+    if getattr(task, "corpus", None) is not None or not hasattr(type(task), "convert_v1_dataset_format_to_v2"):
+        dataset = {**task.metadata.dataset, "revision": "modelscope-master"}
+        task.metadata = task.metadata.model_copy(update={"dataset": dataset})
+
+
+def after_load(task: Any, change: Callable[[Any], None]) -> None:
+    """Changes a task's data whenever they have been loaded."""
     load = task.load_data
 
     def load_data(*args: Any, **kwargs: Any) -> None:
-        if task.data_loaded:
-            return
-        load(*args, **kwargs)
-        # EvalScope falls back to MTEB's loader where ModelScope has no copy; that one does honour the revision
-        if getattr(task, "corpus", None) is not None or not hasattr(type(task), "convert_v1_dataset_format_to_v2"):
-            dataset = {**task.metadata.dataset, "revision": "modelscope-master"}
-            task.metadata = task.metadata.model_copy(update={"dataset": dataset})
+        if not task.data_loaded:
+            load(*args, **kwargs)
+            change(task)
 
     task.load_data = load_data
 
 
-def _limit_after_load(task: Any, limit: int) -> None:
+def _cut(task: Any, limit: int) -> None:
     """``eval.limits``: the first queries of a retrieval task with the whole corpus, the first rows of the others."""
-    load = task.load_data
+    if hasattr(task, "convert_v1_dataset_format_to_v2"):
+        to_v2(task)
+        for subset in task.dataset.values():
+            for split in subset.values():
+                _first_queries(split, limit)
+    elif task.dataset is not None:
+        first_rows(task, limit)
 
-    def load_data(*args: Any, **kwargs: Any) -> None:
-        if task.data_loaded:
-            return
-        load(*args, **kwargs)
-        if hasattr(task, "convert_v1_dataset_format_to_v2"):
-            to_v2(task)
-            for subset in task.dataset.values():
-                for split in subset.values():
-                    _first_queries(split, limit)
-        elif task.dataset is not None:
-            first_rows(task, limit)
 
-    task.load_data = load_data
+def load_data(task: Any) -> None:
+    """Loads a retrieval task's data in the form of MTEB 2.x, where that has not been done."""
+    if not task.data_loaded:
+        task.load_data()
+    to_v2(task)
 
 
 def to_v2(task: Any) -> None:
     """Brings a retrieval task's data into the form of MTEB 2.x, where an older loader left the older one."""
     if getattr(task, "corpus", None) is None:
         return
-    import inspect
-
     convert = task.convert_v1_dataset_format_to_v2
     if "num_proc" in inspect.signature(convert).parameters:
         convert(num_proc=None)
@@ -202,18 +220,11 @@ def first_rows(task: Any, limit: int) -> None:
             cut(subset)
 
 
-def pairs_to_rerank(tasks: Sequence[Any], stored: Container[str] = ()) -> tuple[list[Any], list[Any], list[Any]]:
-    """Splits tasks into retrieval, reranking, and the others.
+def kind_of(task: Any) -> Kind:
+    """Says who can do a task on MTEB 2.x.
 
-    An aggregated retrieval task is one of the others: it has no predictions of its own that could be reranked. A
-    reranking task that stored predictions are named for counts as retrieval: those, not its own candidates, are meant.
+    An aggregated retrieval task has no predictions of its own that could be reranked: an encoder does it alone.
     """
-    retrieval = [
-        t
-        for t in tasks
-        if (t.metadata.type in RETRIEVAL and not _aggregated(t))
-        or (t.metadata.type in RERANKING and t.metadata.name in stored)
-    ]
-    reranking = [t for t in tasks if t.metadata.type in RERANKING and t not in retrieval]
-    others = [t for t in tasks if t not in retrieval and t not in reranking]
-    return retrieval, reranking, others
+    if task.metadata.type in RERANKING:
+        return "candidates"
+    return "retrieval" if task.metadata.type in RETRIEVAL and not _aggregated(task) else "other"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import ConfigError, HostError
 from evalscope_vacc.hosts.autoload import activate
+from evalscope_vacc.hosts.spelling import check_shape
 from evalscope_vacc.hosts.versions import check
 from evalscope_vacc.task_file import read_config
 
@@ -22,7 +23,7 @@ def task_config(given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: It is for another backend.
     """
     given = dict(given)
-    if "eval_config" not in given and "eval" in given:
+    if "eval_config" not in given and {"tool", "eval", "models", "model"} & set(given):
         work_dir = given.pop("work_dir", None)
         given = {"eval_backend": "RAGEval", "eval_config": given}
         if work_dir:
@@ -32,6 +33,8 @@ def task_config(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"eval_backend is {backend}: served embedding and rerank models are evaluated by RAGEval")
     if isinstance(given.get("eval_config"), (str, Path)):
         given["eval_config"] = read_config(Path(given["eval_config"]))
+    if isinstance(given.get("eval_config"), Mapping):
+        check_shape(given["eval_config"])
     return given
 
 

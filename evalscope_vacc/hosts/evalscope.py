@@ -7,8 +7,8 @@ EvalScope's, to the letter.
 
 from __future__ import annotations
 
-import functools
-import sys
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, List, Optional, Union  # noqa: UP035 -- evaluated by pydantic on every Python that we support
@@ -19,24 +19,13 @@ from pydantic_core import core_schema
 
 from evalscope_vacc.config import MODEL_TYPE, explain, hidden, keys, read_keys, shown, spellings
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.hosts.entries import any_ours, is_ours, written
+from evalscope_vacc.hosts.hooking import MARK, is_hooked, replace
 from evalscope_vacc.hosts.logs import show_logs
-from evalscope_vacc.hosts.spelling import newer_spelling
+from evalscope_vacc.hosts.spelling import check_shape, newer_spelling
 from evalscope_vacc.plugins import plugins
 
-MARK = "__evalscope_vacc__"
 Handler = Callable[[Any], Any]
-
-
-def is_ours(entry: Any) -> bool:
-    """Whether an entry of ``models:`` names a model type of a plugin."""
-    return bool(entry.get("model_type") if isinstance(entry, Mapping) else getattr(entry, "model_type", None))
-
-
-def entry_of(config: Any) -> dict[str, Any]:
-    """Returns what the user wrote of an entry: EvalScope's own defaults are not the user's word."""
-    if isinstance(config, Mapping):
-        return dict(config)
-    return {name: getattr(config, name) for name in config.model_fields_set}
 
 
 # -- the classes of the configuration --------------------------------------------------------------------------------
@@ -107,7 +96,7 @@ def _hook_entry(cls: Any) -> None:
 
 def hook_mteb_arguments(module: ModuleType) -> None:
     """``evalscope.backend.rag_eval.mteb.arguments``: model entries, the older spelling, errors without secrets."""
-    if getattr(module.MTEBModelConfig, MARK, False):
+    if is_hooked(module.MTEBModelConfig):
         return
     _hook_entry(module.MTEBModelConfig)
     _change(module.MTEBEvalConfig, {"verbosity": Any}, lambda data, handler: handler(data), _without_empty("verbosity"))
@@ -115,16 +104,18 @@ def hook_mteb_arguments(module: ModuleType) -> None:
     def validate(data: Any, handler: Handler) -> Any:
         if not isinstance(data, Mapping):
             return handler(data)
-        entries = data.get("models") or data.get("model") or []
-        if not isinstance(entries, list) or not any(is_ours(e) for e in entries if e is not None):
+        if not any_ours(data.get("models") or data.get("model") or []):
             return handler(data)
         show_logs("evalscope")
+        check_shape(data)
         try:
             return handler(newer_spelling(data))
         except ValidationError as error:
             raise ConfigError(explain(error, "eval_config")) from None
 
     _change(module.MTEBToolConfig, {}, validate)
+    # EvalScope types eval_config as a string or dictionary and puts an object there: each dump warned, in our name
+    warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning, re.escape(__name__))
 
 
 def _without_empty(name: str) -> Any:
@@ -139,7 +130,7 @@ def _without_empty(name: str) -> Any:
 
 def hook_ragas_arguments(module: ModuleType) -> None:
     """``evalscope.backend.rag_eval.ragas.arguments``: embeddings of the RAGAS tool may be ours."""
-    if getattr(module, "RAGASEmbeddingConfig", None) is None or getattr(module.RAGASEmbeddingConfig, MARK, False):
+    if getattr(module, "RAGASEmbeddingConfig", None) is None or is_hooked(module.RAGASEmbeddingConfig):
         return
     _hook_entry(module.RAGASEmbeddingConfig)
     for name in ("RAGASEvalConfig", "RAGASTestsetGenerationConfig", "RAGASToolConfig"):
@@ -151,24 +142,8 @@ def hook_ragas_arguments(module: ModuleType) -> None:
 # -- the functions ---------------------------------------------------------------------------------------------------
 
 
-def _replace(module: ModuleType, name: str, make: Callable[[Any], Any], importers: tuple[str, ...] = ()) -> None:
-    """Replaces a function once, also where it has been imported by name already."""
-    original = getattr(module, name, None)
-    if original is None or getattr(original, MARK, False):
-        return
-    wrapped = functools.wraps(original)(make(original))
-    setattr(wrapped, MARK, True)
-    setattr(module, name, wrapped)
-    for importer in importers:
-        other = sys.modules.get(importer)
-        if other is not None and vars(other).get(name) is original:
-            setattr(other, name, wrapped)
-
-
 def hook_models(module: ModuleType) -> None:
     """``evalscope.backend.rag_eval.models``: ``load_model`` builds our models, and leaves the others to EvalScope."""
-    if not hasattr(module, "load_model"):
-        return
 
     def make(original: Any) -> Any:
         def load_model(config: Any) -> Any:
@@ -176,11 +151,11 @@ def hook_models(module: ModuleType) -> None:
                 return original(config)
             from evalscope_vacc.models import load_model as load
 
-            return load(entry_of(config))
+            return load(written(config))
 
         return load_model
 
-    _replace(
+    replace(
         module,
         "load_model",
         make,
@@ -193,7 +168,7 @@ def hook_run(module: ModuleType) -> None:
 
     def make(original: Any) -> Any:
         def run_mteb_eval(config: Any) -> Any:
-            if not any(is_ours(entry) for entry in config.models):
+            if not any_ours(config.models):
                 return original(config)
             from evalscope_vacc.hosts.evalscope_run import run_tool
 
@@ -201,7 +176,7 @@ def hook_run(module: ModuleType) -> None:
 
         return run_mteb_eval
 
-    _replace(module, "run_mteb_eval", make, ("evalscope.backend.rag_eval.mteb",))
+    replace(module, "run_mteb_eval", make, ("evalscope.backend.rag_eval.mteb",))
 
 
 def _embeddings(original: Any) -> Any:
@@ -212,16 +187,16 @@ def _embeddings(original: Any) -> Any:
 
         from evalscope_vacc.models import load_model as load
 
-        return LangchainEmbeddingsWrapper(load(entry_of(embedding_config)))
+        return LangchainEmbeddingsWrapper(load(written(embedding_config)))
 
     return build
 
 
 def hook_ragas_run(module: ModuleType) -> None:
     """``evalscope.backend.rag_eval.ragas.task_template``: builds our embeddings where they are asked for."""
-    _replace(module, "_build_embeddings", _embeddings)
+    replace(module, "_build_embeddings", _embeddings)
 
 
 def hook_ragas_testset(module: ModuleType) -> None:
     """``evalscope.backend.rag_eval.ragas.tasks.testset_generation``: the same."""
-    _replace(module, "_build_ragas_embeddings", _embeddings)
+    replace(module, "_build_ragas_embeddings", _embeddings)

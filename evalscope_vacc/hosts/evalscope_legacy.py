@@ -7,7 +7,7 @@ both hooks return at once.
 
 from __future__ import annotations
 
-import functools
+import inspect
 import logging
 import re
 from collections.abc import Mapping
@@ -15,36 +15,34 @@ from types import ModuleType
 from typing import Any
 
 from evalscope_vacc.errors import HostError
+from evalscope_vacc.hosts.entries import any_ours, without_secrets
+from evalscope_vacc.hosts.hooking import is_hooked, replace
+from evalscope_vacc.hosts.spelling import check_shape
+from evalscope_vacc.hosts.versions import check
 
 logger = logging.getLogger(__name__)
 
-MARK = "__evalscope_vacc__"
 FIRST_NEWER = (1, 8, 1)
 # module that RAGEval imports whatever it is asked to do, to what pip must be told
 NEEDED = {"langchain_openai": "'langchain-openai<0.4'", "oss2": "oss2"}
 
 
-def _is_ours(entries: Any) -> bool:
-    """Whether one of the entries of ``model:`` names a model type of a plugin."""
-    return isinstance(entries, list) and any(isinstance(e, Mapping) and e.get("model_type") for e in entries)
-
-
 def hook_backend_manager(module: ModuleType) -> None:
     """``evalscope.backend.rag_eval.backend_manager``: runs with one of our models are run by us."""
     manager = module.RAGEvalBackendManager
-    original = manager.run_mteb
-    if getattr(original, MARK, False) or len(original.__code__.co_varnames[: original.__code__.co_argcount]) != 2:
+    if len(inspect.signature(manager.run_mteb).parameters) != 2 or is_hooked(manager.run_mteb):
         return
-    from evalscope_vacc.hosts.versions import check
-
     problem = check() or _lacking()
     if problem:
         # EvalScope's next import is the one that fails, with a message about something else
         logger.warning("%s", problem)
+    replace(manager, "run_mteb", _by_us)
+    replace(manager, "run", _either_spelling)
 
-    @functools.wraps(original)
+
+def _by_us(original: Any) -> Any:
     def run_mteb(model_args: Any, eval_args: Any) -> Any:
-        if not _is_ours(model_args):
+        if not any_ours(model_args):
             return original(model_args, eval_args)
         problem = check()
         if problem:
@@ -53,43 +51,42 @@ def hook_backend_manager(module: ModuleType) -> None:
 
         return run_tool(model_args, eval_args)
 
-    setattr(run_mteb, MARK, True)
-    manager.run_mteb = staticmethod(run_mteb)
-    run = manager.run
+    return run_mteb
 
-    @functools.wraps(run)
-    def run_either_spelling(self: Any, *args: Any, **kwargs: Any) -> Any:
+
+def _either_spelling(original: Any) -> Any:
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         config = self.config_d
         entries = config.get("models") or config.get("model") if isinstance(config, Mapping) else None
-        if _is_ours(entries):
+        if any_ours(entries):
+            check_shape(config)
             # a copy: EvalScope takes `tool` out of the user's own dictionary, which then cannot be run again
             self.config_d = {**{k: v for k, v in config.items() if k != "models"}, "model": entries}
-        return run(self, *args, **kwargs)
+        return original(self, *args, **kwargs)
 
-    manager.run = run_either_spelling
+    return run
 
 
 def hook_config(module: ModuleType) -> None:
     """``evalscope.config``: what EvalScope writes and prints of a task's configuration holds no secrets of ours."""
-    if _version() >= FIRST_NEWER:
-        return
-    original = module.TaskConfig.to_dict
-    if getattr(original, MARK, False):
-        return
 
-    @functools.wraps(original)
-    def to_dict(self: Any) -> dict[str, Any]:
-        result: dict[str, Any] = original(self)
-        config = result.get("eval_config")
-        if isinstance(config, Mapping):
-            result["eval_config"] = {
-                key: [_shown(entry) for entry in value] if key in ("model", "models") and _is_ours(value) else value
-                for key, value in config.items()
-            }
-        return result
+    def make(original: Any) -> Any:
+        def to_dict(self: Any) -> dict[str, Any]:
+            result: dict[str, Any] = original(self)
+            config = result.get("eval_config")
+            if isinstance(config, Mapping):
+                result["eval_config"] = {
+                    key: [without_secrets(entry) for entry in value]
+                    if key in ("model", "models") and isinstance(value, list)
+                    else value
+                    for key, value in config.items()
+                }
+            return result
 
-    setattr(to_dict, MARK, True)
-    module.TaskConfig.to_dict = to_dict
+        return to_dict
+
+    if _version() < FIRST_NEWER:
+        replace(module.TaskConfig, "to_dict", make)
 
 
 def _lacking() -> str | None:
@@ -107,11 +104,3 @@ def _version() -> tuple[int, ...]:
 
     found = re.match(r"(\d+)\.(\d+)\.(\d+)", __version__)
     return tuple(int(part) for part in found.groups()) if found else FIRST_NEWER
-
-
-def _shown(entry: Any) -> Any:
-    from evalscope_vacc.config import shown
-
-    if not isinstance(entry, Mapping) or not entry.get("model_type"):
-        return entry
-    return {name: shown(name, value) for name, value in entry.items()}

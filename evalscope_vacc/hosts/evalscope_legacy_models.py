@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalscope_vacc.errors import TextError
@@ -33,10 +33,11 @@ class Face:
         """Says what is being evaluated."""
         self.task, self.split, self.subset = task, split, subset
 
-    @property
-    def served(self) -> Any:
-        """What a model of ours has: its server, rules and evidence; None for a plugin's."""
-        return getattr(self.inner, "served", None)
+    def __getattr__(self, name: str) -> Any:
+        # what is not mteb 1.x's is the model's own: served, open(), finish(), close()
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
     @property
     def mteb_model_meta(self) -> Any:
@@ -46,18 +47,6 @@ class Face:
     @mteb_model_meta.setter
     def mteb_model_meta(self, meta: Any) -> None:
         self.inner.mteb_model_meta = meta
-
-    def open(self) -> Any:
-        """Asks the servers what they are, where the model is one of ours."""
-        return self.inner.open()
-
-    def finish(self, tasks: Iterable[str] = ()) -> None:
-        """Says that the run is done: what was stored for resuming it is dropped."""
-        self.inner.finish(tasks)
-
-    def close(self) -> None:
-        """Closes the connections and the store."""
-        getattr(self.inner, "close", lambda: None)()
 
     def _arguments(self, task_name: str | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         passed = {name: kwargs[name] for name in ("batch_size", "show_progress_bar") if kwargs.get(name) is not None}
@@ -90,14 +79,6 @@ class EncoderFace(Face):
         """
         texts = [sentences] if isinstance(sentences, str) else list(sentences)
         return self.inner.encode([{"text": texts}], prompt_type=prompt_type, **self._arguments(task_name, kwargs))
-
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Similarity of every pair, shape (n1, n2)."""
-        return self.inner.similarity(embeddings1, embeddings2)
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Similarity of corresponding pairs, shape (n,)."""
-        return self.inner.similarity_pairwise(embeddings1, embeddings2)
 
 
 class CrossEncoderFace(Face):

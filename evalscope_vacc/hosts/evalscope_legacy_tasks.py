@@ -15,9 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError, HostError
-from evalscope_vacc.hosts.data import first_rows
+from evalscope_vacc.hosts.data import after_load, choose_splits, first_rows, unknown_task
+from evalscope_vacc.hosts.plan import Kind
 from evalscope_vacc.hosts.spelling import CUSTOM_TASK
-from evalscope_vacc.names import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -50,20 +50,21 @@ def resolve_tasks(evaluation: Any) -> list[Any]:
     if not tasks:
         raise ConfigError("eval: no task: give tasks (task_names), task_types, languages, or dataset_path")
     for task in tasks:
-        _choose_splits(task, evaluation.splits)
+        choose_splits(task, evaluation.splits)
         _mend(task)
         if evaluation.limits is not None:
-            _limit_after_load(task, evaluation.limits)
+            after_load(task, partial(_cut, limit=evaluation.limits))
     return tasks
 
 
-def groups(tasks: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Splits tasks into retrieval, those that bring their own candidates, and the others."""
-    kinds = {"Retrieval": 0, "Reranking": 1, "InstructionRetrieval": 1}
-    found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
-    for task in tasks:
-        found[kinds.get(task.metadata.type, 2)].append(task)
-    return found
+def kind_of(task: Any) -> Kind:
+    """Says who can do a task on mteb 1.x."""
+    kinds: dict[str, Kind] = {
+        "Retrieval": "retrieval",
+        "Reranking": "own candidates only",
+        "InstructionRetrieval": "own candidates only",
+    }
+    return kinds.get(task.metadata.type, "other")
 
 
 def _named(name: str, hub: str, languages: list[str] | None) -> Any:
@@ -75,8 +76,7 @@ def _named(name: str, hub: str, languages: list[str] | None) -> Any:
     if name in CLS_CUSTOM:
         return CLS_CUSTOM[name]()
     if name not in TASKS_REGISTRY and name not in CLS_DICT:
-        hint = did_you_mean(name, [*TASKS_REGISTRY, *CLS_DICT])
-        raise ConfigError(f"eval.tasks: there is no task {name!r}{hint and ': '}{hint}")
+        raise ConfigError(unknown_task(name, [*TASKS_REGISTRY, *CLS_DICT], "eval.tasks"))
     if name in CLS_DICT and (hub == "modelscope" or name not in TASKS_REGISTRY):
         task = CLS_DICT[name]()
         task.load_data = partial(_load_as_evalscope, task, theirs, hub)
@@ -132,22 +132,6 @@ def _custom(given: Any) -> Any:
     return task
 
 
-def _choose_splits(task: Any, splits: Any) -> None:
-    """``eval.splits``: task name to one split or a list, or ``"*"`` for every task."""
-    if not splits:
-        return
-    name = task.metadata.name
-    wanted = splits.get(name, splits.get("*")) if isinstance(splits, Mapping) else splits
-    if not wanted:
-        return
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
-    known = list(task.metadata.eval_splits)
-    unknown = [one for one in names if one not in known]
-    if unknown:
-        raise ConfigError(f"eval.splits: {name} has the splits {', '.join(known)}, not {unknown[0]!r}")
-    task.filter_eval_splits(names)
-
-
 def _mend(task: Any) -> None:
     """Gives a similarity task the range of its labels where mteb forgot it; the host's class stays as it is."""
     bounds = SCORE_RANGES.get(task.metadata.name)
@@ -196,23 +180,15 @@ def forget_data(task: Any) -> None:
     task.data_loaded = False
 
 
-def _limit_after_load(task: Any, limit: int) -> None:
+def _cut(task: Any, limit: int) -> None:
     """``eval.limits``: the first queries of a retrieval task with the whole corpus, the first rows of the others."""
-    load = task.load_data
-
-    def load_data(**kwargs: Any) -> None:
-        if task.data_loaded:
-            return
-        load(**kwargs)
-        if task.metadata.type == "Retrieval":
-            for part in list(parts(task)):
-                _first_queries(task, part, limit)
-        elif task.dataset is not None:
-            first_rows(task, limit)
-        else:
-            logger.warning("%s: limits does not apply to %s tasks", task.metadata.name, task.metadata.type)
-
-    task.load_data = load_data
+    if task.metadata.type == "Retrieval":
+        for part in list(parts(task)):
+            _first_queries(task, part, limit)
+    elif task.dataset is not None:
+        first_rows(task, limit)
+    else:
+        logger.warning("%s: limits does not apply to %s tasks", task.metadata.name, task.metadata.type)
 
 
 def _first_queries(task: Any, part: Part, limit: int) -> None:

@@ -11,12 +11,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.files import read_bounded, write_whole
-from evalscope_vacc.hosts.data import to_v2
+from evalscope_vacc.hosts.data import load_data
+from evalscope_vacc.hosts.plan import PREDICTIONS
 
 MAX_BYTES = 4 << 30
 META = "mteb_model_meta"
@@ -65,11 +67,21 @@ class FirstStage:
 
 
 def read_first_stage(path: Path) -> FirstStage:
-    """Reads a prediction file of MTEB 1.x or 2.x.
+    """Reads a prediction file of MTEB 1.x or 2.x; the one that was read last is remembered.
 
     Raises:
         ConfigError: It is missing, too large, no JSON, or of neither format; the place is named.
     """
+    return _read(path, path.stat().st_mtime_ns if path.exists() else None)
+
+
+def forget_first_stages() -> None:
+    """Frees what is remembered: such a file may have a gigabyte."""
+    _read.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, _changed: int | None) -> FirstStage:
     try:
         raw = read_bounded(path, MAX_BYTES)
         content = json.loads(raw)
@@ -117,7 +129,7 @@ class PredictionFile:
     """
 
     def __init__(self, folder: Path, task: str) -> None:
-        self.path = folder / f"{task}_predictions.json"
+        self.path = folder / f"{task}{PREDICTIONS}"
         self._notes = folder / MAKERS
         self._task = task
         self._before = self._stamp()
@@ -185,13 +197,6 @@ def check_against(first: FirstStage, task: Any) -> None:
                     )
 
 
-def load_data(task: Any) -> None:
-    """Loads a retrieval task's data in the form of MTEB 2.x, where that has not been done."""
-    if not task.data_loaded:
-        task.load_data()
-    to_v2(task)
-
-
 def make_reranking(task: Any, first: FirstStage, top_k: int, folder: Path) -> None:
     """Turns a retrieval task into a reranking of the first ``top_k`` predictions.
 
@@ -209,6 +214,6 @@ def make_reranking(task: Any, first: FirstStage, top_k: int, folder: Path) -> No
         for split, data in splits.items():
             ranking = first.ranking(subset, split, task)
             wanted[split] = {str(q): ranking[str(q)] for q in data["queries"]["id"]}
-    path = folder / f"{task.metadata.name}_predictions.json"
+    path = folder / f"{task.metadata.name}{PREDICTIONS}"
     write_whole(path, json.dumps(content))
     task.convert_to_reranking(top_ranked_path=str(path), top_k=top_k)

@@ -1,13 +1,11 @@
 """Reads a task configuration in the older spelling (EvalScope 1.3 to 1.8.0) and writes it in the newer one.
 
-A Python script is read, never run: of its values only literals are understood, names that were given literals before,
-and the few expressions that such scripts build paths and keys with.
+Of a Python script the dictionaries are read, where all their values are literal; it is never run.
 """
 
 from __future__ import annotations
 
 import ast
-import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +23,11 @@ from evalscope_vacc.wire.address import normalize_base
 
 KEY_REFERENCE = "${VACC_API_KEY}"
 # about weights that EvalScope loads itself; a server has done that
+_PREDICTIONS = (
+    "a run keeps its predictions in RUN/predictions/TASK_predictions.json, two stages in RUN/stage1/predictions; "
+    "EvalScope up to 1.8.0 called them RUN/TASK_SUBSET_predictions.json, which embed_results still reads"
+)
+_LITERAL = (ast.Dict, ast.List, ast.Tuple, ast.Set, ast.Constant, ast.UnaryOp, ast.unaryop, ast.expr_context)
 _LOCAL_KEYS = ("pooling_mode", "config_kwargs", "hub", "model_name_or_path")
 
 
@@ -55,13 +58,9 @@ def migrate(path: Path) -> list[Migrated]:
     if path.suffix != ".py":
         return [_newer("", read_config(path))]
     found = list(_in_script(path))
-    # a dictionary with a name of its own that another one holds as its eval_config
-    inner = [content.get("eval_config") for _, content in found]
-    found = [(line, content) for line, content in found if content not in inner]
     if not found:
         raise ConfigError(
-            f"{path}: no RAGEval configuration found: expected a dictionary with eval_config, or with tool and eval, given "
-            "to a name or to TaskConfig(...) or run_task(...)"
+            f"{path}: no RAGEval configuration found: expected a dictionary with eval_config, or with tool and eval"
         )
     return [_newer(f"line {line}", content) for line, content in found]
 
@@ -80,7 +79,7 @@ def _newer(where: str, given: Mapping[str, Any]) -> Migrated:
         raise ConfigError(
             f"{where or 'the file'}: tool is {tool!r}: only the configuration of MTEB has changed its form"
         )
-    notes: list[str] = []
+    notes = [_PREDICTIONS]
     newer = newer_spelling(config)
     entries = newer.get("models") or []
     evaluation = {key: value for key, value in newer["eval"].items() if value is not None}
@@ -147,96 +146,28 @@ def _address(value: Any) -> Any:
 
 
 def _in_script(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields line and dictionary of every RAGEval configuration of a script."""
+    """Yields line and value of every dictionary of a script that is a RAGEval configuration."""
     try:
         tree = ast.parse(read_bounded(path, MAX_BYTES), filename=str(path))
     except (OSError, SyntaxError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    names: dict[str, Any] = {}
-    seen: set[int] = set()
-    for node in _statements(tree.body):
-        for value in _dictionaries(node):
-            if _keys(value) & {"eval_config"} or {"tool", "eval"} <= _keys(value):
-                # the eval_config within one that was found already
-                if value.lineno not in seen:
-                    yield value.lineno, _value(value, names, path)
-                seen |= {inner.lineno for inner in ast.walk(value) if isinstance(inner, (ast.Dict, ast.Call))}
-        target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
-        if isinstance(node, ast.AnnAssign):
-            target = node.target
-        if isinstance(target, ast.Name) and isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
-            try:
-                names[target.id] = _value(node.value, names, path)
-            except ConfigError:
-                names.pop(target.id, None)  # something else; only a configuration that uses it is hurt
+    for node in _configurations(tree):
+        try:
+            yield node.lineno, ast.literal_eval(node)
+        except ValueError:
+            computed = next(inner for inner in ast.walk(node) if not isinstance(inner, _LITERAL))
+            line, text = getattr(computed, "lineno", node.lineno), ast.unparse(computed)[:100]
+            raise ConfigError(
+                f"{path}: line {line}: {text!r} is computed, and the script is not run: write the value"
+            ) from None
 
 
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yields statements in the order of the file, those of functions and branches included."""
-    for node in body:
-        inner = [getattr(node, name, None) for name in ("body", "orelse", "finalbody")]
-        if any(inner):
-            for part in inner:
-                yield from _statements(part or [])
-        else:
+def _configurations(node: ast.AST) -> Iterator[ast.Dict]:
+    """Yields the outermost dictionaries with the keys of a configuration."""
+    if isinstance(node, ast.Dict):
+        names = {key.value for key in node.keys if isinstance(key, ast.Constant)}
+        if "eval_config" in names or {"tool", "eval"} <= names:
             yield node
-
-
-def _dictionaries(node: ast.stmt) -> Iterator[ast.Dict | ast.Call]:
-    """Yields dictionaries and calls with keywords, the outer before the inner."""
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Dict) or (isinstance(inner, ast.Call) and inner.keywords):
-            yield inner
-
-
-def _keys(node: ast.Dict | ast.Call) -> set[str]:
-    if isinstance(node, ast.Call):
-        return {keyword.arg for keyword in node.keywords if keyword.arg}
-    return {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
-
-
-def _value(node: ast.expr, names: Mapping[str, Any], path: Path) -> Any:
-    """The value of an expression that is built from literals.
-
-    Raises:
-        ConfigError: It is built from something else; the line is named.
-    """
-
-    def value(inner: ast.expr) -> Any:
-        return _value(inner, names, path)
-
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        return [value(item) for item in node.elts]
-    if isinstance(node, ast.Dict) and all(key is not None for key in node.keys):
-        return {value(key): value(item) for key, item in zip(node.keys, node.values, strict=True) if key is not None}
-    if isinstance(node, ast.Name) and node.id in names:
-        return names[node.id]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        number = node.operand.value
-        if isinstance(number, (int, float)):
-            return -number
-    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Div)):
-        left, right = value(node.left), value(node.right)
-        if isinstance(left, str) and isinstance(right, str):
-            return left + right if isinstance(node.op, ast.Add) else posixpath.join(left, right)
-        if isinstance(left, list) and isinstance(right, list) and isinstance(node.op, ast.Add):
-            return left + right
-    if isinstance(node, ast.JoinedStr):
-        return "".join(str(value(p.value if isinstance(p, ast.FormattedValue) else p)) for p in node.values)
-    if isinstance(node, ast.Call):
-        called = ast.unparse(node.func)
-        if called in ("os.getenv", "os.environ.get", "getenv") and node.args:
-            return f"${{{value(node.args[0])}}}"
-        if called in ("os.path.join", "Path", "pathlib.Path", "str") and node.args and not node.keywords:
-            return posixpath.join(*(str(value(argument)) for argument in node.args))
-        if called.rpartition(".")[2] in ("dict", "TaskConfig") and not node.args and all(k.arg for k in node.keywords):
-            return {str(keyword.arg): value(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
-        return f"${{{value(node.slice)}}}"
-    if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "EvalBackend":
-        return "RAGEval" if node.attr == "RAG_EVAL" else node.attr
-    raise ConfigError(
-        f"{path}: line {node.lineno}: {ast.unparse(node)[:100]!r} is computed, and the script is not run: write the value"
-    )
+            return
+    for inner in ast.iter_child_nodes(node):
+        yield from _configurations(inner)

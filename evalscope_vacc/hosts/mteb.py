@@ -18,11 +18,10 @@ from typing import Any
 
 from evalscope_vacc import endpoints
 from evalscope_vacc.config import keys, named_keys
-from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.errors import NoAddressError
+from evalscope_vacc.hosts.hooking import replace
 from evalscope_vacc.hosts.logs import show_logs
 from evalscope_vacc.models.meta import OF_THE_RUN, build_meta, experiment_kwargs, first_stage_digest
-
-MARK = "__evalscope_vacc__"
 
 
 def load_served(model_name: str, revision: str | None = None, **kwargs: Any) -> Any:
@@ -67,9 +66,7 @@ def served_meta(model_name: str, revision: str | None = None) -> Any:
     loader = _loader(model_name, revision)
     try:
         config = endpoints.endpoint_config(model_name, options)
-    except ConfigError as error:
-        if "no api_base" not in str(error):
-            raise
+    except NoAddressError:
         # the address may still come as a keyword of get_model(); without one, loading says what is missing
         config = endpoints.endpoint_config(model_name, {**options, "api_base": "http://localhost"})
         if revision is None:
@@ -77,23 +74,22 @@ def served_meta(model_name: str, revision: str | None = None) -> Any:
     return build_meta(config, loader=loader, settings=experiment_kwargs(config))
 
 
-def _wrap(original: Any) -> Any:
-    @functools.wraps(original)
+def _one(original: Any) -> Any:
     def get_model_meta(model_name: str, revision: str | None = None, *args: Any, **kwargs: Any) -> Any:
         if not endpoints.is_ours(model_name):
             return original(model_name, revision, *args, **kwargs)
         meta = served_meta(model_name, revision)
         extra = kwargs.get("experiment_kwargs")
-        if extra:
-            meta = meta.model_copy(update={"experiment_kwargs": {**(meta.experiment_kwargs or {}), **extra}})
-        return meta
+        return (
+            meta.model_copy(update={"experiment_kwargs": {**(meta.experiment_kwargs or {}), **extra}})
+            if extra
+            else meta
+        )
 
-    setattr(get_model_meta, MARK, True)
     return get_model_meta
 
 
-def _wrap_many(original: Any) -> Any:
-    @functools.wraps(original)
+def _many(original: Any) -> Any:
     def get_model_metas(model_names: Any = None, *args: Any, **kwargs: Any) -> Any:
         if model_names is not None:
             model_names = list(model_names)
@@ -103,18 +99,13 @@ def _wrap_many(original: Any) -> Any:
         found += [served_meta(n) for n in model_names or () if endpoints.is_ours(n) and n not in known]
         return found
 
-    setattr(get_model_metas, MARK, True)
     return get_model_metas
 
 
 def hook_get_model_meta(module: ModuleType) -> None:
-    """Wraps the look-up of MTEB 2.x (``mteb.models.get_model_meta``), wherever it has been imported from already."""
-    _rebind(module, ("mteb.models", "mteb"))
-
-
-def hook_overview(module: ModuleType) -> None:
-    """The same for MTEB 1.x (``mteb.models.overview``)."""
-    _rebind(module, ("mteb.models", "mteb"))
+    """Wraps MTEB's look-up of models: ``mteb.models.get_model_meta`` (2.x), ``mteb.models.overview`` (1.x)."""
+    replace(module, "get_model_meta", _one, ("mteb.models", "mteb"))
+    replace(module, "get_model_metas", _many, ("mteb.models", "mteb"))
 
 
 class _Nested(threading.local):
@@ -139,10 +130,6 @@ def run_is_done() -> None:
     keeping = sys.modules.get("evalscope_vacc.models.keeping")
     if keeping is not None and not _nested.depth:
         keeping.finish_all()
-
-
-def _at_once(original: Any, *args: Any, **kwargs: Any) -> Any:
-    return original(*args, **kwargs)
 
 
 def _candidates(task: Any) -> str | None:
@@ -187,35 +174,16 @@ def hook_evaluate(module: ModuleType) -> None:
 
     It calls itself for aggregated tasks, and a run of EvalScope's calls it once for each task: the outermost counts.
     """
-    original = module.evaluate
-    if getattr(original, MARK, False):
-        return
 
-    @functools.wraps(original)
-    def evaluate(*args: Any, **kwargs: Any) -> Any:
-        outermost = not _nested.depth
-        with part_of_a_run():
-            result = (_each_by_its_candidates if outermost else _at_once)(original, *args, **kwargs)
-        if not getattr(result, "exceptions", None):
-            run_is_done()
-        return result
+    def make(original: Any) -> Any:
+        def evaluate(*args: Any, **kwargs: Any) -> Any:
+            outermost = not _nested.depth
+            with part_of_a_run():
+                result = _each_by_its_candidates(original, *args, **kwargs) if outermost else original(*args, **kwargs)
+            if not getattr(result, "exceptions", None):
+                run_is_done()
+            return result
 
-    setattr(evaluate, MARK, True)
-    module.evaluate = evaluate  # type: ignore[attr-defined]
-    importer = sys.modules.get("mteb")
-    if importer is not None and vars(importer).get("evaluate") is original:
-        importer.evaluate = evaluate  # type: ignore[attr-defined]
+        return evaluate
 
-
-def _rebind(module: ModuleType, importers: tuple[str, ...]) -> None:
-    for function, wrap in (("get_model_meta", _wrap), ("get_model_metas", _wrap_many)):
-        original = getattr(module, function, None)
-        if original is None or getattr(original, MARK, False):
-            continue
-        wrapped = wrap(original)
-        setattr(module, function, wrapped)
-        for name in importers:
-            importer = sys.modules.get(name)
-            # mteb.models.get_model_meta is the module as well as the function of that name in it
-            if importer is not None and vars(importer).get(function) is original:
-                setattr(importer, function, wrapped)
+    replace(module, "evaluate", make, ("mteb",))

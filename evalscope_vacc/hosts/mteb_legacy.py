@@ -6,25 +6,21 @@ reranking tasks. The run of each task is wrapped for our models; every other mod
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from evalscope_vacc.hosts.mteb import MARK, part_of_a_run, run_is_done
+from evalscope_vacc.hosts.hooking import replace
+from evalscope_vacc.hosts.mteb import part_of_a_run, run_is_done
 
 
 def hook_evaluation(module: ModuleType) -> None:
     """``mteb.evaluation.MTEB`` (1.x)."""
-    kind = module.MTEB
-    if getattr(kind.run, MARK, False):
-        return
-    kind._run_eval = staticmethod(_with_its_subset(kind._run_eval))  # noqa: SLF001 -- mteb's name of it
-    kind.run = _until_done(kind.run)
+    replace(module.MTEB, "_run_eval", _with_its_subset)
+    replace(module.MTEB, "run", _until_done)
 
 
 def _with_its_subset(original: Any) -> Any:
-    @functools.wraps(original)
     def run_eval(
         task: Any,
         model: Any,
@@ -52,7 +48,6 @@ def _with_its_subset(original: Any) -> Any:
 
 
 def _until_done(original: Any) -> Any:
-    @functools.wraps(original)
     def run(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
         from evalscope_vacc.hosts.evalscope_legacy_models import Face
 
@@ -63,5 +58,4 @@ def _until_done(original: Any) -> Any:
             run_is_done()
         return results
 
-    setattr(run, MARK, True)
     return run

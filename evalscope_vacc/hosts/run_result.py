@@ -39,6 +39,14 @@ class RunResult:
     output_folder: Path
     stages: list[StageResult] = field(default_factory=list)
 
+    def stage(self, model: str, stage: str, folder: Path) -> StageResult:
+        """Returns the entry of a model and stage, which is added where it is missing."""
+        for known in self.stages:
+            if (known.model, known.stage) == (model, stage):
+                return known
+        self.stages.append(StageResult(model, stage, folder))
+        return self.stages[-1]
+
     @property
     def task_results(self) -> list[Any]:
         """Every ``TaskResult``, in the order in which the tasks ran."""

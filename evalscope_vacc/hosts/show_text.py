@@ -11,7 +11,7 @@ import numpy as np
 from evalscope_vacc.catalog import find
 from evalscope_vacc.config import ModelConfig, configure
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.hosts.data import RETRIEVAL, to_v2
+from evalscope_vacc.hosts.data import RETRIEVAL, load_data, named
 from evalscope_vacc.models.rows import read_rows
 from evalscope_vacc.models.served import Served
 from evalscope_vacc.models.tasks import side_of, task_info
@@ -118,10 +118,7 @@ def show_text(entry: Mapping[str, Any], task_name: str, split: str | None = None
     import mteb
 
     config = configure({"api_base": "http://localhost", **entry})
-    try:
-        task = mteb.get_task(task_name)
-    except KeyError as error:
-        raise ConfigError(str(error.args[0]).strip()) from None
+    task = named(task_name, where="TASK")
     splits = list(task.metadata.eval_splits)
     if split is not None and split not in splits:
         raise ConfigError(f"{task_name} has the splits {', '.join(splits)}, not {split!r}")
@@ -138,8 +135,7 @@ def show_text(entry: Mapping[str, Any], task_name: str, split: str | None = None
 
 def _any_candidates(task: Any) -> None:
     """Gives a retrieval task some candidates, so that a cross-encoder is asked."""
-    task.load_data()
-    to_v2(task)
+    load_data(task)
     for splits in task.dataset.values():
         for data in splits.values():
             ids = list(data["corpus"]["id"][:SAMPLES])

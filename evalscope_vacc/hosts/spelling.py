@@ -26,8 +26,30 @@ EVAL_KEYS = (
     "encode_kwargs",
     "verbosity",
 )
+TOOLS = ("mteb", "ragas", "clip_benchmark")
 OLDER_EVAL_KEYS = ("tasks", "dataset_path")
 CUSTOM_TASK = "CustomRetrieval"
+
+
+def check_shape(config: Mapping[str, Any]) -> None:
+    """Checks that a RAGEval configuration has its three parts, each of the right kind.
+
+    Raises:
+        ConfigError: It does not; the key is named.
+    """
+    tool = config.get("tool")
+    if str(tool).lower() not in TOOLS:
+        raise ConfigError(f"tool is {tool!r}: {did_you_mean(tool, TOOLS, f'it is one of {list(TOOLS)}')}")
+    if str(tool).lower() != "mteb":
+        return
+    models = config.get("models") or config.get("model")
+    if not isinstance(models, list) or not models:
+        found = "none" if models is None else type(models).__name__
+        raise ConfigError(f"models: expected a list, each entry with a hyphen before its first key, found {found}")
+    evaluation = config.get("eval")
+    if evaluation is None or isinstance(evaluation, (list, str, int, float)):
+        found = "none" if evaluation is None else type(evaluation).__name__
+        raise ConfigError(f"eval: expected keys such as task_names, found {found}")
 
 
 def newer_spelling(data: Mapping[str, Any]) -> dict[str, Any]:

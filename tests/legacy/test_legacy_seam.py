@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from evalscope_vacc.hosts import evalscope_legacy as legacy
+from evalscope_vacc.hosts.entries import without_secrets
 
 
 class Newer:
@@ -64,12 +65,12 @@ def test_what_is_shown_of_an_entry_has_no_secret_and_the_entry_keeps_them() -> N
         "headers": {"X-Token": "token-0123456789", "Y": "${Y_TOKEN}"},
     }
     before = repr(entry)
-    shown = legacy._shown(entry)
+    shown = without_secrets(entry)
     assert not [s for s in ("sk-0123456789", "hunter22", "token-0123456789") if s in repr(shown)]
     assert shown["headers"]["Y"] == "${Y_TOKEN}"
     assert repr(entry) == before
     own = {"api_key": "sk-of-evalscope-itself"}
-    assert legacy._shown(own) is own
+    assert without_secrets(own) is own
 
 
 def test_missing_packages_are_named_with_the_command_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,28 +92,27 @@ def test_weights_that_evalscope_loads_itself_stay_as_they_are(tmp_path: Path) ->
     assert one(tmp_path, rageval(model), "old.yaml").content["models"] == [model]
 
 
-def test_a_script_is_read_with_its_names_paths_and_environment(tmp_path: Path) -> None:
+def test_a_script_is_read_and_not_run(tmp_path: Path) -> None:
     script = f"""
-import os
 from evalscope import TaskConfig
 from evalscope.run import run_task
-TASKS = ["STSB"] + ["QBQTC"]
-BASE = "http://h:8000"
-def main():
-    rag = dict(tool="MTEB", model=[{{"model_name": "m", "api_base": f"{{BASE}}/v1", "api_key": os.environ["MY_KEY"],
-        "model_kwargs": {{"instruction_dict_path": os.path.join("a", "b.json")}}}}], eval={{"tasks": TASKS}})
-    run_task(TaskConfig(eval_backend="RAGEval", eval_config=rag))
-    open({str(tmp_path / "ran")!r}, "w")
 open({str(tmp_path / "ran")!r}, "w")
+def main():
+    run_task(TaskConfig(eval_backend="RAGEval", eval_config={{"tool": "MTEB", "model": [{MODEL!r}], "eval": {{"tasks": ["STSB"],
+        "limits": -1 if False else 5}}}}))
 main()
 """
-    found = one(tmp_path, script)
-    assert found.content["eval"]["task_names"] == ["STSB", "QBQTC"]
-    (model,) = found.content["models"]
-    assert model["api_key"] == "${MY_KEY}"
-    assert model["api_base"] == "http://h:8000/v1"
-    assert model["model_kwargs"] == {"instruction_dict_path": "a/b.json"}
+    with pytest.raises(ConfigError, match=r"line 7: '-1 if False else 5' is computed"):
+        one(tmp_path, script)
+    found = one(tmp_path, script.replace("-1 if False else 5", "5"))
+    assert found.content["eval"]["task_names"] == ["STSB"]
+    assert found.content["models"][0]["api_base"] == MODEL["api_base"]
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_change_of_the_prediction_files_is_said(tmp_path: Path) -> None:
+    found = one(tmp_path, rageval(MODEL), "old.yaml")
+    assert any("RUN/predictions/TASK_predictions.json" in note for note in found.notes)
 
 
 def test_several_configurations_of_a_script_are_all_found(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ EvalScope are read.
 
 from evalscope.run import run_task
 
-EMBEDDING_RUN = "outputs/20260101_000000"
-
 task_cfg = {
     "work_dir": "outputs",
     "eval_backend": "RAGEval",
@@ -24,8 +22,8 @@ task_cfg = {
                 "model_kwargs": {
                     "instruction_dict_path": "task_prompts.json",
                     "embed_results": {
-                        "T2Retrieval": f"{EMBEDDING_RUN}/predictions/T2Retrieval_predictions.json",
-                        "DuRetrieval": f"{EMBEDDING_RUN}/predictions/DuRetrieval_predictions.json",
+                        "T2Retrieval": "outputs/20260101_000000/predictions/T2Retrieval_predictions.json",
+                        "DuRetrieval": "outputs/20260101_000000/predictions/DuRetrieval_predictions.json",
                     },
                 },
             },

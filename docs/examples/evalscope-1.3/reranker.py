@@ -6,8 +6,6 @@ sent. The template of a Qwen3 reranker is applied on exactly one side: here, unl
 
 from evalscope.run import run_task
 
-EMBEDDING_RUN = "outputs/20260101_000000"
-
 task_cfg = {
     "work_dir": "outputs",
     "eval_backend": "RAGEval",
@@ -25,8 +23,8 @@ task_cfg = {
                     "instruction_dict_path": "task_prompts.json",
                     "task_name": ["T2Retrieval", "DuRetrieval"],
                     "embed_results": [
-                        f"{EMBEDDING_RUN}/T2Retrieval_default_predictions.json",
-                        f"{EMBEDDING_RUN}/DuRetrieval_default_predictions.json",
+                        "outputs/20260101_000000/T2Retrieval_default_predictions.json",
+                        "outputs/20260101_000000/DuRetrieval_default_predictions.json",
                     ],
                 },
             },

@@ -1,0 +1,42 @@
+"""``evalscope eval`` ends in one line where something of ours is wrong, as our own command does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from evalscope_vacc.exits import ends_in_one_line
+from evalscope_vacc.hosts.hooking import replace
+
+
+def hook_eval_command(module: ModuleType) -> None:
+    """``evalscope.cli.start_eval``: the command itself; calls from Python get the exception."""
+
+    def make(original: Any) -> Any:
+        def execute(self: Any) -> Any:
+            with ends_in_one_line():
+                if str(getattr(self.args, "eval_backend", "")).lower() == "rageval":
+                    _check_file(getattr(self.args, "eval_config", None))
+                return original(self)
+
+        return execute
+
+    replace(module.EvalCMD, "execute", make)
+
+
+def _check_file(name: str | None) -> None:
+    """Reads the file of a configuration of ours as strictly as our command does: EvalScope takes the last of two keys.
+
+    Raises:
+        ConfigError: It is not what it should be.
+    """
+    from evalscope_vacc.hosts.entry import task_config
+    from evalscope_vacc.task_file import read_config
+
+    try:
+        ours = name is not None and "model_type" in Path(name).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return  # no such file: EvalScope says so itself
+    if ours:
+        task_config({"eval_config": read_config(Path(str(name)))})

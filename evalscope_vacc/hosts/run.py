@@ -1,0 +1,301 @@
+"""Carries out a plan, item by item: a task that fails does not take the finished ones with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from evalscope_vacc.errors import (
+    AuthenticationError,
+    ConfigError,
+    ModelNotServedError,
+    RunFailed,
+    RunInterrupted,
+    ServerUnreachableError,
+    StoreError,
+    VaccError,
+)
+from evalscope_vacc.hosts.earlier import EarlierServers
+from evalscope_vacc.hosts.evalscope_report import write_reports
+from evalscope_vacc.hosts.first_stage import (
+    FirstStage,
+    PredictionFile,
+    check_against,
+    forget_first_stages,
+    maker_of,
+    read_first_stage,
+)
+from evalscope_vacc.hosts.folder import check_folder, check_names
+from evalscope_vacc.hosts.plan import Item, Kind, Plan, PlannedModel, PlannedTask, Stored, make_plan
+from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
+from evalscope_vacc.models import is_cross_encoder
+from evalscope_vacc.results.asked import record_asked, record_failed
+
+logger = logging.getLogger(__name__)
+
+_NOT_RUN = "not run"
+# a run cannot go on after these: every further task would meet them too
+_FATAL = (
+    AuthenticationError,
+    ModelNotServedError,
+    ServerUnreachableError,
+    RunInterrupted,
+    KeyboardInterrupt,
+    ConfigError,
+)
+
+
+class Engine(ABC):
+    """Models and tasks of one generation of the hosts, and how one item of a plan is carried out there.
+
+    Args:
+        evaluation: ``eval:``, every key an attribute.
+        entries: The models' entries.
+
+    Attributes:
+        out: The run's folder.
+        models: In the order of the entries.
+        tasks: Every task of the run.
+    """
+
+    def __init__(self, evaluation: Any, entries: Sequence[Any]) -> None:
+        self.evaluation = evaluation
+        self.out = Path(os.path.abspath(evaluation.output_folder))  # noqa: PTH100 -- resolve() would follow links
+        self.earlier = EarlierServers(self.out)
+        self.models = [self.load(entry) for entry in entries]
+        self.tasks = self.all_tasks()
+
+    @abstractmethod
+    def load(self, entry: Any) -> Any:
+        """Builds the model of an entry."""
+
+    @abstractmethod
+    def all_tasks(self) -> list[Any]:
+        """Returns the tasks of ``eval:``, none of whose data are loaded."""
+
+    @abstractmethod
+    def kind(self, task: Any) -> Kind:
+        """Says who can do a task."""
+
+    @abstractmethod
+    def with_data(self, name: str) -> Any:
+        """Returns a task with its data, in the shape that predictions are checked against."""
+
+    @abstractmethod
+    def with_candidates(self, item: Item, first: FirstStage, folder: Path) -> Any:
+        """Returns the item's task, as a reranking of the first ``eval.top_k`` predictions of each query.
+
+        Args:
+            item: What is reranked.
+            first: Its predictions.
+            folder: Where they go in the form that MTEB reads.
+        """
+
+    @abstractmethod
+    def score(self, item: Item, task: Any, *, again: bool, candidates: Path | None) -> list[Any]:
+        """Evaluates a task and returns MTEB's ``TaskResult`` objects.
+
+        Args:
+            item: Says by which model, and where the files go.
+            task: The task.
+            again: Whether it is evaluated although a score of it lies in the folder.
+            candidates: Where :meth:`with_candidates` put them; None for a task that is not reranked.
+        """
+
+    @abstractmethod
+    def show(self, out: Path, model: Any, results: list[Any]) -> None:
+        """Prints EvalScope's table."""
+
+    def task(self, name: str) -> Any:
+        """Returns a task of the run by its name."""
+        return next(task for task in self.tasks if task.metadata.name == name)
+
+    def carry_out(self, item: Item) -> list[Any]:
+        """Does one task with one model and returns MTEB's ``TaskResult`` objects.
+
+        Raises:
+            ConfigError: The first stage's predictions are not of this task.
+            VaccError: Whatever else went wrong.
+        """
+        model, limit, top_k = self.models[item.model], self.evaluation.limits, self.evaluation.top_k
+        candidates, named = None, {}
+        if item.first is None:
+            task = self.task(item.task)
+        else:
+            first = read_first_stage(item.first)
+            logger.info("%s: reranking the first %d candidates of %s", item.task, top_k, first.model or first.path.name)
+            candidates = item.out / "candidates" / first.digest
+            task, named = self.with_candidates(item, first, candidates), {"first": first.digest, "top_k": top_k}
+        served = getattr(model, "served", None)
+        if served is not None:
+            served.settle(limit=limit, **named)
+        file, maker = PredictionFile(item.predictions or item.out, item.task), maker_of(model)
+        has_predictions = file.is_by(maker)
+        if item.feeds and not has_predictions:
+            file.discard()
+        overwrite = bool(self.evaluation.overwrite_results)
+        # nobody asks what the server is where its earlier scores are not looked at
+        other_server = not overwrite and self.earlier.changed(model)
+        again = item.again(overwrite=overwrite, other_server=other_server, has_predictions=has_predictions)
+        results = self.score(item, task, again=again, candidates=candidates)
+        file.note(maker)
+        return results
+
+    def close(self) -> None:
+        """Closes the connections and the stores."""
+        for model in self.models:
+            with suppress(Exception):
+                getattr(model, "close", lambda: None)()
+
+
+def run(engine: Engine) -> RunResult:
+    """Plans a run and carries it out.
+
+    Raises:
+        ConfigError: The models, tasks, stored predictions and folder do not go together, before anything is sent.
+        RunFailed: One or more tasks failed; the finished ones are kept and named.
+        RunInterrupted: The user stopped it.
+    """
+    result = RunResult(engine.out)
+    last_result.set(result)
+    try:
+        plan = plan_of(engine)
+        check_folder(engine.out)
+        check_names(engine.out, plan)
+        _check_stored(engine, plan)
+        record_asked(engine.out / "vacc", ((item.name, item.stage, engine.task(item.task)) for item in plan.items))
+        stopped = _carry_out(engine, plan, result)
+    finally:
+        engine.close()
+        forget_first_stages()
+    _report(engine, result, stopped)
+    _finish(engine)
+    return result
+
+
+def plan_of(engine: Engine) -> Plan:
+    """Returns the plan of an engine's models and tasks.
+
+    Raises:
+        ConfigError: They do not go together, or a prediction file cannot be read.
+    """
+    tasks = [PlannedTask(t.metadata.name, t.metadata.type, engine.kind(t)) for t in engine.tasks]
+    models = []
+    for model in engine.models:
+        served = getattr(model, "served", None)
+        named = served.config.embed_results if served is not None and is_cross_encoder(model) else {}
+        stored = tuple((task, Stored(Path(path), read_first_stage(Path(path)).digest)) for task, path in named.items())
+        models.append(PlannedModel(name_of(model), is_cross_encoder(model), stored))
+    return make_plan(models, tasks, engine.out)
+
+
+def name_of(model: Any) -> str:
+    """Returns a model's name as its results are filed."""
+    meta = getattr(model, "mteb_model_meta", None)
+    return str(getattr(meta, "name", None) or type(model).__name__)
+
+
+def _check_stored(engine: Engine, plan: Plan) -> None:
+    """Checks every stored prediction against its task, before anything is sent for any task.
+
+    The task that is reranked first is checked last: an engine may keep the data that it loaded last.
+    """
+    for name, stored in reversed(plan.stored):
+        try:
+            task = engine.with_data(name)
+        except VaccError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- a data set that cannot be had stops its own task, at its turn
+            logger.warning("%s: its data cannot be loaded: %s", name, error)
+            continue
+        check_against(read_first_stage(stored.path), task)
+
+
+def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException | None:
+    """Carries out every item; returns what stopped the run before its end."""
+    stopped: BaseException | None = None
+    for position, item in enumerate(plan.items):
+        if item.stage and (position == 0 or _row(plan.items[position - 1]) != _row(item)):
+            logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), item.name)
+        record = result.stage(item.name, item.stage, item.out)
+        before = None if item.after is None else plan.items[item.after]
+        if stopped is not None:
+            record.failed.setdefault(item.task, _NOT_RUN)
+        elif before is not None and item.task in result.stage(before.name, before.stage, before.out).failed:
+            record.failed.setdefault(item.task, "its first stage failed")
+        else:
+            stopped = _one(engine, item, record)
+        following = plan.items[position + 1] if position + 1 < len(plan.items) else None
+        if record.task_results and (following is None or _row(following) != _row(item)):
+            engine.show(item.out, engine.models[item.model], record.task_results)
+    return stopped
+
+
+def _row(item: Item) -> tuple[str, str]:
+    """What the items of one table have in common."""
+    return item.name, item.stage
+
+
+def _one(engine: Engine, item: Item, record: StageResult) -> BaseException | None:
+    """Carries out one item, and notes its results or why it failed; returns what every further item would meet too."""
+    try:
+        record.task_results += engine.carry_out(item)
+    except BaseException as error:
+        reason = str(error) or type(error).__name__
+        record.failed[item.task] = reason
+        logger.error("%s failed: %s", item.task, reason)  # noqa: TRY400 -- the traceback follows where it is a defect
+        if not isinstance(error, (VaccError, KeyboardInterrupt)):
+            logger.debug("%s", item.task, exc_info=error)
+        if isinstance(error, _FATAL):
+            return error
+        if not isinstance(error, Exception):
+            raise
+    return None
+
+
+def _report(engine: Engine, result: RunResult, stopped: BaseException | None) -> None:
+    done = [r.task_name for r in result.task_results]
+    not_run = {_NOT_RUN, *([str(stopped)] if isinstance(stopped, (RunInterrupted, KeyboardInterrupt)) else [])}
+    failures = ((s.model, s.stage, task, why) for s in result.stages for task, why in s.failed.items())
+    record_failed(engine.out / "vacc", [failure for failure in failures if failure[-1] not in not_run])
+    if isinstance(stopped, (RunInterrupted, KeyboardInterrupt)):
+        # without the pages, which take seconds: somebody waits for the end
+        raise RunInterrupted(_how_to_go_on(engine, done)) from None
+    write_reports(result, engine.evaluation)
+    failed = result.failed
+    if not failed:
+        return
+    lines = [f"{task}: {why}" for task, why in failed.items()]
+    message = (
+        f"{len(failed)} of {len(failed) + len(done)} tasks failed:\n  "
+        + "\n  ".join(lines)
+        + (f"\nfinished and kept under {engine.out}: {', '.join(done)}" if done else "")
+    )
+    raise RunFailed(message) from stopped
+
+
+def _how_to_go_on(engine: Engine, done: Sequence[str]) -> str:
+    models = [getattr(model, "served", None) for model in engine.models]
+    kept = all(served is not None and served.config.store != "off" for served in models)
+    return (
+        "stopped by the user. Run the same command again to go on: "
+        + ("what had come in is not sent again." if kept else "without a store every text is sent again.")
+        + (f" Finished, under {engine.out}: {', '.join(done)}" if done else "")
+    )
+
+
+def _finish(engine: Engine) -> None:
+    """Everything is scored and written: what was stored for resuming the run is dropped."""
+    for model in engine.models:
+        if getattr(model, "served", None) is None:
+            continue
+        engine.earlier.all_scored_again(model)
+        try:
+            model.finish([task.metadata.name for task in engine.tasks])
+        except StoreError as error:
+            logger.warning("what was stored of the run is kept: %s", error)
