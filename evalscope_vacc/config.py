@@ -8,7 +8,6 @@ name of a result, what `compare` calls a different setting, the store's identity
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +33,7 @@ from pydantic import (
 
 from evalscope_vacc import hookspecs
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.redact import MASK, clean, public_url
 
 if TYPE_CHECKING:
@@ -45,8 +45,14 @@ DEFAULT_BATCH = 32
 """Texts per request, where neither the entry nor the host says it."""
 WRITTEN = "written"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# the profiles whose instructions a template surrounds
+_WITH_TEMPLATE = ("mteb", "qwen-official")
 # what EvalScope says about loading weights, which the server has done
 _ABOUT_WEIGHTS = ("hub", "pooling_mode", "config_kwargs", "provider", "device")
+
+
+# of a request's body: no key of a configuration may replace them
+_OUR_FIELDS = frozenset({"model", "input", "inputs", "texts", "query", "documents", "text_1", "text_2"})
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,13 @@ class _Completion:
         entry: The catalog's entry of this model, where it is of the same kind.
         origins: Key to where its value came from.
         notes: Lines for people.
+        warnings: Lines about what is probably a mistake.
     """
 
     entry: Entry | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class ModelConfig(BaseModel):
@@ -168,6 +176,7 @@ class ModelConfig(BaseModel):
         r'such as `"Instruct: {}\nQuery:"`; also `{instruction}`',
         r'例如 `"Instruct: {}\nQuery:"`；也可写 `{instruction}`',
         group="model_kwargs",
+        catalog="instruction_template",
         name="prompts",
         compared=False,
         otherwise=("the profile's", "profile 的"),
@@ -184,10 +193,18 @@ class ModelConfig(BaseModel):
     )
     rerank_template: str = key(
         "none",
-        "`auto`, `qwen3`, `qwen3-evaluation`, `none`, or a plugin's",
-        "`auto`、`qwen3`、`qwen3-evaluation`、`none` 或插件提供的",
+        "`auto` (the model's own by the catalog, none for a name that it does not know), `qwen3`, `qwen3-evaluation`, "
+        "`bge-reranker-v2-gemma`, `mxbai-rerank-v2`, `none`, or a plugin's",
+        "`auto`（目录中该模型自己的模板；目录中没有的名称则不用模板）、`qwen3`、`qwen3-evaluation`、"
+        "`bge-reranker-v2-gemma`、`mxbai-rerank-v2`、`none` 或插件提供的",
         catalog="template",
         name="template",
+    )
+    raw_scores: bool = key(
+        False,
+        "scores before the activation (logits), where the server can give them: they do not saturate at 0 and 1",
+        "激活函数之前的分数（logits），在服务支持时使用：不会在 0 和 1 处饱和",
+        name="raw",
     )
     # not compared: a vector cut short is the very thing that a user wants judged
     dimensions: PositiveInt | None = key(
@@ -212,6 +229,14 @@ class ModelConfig(BaseModel):
         "过长文本的处理方式：`cut`（截断）或 `error`（报错）",
         name="truncate",
     )
+    empty: Literal["error", "space", "skip-as-zero"] = key(
+        "error",
+        "an empty text: `error` sends it as it is, and a refusal names its row; `space` sends a space; `skip-as-zero` "
+        "sends nothing and takes a vector of zeros (encoders only)",
+        "空文本的处理：`error` 原样发送，若被拒绝则报出所在行；`space` 发送一个空格；"
+        "`skip-as-zero` 不发送，向量记为零（仅 Encoder）",
+        name="empty",
+    )
     tokenizer: str | None = key(
         None,
         "path or hub name; counts tokens here, and so every text that is cut",
@@ -221,9 +246,27 @@ class ModelConfig(BaseModel):
     )
     dialect: str = key(
         "auto",
-        "`vllm`, `openai`, `tei`, `infinity`, `jina`, or a plugin's",
-        "`vllm`、`openai`、`tei`、`infinity`、`jina` 或插件提供的",
+        "how the server is spoken to; `auto` finds out ([docs/servers.md](docs/servers.md) lists them), or a plugin's",
+        "与服务通信的方式；`auto` 自动识别（清单见 [docs/servers.md](docs/servers.md)），或插件提供的",
         answers=True,
+    )
+    extra_body: dict[str, Any] = key(
+        {},
+        "further fields of every request's JSON body, for what only one server has",
+        "每个请求 JSON 体的附加字段，用于某个服务特有的参数",
+        name="body",
+    )
+    extra_body_query: dict[str, Any] = key(
+        {},
+        "those of requests for queries, beside `extra_body`",
+        "查询请求的附加字段，与 `extra_body` 合并",
+        name="body",
+    )
+    extra_body_document: dict[str, Any] = key(
+        {},
+        "those of requests for documents, beside `extra_body`",
+        "文档请求的附加字段，与 `extra_body` 合并",
+        name="body",
     )
     task_name: tuple[str, ...] = key(
         (),
@@ -307,6 +350,14 @@ class ModelConfig(BaseModel):
         parts = (part.strip() if isinstance(part, str) else part for part in value)
         return tuple(part for part in parts if part != "")
 
+    @field_validator("extra_body", "extra_body_query", "extra_body_document")
+    @classmethod
+    def _own_fields(cls, body: dict[str, Any]) -> dict[str, Any]:
+        ours = sorted(_OUR_FIELDS & body.keys())
+        if ours:
+            raise ValueError(f"it must not hold {', '.join(ours)}: that is what a request is about")
+        return dict(sorted(body.items()))
+
     @field_validator("task_name", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
@@ -367,6 +418,11 @@ class ModelConfig(BaseModel):
         return self._made.notes
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each value that contradicts the catalog, or that nobody chose; each says what to write."""
+        return self._made.warnings
+
+    @property
     def card_prompts(self) -> dict[str, str]:
         """Raw prefixes that the model's card prescribes (keys as in MTEB)."""
         return dict(self._made.entry.prompts) if self._made.entry is not None else {}
@@ -379,13 +435,15 @@ class ModelConfig(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every string that may not be printed or written."""
+        from evalscope_vacc.wire.address import query_secrets
+
         found: list[str] = []
         for name, mark in keys(type(self)).items():
             if mark.hide == "value":
                 each(getattr(self, name), found.append)
         for base in self.bases:
             user_information = base.split("://", 1)[-1].split("/", 1)[0].rpartition("@")[0]
-            found += [user_information, user_information.partition(":")[2]]
+            found += [user_information, user_information.partition(":")[2], *query_secrets(base)]
         return tuple(secret for secret in found if secret)
 
     @property
@@ -408,6 +466,25 @@ class ModelConfig(BaseModel):
     def fallback(self, name: str) -> Any:
         """Returns the value that a key would have if nobody had written it."""
         return _fallback(self, name, self._made.entry)[0]
+
+    @property
+    def entry(self) -> Entry | None:
+        """The catalog's entry that values were taken from, or None."""
+        return self._made.entry
+
+    def known_as(self, entry: Entry, why: str) -> ModelConfig:
+        """Returns a copy in which a catalog entry fills what nobody wrote; ``why`` says where its name was found."""
+        values, origins = dict(self), dict(self.origins)
+        for name, mark in keys(type(self)).items():
+            # the connections are open already, and the kind of model is given
+            if mark.catalog and origins.get(name) == "default" and name not in ("is_cross_encoder", "max_concurrency"):
+                values[name], origins[name] = _fallback(self, name, entry)
+        _check_sense(values, entry, f"model {clean(self.model_name, limit=200)!r}")
+        if not self.is_cross_encoder:
+            values["rerank_template"] = "none"
+        notes = (f"known as {entry.name} ({why})", *_notes(values, origins))
+        warnings = tuple(_warnings(values, origins, entry))
+        return type(self).model_validate(values, context=_Completion(entry, origins, notes, warnings))
 
     def with_values(self, **changes: Any) -> ModelConfig:
         """Returns a copy with other values, as if the user had written them."""
@@ -518,8 +595,8 @@ def _nearest(unknown: str) -> str:
     if last in marks:
         return f": write {last} {f'into {marks[last].group}' if marks[last].group else f'beside {group}'}"
     known = [name for name, mark in marks.items() if not group or mark.group == group] or list(marks)
-    close = difflib.get_close_matches(last.replace("-", "_").lower(), known, n=1, cutoff=0.5)
-    return f": did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(last, known)
+    return f": {hint}" if hint else ""
 
 
 # -- secrets -------------------------------------------------------------------------------------------------------------
@@ -573,8 +650,8 @@ def hidden(name: str, value: Any) -> Any:
     mark = keys().get(name)
 
     def hide(leaf: Any) -> Any:
-        # an address with a password in it is a secret like a key
-        visible = mark is None or not mark.hide or (mark.hide == "address" and "@" not in str(leaf))
+        # an address with a password or a query in it is a secret like a key
+        visible = mark is None or not mark.hide or (mark.hide == "address" and not re.search("[@?]", str(leaf)))
         return leaf if visible or isinstance(leaf, SecretStr) else SecretStr(str(leaf))
 
     return each(value, hide)
@@ -605,7 +682,7 @@ def configure(mapping: Mapping[str, Any], *, where: str = "the model entry") -> 
         origins |= dict.fromkeys(surroundings, "environment")
 
     where = f"model {clean(given.model_name, limit=200)!r}"
-    entry = find(given.model_name)
+    named = entry = find(given.model_name)
     values = {name: getattr(given, name) for name in keys()}
     for name in keys():
         if name not in origins:
@@ -623,15 +700,20 @@ def configure(mapping: Mapping[str, Any], *, where: str = "the model entry") -> 
         values["revision"], origins["revision"] = server_revision(values["api_base"]), "the addresses"
     if not values["is_cross_encoder"]:
         values["rerank_template"] = "none"
-    notes = _notes(values, origins, entry)
+    notes = _notes(values, origins)
+    warnings = tuple(_warnings(values, origins, named))
     values["prompt"] = values["prompt"] or None
-    return ModelConfig.model_validate(values, context=_Completion(entry, origins, notes))
+    return ModelConfig.model_validate(values, context=_Completion(entry, origins, notes, warnings))
 
 
 def _fallback(given: ModelConfig, name: str, entry: Entry | None) -> tuple[Any, str]:
     """Returns the value of a key that nobody wrote, and where it comes from."""
     attribute = keys(type(given))[name].catalog
     value = getattr(entry, attribute) if attribute and entry is not None else None
+    if name == "instruction_template" and entry is not None:
+        written = given.origins or dict.fromkeys(given.model_fields_set, WRITTEN)
+        profile = given.instruction_profile if written.get("instruction_profile") == WRITTEN else entry.profile
+        value = value if profile in _WITH_TEMPLATE else None
     if value is not None and entry is not None:
         return value, f"catalog: {entry.name}"
     if name == "instruction_profile" and given.instruction_dict_path:
@@ -647,6 +729,8 @@ def _check_sense(values: Mapping[str, Any], entry: Entry | None, where: str) -> 
         raise ConfigError(
             f"{where}: no api_base: write it in the model's entry or export VACC_API_BASE=http://HOST:PORT/v1"
         )
+    if values["raw_scores"] and not values["is_cross_encoder"]:
+        raise ConfigError(f"{where}: raw_scores is about a cross-encoder's scores; an encoder has none: remove the key")
     if size is not None and values["is_cross_encoder"]:
         raise ConfigError(f"{where}: dimensions is about embeddings; a cross-encoder has none: remove the key")
     if size is not None and entry is not None and entry.dimensions and size > entry.dimensions:
@@ -655,15 +739,53 @@ def _check_sense(values: Mapping[str, Any], entry: Entry | None, where: str) -> 
         )
 
 
-def _notes(values: Mapping[str, Any], origins: Mapping[str, str], entry: Entry | None) -> tuple[str, ...]:
+def _notes(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[str, ...]:
     notes = [
-        f"{name}: {values[name]} ({origin})"
+        f"{name}: {_in_one_line(values[name])} ({origin})"
         for name, origin in origins.items()
         if origin not in (WRITTEN, "environment", "default", "the addresses")
     ]
-    if origins["instruction_profile"] == "default" and entry is None and not (values["prompt"] or values["prompts"]):
-        notes.append("instruction_profile: none (the served name is not in the catalog; texts go out as they are)")
     if values["prompt"] == "":
         # EvalScope's own default, which its examples write out: nobody means to switch the model's instructions off by it
         notes.append("prompt is empty, so it is not used (instruction_profile: none sends texts as they are)")
     return tuple(notes)
+
+
+def _in_one_line(value: Any) -> Any:
+    return repr(value) if isinstance(value, str) and not value.isprintable() else value
+
+
+def _warnings(values: Mapping[str, Any], origins: Mapping[str, str], entry: Entry | None) -> Iterator[str]:
+    """Yields what contradicts the catalog's entry of the served name, or what nobody chose because there is none."""
+    cross, template = values["is_cross_encoder"], values["rerank_template"]
+    if entry is None:
+        chosen = origins["instruction_profile"] != "default" or values["prompt"] or values["prompts"]
+        if not cross and not chosen:
+            yield (
+                "no rule knows this model: its texts go out without a prefix; write prompts: {query: ..., document: ...} "
+                "or an instruction_profile (instruction_profile: none if it needs none)"
+            )
+        elif cross and template == "auto":
+            yield (
+                "rerank_template is auto, and no rule knows this model: pairs go out without a template from here; write "
+                "the template that it was trained with, such as rerank_template: qwen3 (none if it has none)"
+            )
+        return
+    if entry.is_cross_encoder != cross:
+        kinds = ("an encoder", "a cross-encoder")
+        yield (
+            f"{entry.name} is {kinds[entry.is_cross_encoder]}, and it is configured as {kinds[cross]}: "
+            f"write is_cross_encoder: {str(entry.is_cross_encoder).lower()}"
+        )
+        return
+    if values["max_tokens"] != entry.max_tokens:
+        yield (
+            f"max_tokens is {values['max_tokens']}, and the scores of {entry.name} are measured at {entry.max_tokens}: "
+            f"write max_tokens: {entry.max_tokens}, or leave the key out"
+        )
+    own = entry.template_family
+    if cross and template not in ("auto", "none") and not (own and template.startswith(own)):
+        yield (
+            f"rerank_template is {template}, and {entry.name} was trained with {own or 'no template'}: "
+            "write rerank_template: auto"
+        )

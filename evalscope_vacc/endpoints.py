@@ -13,6 +13,7 @@ from typing import Any
 
 from evalscope_vacc.config import MODEL_TYPE, ModelConfig, configure, overlaid
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.files import read_bounded
 from evalscope_vacc.models.meta import ORGANISATION
 from evalscope_vacc.paths import given_home, settings_folder
 
@@ -46,12 +47,10 @@ def read_endpoints(path: Path | None = None) -> dict[str, dict[str, Any]]:
     """
     path = path or endpoints_file()
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; this is no list of endpoints")
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_bounded(path, MAX_BYTES).decode())
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     endpoints = content.get("endpoints", {})
     if not isinstance(endpoints, dict) or not all(isinstance(v, dict) for v in endpoints.values()):

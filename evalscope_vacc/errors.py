@@ -102,7 +102,7 @@ class InputTooLongError(RequestRefusedError):
 
 
 class ServerFaultError(ServerError):
-    """5xx or 429 that outlasted the retries."""
+    """5xx or 429 that outlasted the retries, or the wait for the server; or an item that stops the server."""
 
 
 class EngineDeadError(ServerFaultError):

@@ -8,7 +8,6 @@ seconds per task). Several models of one run share the folder; each entry names 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import threading
 import time
@@ -17,9 +16,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from evalscope_vacc.files import write_whole
 from evalscope_vacc.paths import cache_folder
 
 SAMPLES = 3
+_SUMS = (
+    "texts", "unique", "stored", "empty", "requests", "retries", "waited", "seconds", "cut", "at_limit", "tokens",
+)  # fmt: skip
 SHORTEST = 1e-6  # seconds; below, a rate says nothing
 
 
@@ -36,12 +39,14 @@ class TaskUsage:
         texts: Texts, or pairs, that the task asked for.
         unique: Different ones among them; the others were answered from those.
         stored: How many of the different ones came from the store.
+        empty: How many of the different ones were empty.
         cut: How many of the different ones were longer than the limit; None where nobody counted.
         at_limit: Texts of answers whose every text had as many tokens as the limit allows, by the server's own counts:
             where ``cut`` is None, it is at least about this. None where the server or the limit is silent.
         tokens: Tokens that the server counted; None where it does not say.
         requests: Requests answered.
         retries: Requests that had to be sent again.
+        waited: Seconds in which nothing was sent because the servers took no requests (429, 503 …).
         seconds: Wall-clock seconds inside the model.
         busy: Share of the network time in which every slot was busy, 0 to 1.
     """
@@ -55,11 +60,13 @@ class TaskUsage:
     texts: int = 0
     unique: int = 0
     stored: int = 0
+    empty: int = 0
     cut: int | None = 0
     at_limit: int | None = None
     tokens: int | None = None
     requests: int = 0
     retries: int = 0
+    waited: float = 0.0
     seconds: float = 0.0
     busy: float | None = None
 
@@ -81,7 +88,7 @@ class TaskUsage:
     def plus(self, other: TaskUsage) -> TaskUsage:
         """Adds counts up: one that is not known makes the sum unknown; ``busy`` is weighted by the seconds."""
         sums: dict[str, Any] = {}
-        for name in ("texts", "unique", "stored", "requests", "retries", "seconds", "cut", "at_limit", "tokens"):
+        for name in _SUMS:
             mine, theirs = getattr(self, name), getattr(other, name)
             sums[name] = None if mine is None or theirs is None else mine + theirs
         known = [(part.busy, part.seconds) for part in (self, other) if part.busy is not None and part.seconds > 0]
@@ -103,6 +110,8 @@ class TaskUsage:
             parts.append(f"{self.texts - self.unique:,} repeated")
         if self.stored:
             parts.append(f"{self.stored:,} from the store")
+        if self.empty:
+            parts.append(f"{self.empty:,} empty")
         if self.cut:
             parts.append(f"{self.cut:,} cut to the limit")
         if self.cut is None:
@@ -113,6 +122,8 @@ class TaskUsage:
             )
         if self.retries:
             parts.append(f"{self.retries:,} retries")
+        if self.waited >= 1:
+            parts.append(f"waited {self.waited:,.0f} s for servers that took no requests")
         if self.busy is not None:
             parts.append(f"all slots busy {self.busy:.0%} of the time")
         return ", ".join(parts)
@@ -192,8 +203,5 @@ class Evidence:
             self._write(name, {"models": [*kept, {"name": model, **values}]})
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / name
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n", encoding="utf-8")
-        part.replace(path)
+        text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+        write_whole(self.folder / name, f"{text}\n")

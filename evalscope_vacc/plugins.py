@@ -6,7 +6,6 @@ from everybody. Here it is reported and left out, with everything that it adds.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ import pluggy
 
 from evalscope_vacc import hookspecs
 from evalscope_vacc.errors import ConfigError, PluginError
+from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.redact import clean
 
 logger = logging.getLogger(__name__)
@@ -91,8 +91,7 @@ class Plugins:
         kinds = self.model_types()
         if kind in kinds:
             return kinds[kind]  # type: ignore[no-any-return]
-        near = difflib.get_close_matches(str(kind), kinds, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(kinds)) or 'none'}"
+        hint = did_you_mean(kind, kinds, f"known: {', '.join(sorted(kinds)) or 'none'}")
         broken = "".join(f"; plugin {name} is left out: {why}" for name, why in self.broken.items())
         raise ConfigError(f"model_type {kind!r} is provided by no plugin: {hint}{broken}")
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.files import read_bounded
 from evalscope_vacc.redact import clean
 
 MAX_BYTES = 16 << 20
@@ -22,10 +23,9 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: It is missing, too large, no mapping, or one with a key that stands there twice.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MiB; this is no configuration")
-        with path.open(encoding="utf-8") as file:
-            content = yaml.load(file, _Loader)  # noqa: S506 -- a safe loader
+        loader = _Loader(read_bounded(path, MAX_BYTES))
+        loader.name = str(path)
+        content = loader.get_single_data()
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {clean(' '.join(str(error).split()), limit=300)}") from None
     if not isinstance(content, dict):

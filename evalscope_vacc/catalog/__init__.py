@@ -6,7 +6,6 @@ configuration takes its defaults from the entry whose name its served name match
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import logging
@@ -17,6 +16,7 @@ from typing import Any
 
 from evalscope_vacc.catalog.schema import Entry, Kind, Pooling, ServeSpec, entry_from_mapping
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.plugins import Plugins, plugins
 
 # the same parser under two names: in the standard library from Python 3.11 on
@@ -76,8 +76,8 @@ def get(name: str) -> Entry:
     entry = find(name)
     if entry is None:
         known = _by_key(plugins())
-        near = [known[k].name for k in difflib.get_close_matches(_keys(name)[0] if name else "", known, 3, 0.5)]
-        hint = f"did you mean {' or '.join(near)}?" if near else "`evalscope-vacc models` lists those that are."
+        names = [entry.name for entry in known.values()]
+        hint = did_you_mean(name.rpartition("/")[2], names, "`evalscope-vacc models` lists those that are.", most=3)
         raise ConfigError(f"{name!r} is not in the catalog; {hint}")
     return entry
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import Self
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
 
 Kind = Literal["encoder", "cross-encoder"]
 Pooling = Literal["last", "cls", "mean", "classify"]
@@ -67,9 +67,12 @@ class Entry(_Row):
         model_limit: Longest input in tokens that the model itself takes.
         pooling: How one vector or score is made of the hidden states.
         profile: Instruction profile, or None where the catalog has no say (cross-encoders).
+        instruction_template: What the model puts around an instruction, where it is not the profile's own.
         template: Default of ``rerank_template``, or None for encoders.
         template_family: The template that the model was trained with, or None.
         prompts: Raw prefixes with mteb's keys (task, type, ``query``, ``document``, ``Task-query`` …).
+        rules_from: Where the rule of its texts is written: profile, prompts or template.
+        rules_only: Whether the catalog knows its texts and sizes, and no vendor's guide of how to serve it.
         instruction_aware: Whether the model was trained to follow an instruction per task.
         max_concurrency: Requests in flight that the vendor of the accelerator gives for one server.
         tensor_parallel: Numbers of devices that one server may be spread over.
@@ -93,9 +96,12 @@ class Entry(_Row):
     matryoshka: tuple[_Count, _Count] | None = Field(None, strict=False)
     pooling: Pooling | None = None
     profile: _Text | None = None
+    instruction_template: _Text | None = None
     template: _Text | None = None
     template_family: _Text | None = None
     prompts: Mapping[str, str] = {}
+    rules_from: str = ""
+    rules_only: bool = False
     instruction_aware: bool = False
     max_concurrency: _Count = 4
     tensor_parallel: tuple[_Count, ...] = Field((1,), strict=False, min_length=1)
@@ -144,6 +150,8 @@ class Entry(_Row):
                 yield "dimensions", "an encoder needs it"
             if self.template is not None:
                 yield "template", "rerank templates are for cross-encoders"
+        if self.instruction_template is not None and self.profile in (None, "none"):
+            yield "instruction_template", "there is no profile whose instructions it could surround"
         if self.matryoshka is not None:
             low, high = self.matryoshka
             if not low < high <= (self.dimensions or 0):
@@ -180,8 +188,7 @@ def _explained(error: ValidationError) -> Iterator[str]:
         place = "".join(f"{part}: " for part in group) + f"key {last!r}"
         if item["type"] == "extra_forbidden":
             known = ServeSpec.model_fields if group else Entry.model_fields
-            near = difflib.get_close_matches(last, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+            hint = did_you_mean(last, known, f"the keys are {', '.join(known)}")
             yield f"{place} is not known; {hint}"
         elif item["type"] == "missing":
             yield f"{place} is missing"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import time
@@ -22,9 +21,12 @@ from evalscope_vacc.errors import (
     ServerTimeoutError,
     ServerUnreachableError,
 )
+from evalscope_vacc.names import nearest
+from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
+from evalscope_vacc.wire.dialects import DIALECTS
 from evalscope_vacc.wire.engine import Engine
-from evalscope_vacc.wire.probe import probe
+from evalscope_vacc.wire.probe import probe, spoken
 
 WAIT_S = 5.0
 _PAUSE_S = 0.25
@@ -67,7 +69,16 @@ def check_contact(target: Target) -> Iterator[Finding]:
 
 def check_facts(target: Target) -> Iterator[Finding]:
     """Name, version and limits, as the server states them."""
-    facts = target.facts = probe(target.engine, target.config.model_name, server=target.server)
+    families = {name: make() for name, make in {**DIALECTS, **plugins().dialects()}.items()}
+    auto = target.config.dialect.strip().lower() == "auto"
+    facts = target.facts = probe(
+        target.engine,
+        target.config.model_name,
+        server=target.server,
+        families=families.values(),
+        configured=None if auto else target.dialect,
+    )
+    target.dialect = spoken(target.dialect, facts, families, auto=auto)
     yield from _model(target)
     yield _version(target)
     yield _max_length(target)
@@ -101,7 +112,7 @@ def _model(target: Target) -> Iterator[Finding]:
         yield target.finding("model", "ok", f"serves {name!r}{root}")
         return
     names = [clean(served, limit=200) for served in facts.served]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:5]
+    near = nearest(name, names, 3, likeness=0.3) or names[:5]
     yield target.finding(
         "model",
         "wrong",

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from evalscope_vacc.checks import scores, vectors
+from evalscope_vacc.checks import grain, rules, scores, vectors
 from evalscope_vacc.checks.connection import from_error
 from evalscope_vacc.checks.findings import Finding, Report
 from evalscope_vacc.checks.target import Target, cosines
@@ -102,6 +102,8 @@ def _encoder(target: Target) -> Iterator[Finding]:
         )
     for finding in vectors.check_size(target, packed):
         yield _no_stop(finding)
+    for finding in rules.check_prefix(target):
+        yield _no_stop(finding)
     target.memory["vectors"] = packed
     if packed.shape == alone.shape or packed.shape[1] == alone.shape[1]:
         same = float(cosines(alone, packed[-1:])[0, 0])
@@ -142,6 +144,9 @@ def _cross_encoder(target: Target, facts: RerankFacts) -> Iterator[Finding]:
     target.memory["scores"] = got.values
     if len(documents) > 1:
         yield _no_stop(scores.spread_finding(target, got.values))
+    if len(documents) > 2 and np.ptp(got.values):
+        other = target.score(documents[1], [query, documents[0], *documents[2:]], raw=True, cut=cut)
+        yield grain.grain_finding(target, np.stack([got.values, other.values]))
 
 
 def _alike(targets: Sequence[Target]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evalscope_vacc.checks import connection, lengths, scores, speed, vectors
+from evalscope_vacc.checks import connection, lengths, rules, scores, speed, vectors
 from evalscope_vacc.checks.findings import Finding, Report
 from evalscope_vacc.checks.target import NothingMoreError, OutOfTimeError, Target, connect, cosines
 from evalscope_vacc.config import ModelConfig, configure
@@ -32,9 +32,11 @@ Check = Callable[[Target], Iterator[Finding]]
 _CONNECTION: tuple[tuple[str, Check], ...] = (
     ("reachable", connection.check_contact),
     ("model", connection.check_facts),
+    ("catalog", rules.check_configuration),
 )
 _ENCODER: tuple[tuple[str, Check], ...] = (
     ("kind", vectors.check_kind),
+    ("prefix", rules.check_prefix),
     ("repeat", vectors.check_sameness),
     ("truncation", lengths.check_truncation),
     ("instruction", vectors.check_instruction),

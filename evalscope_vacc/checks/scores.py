@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding, State
+from evalscope_vacc.checks.grain import grain_finding
 from evalscope_vacc.checks.target import NothingMoreError, Target
 from evalscope_vacc.checks.texts import LONG_1, LONG_2, SANITY_EN, SANITY_ZH
 from evalscope_vacc.checks.vectors import sanity_finding
@@ -20,7 +21,7 @@ from evalscope_vacc.errors import (
     ServerFaultError,
 )
 from evalscope_vacc.plugins import plugins
-from evalscope_vacc.text.side import FAMILY, decide_side
+from evalscope_vacc.text.side import decide_side
 from evalscope_vacc.wire.probe import probe_reranker
 
 # two scores of one pair may differ by this much; float32 sums in another order make 1e-7
@@ -132,7 +133,7 @@ def family_of(target: Target) -> str:
     for name in (target.config.model_name, root.replace("\\", "/").rstrip("/").rpartition("/")[2]):
         word = name.casefold()
         if "qwen3" in word and "rerank" in word:
-            return FAMILY
+            return "qwen3"
     return ""
 
 
@@ -222,7 +223,7 @@ def check_ranking(target: Target) -> Iterator[Finding]:
     yield spread
     if spread.state == "wrong":
         return
-    yield _grain(target, table.ravel())
+    yield grain_finding(target, table)
     yield sanity_finding(target, table)
 
 
@@ -238,32 +239,6 @@ def spread_finding(target: Target, scores: NDArray[np.float64]) -> Finding:
         "the classification head was not loaded, or the end of the prompt is cut off: the ranking is arbitrary",
         "for an original Qwen3-Reranker see its --hf-overrides (evalscope-vacc serve prints them); else convert the weights",
     )
-
-
-def _grain(target: Target, scores: NDArray[np.float64]) -> Finding:
-    different = len(np.unique(scores))
-    grid = _grid(scores)
-    if grid is None and different > 0.9 * scores.size:
-        return target.finding("grain", "ok", f"{different} different scores of {scores.size} pairs")
-    seen = f"{different} different scores of {scores.size} pairs" + (f", all on the grid of {grid}" if grid else "")
-    return target.finding(
-        "grain",
-        "warning",
-        seen,
-        "good documents tie, and the order of ties decides the ranking",
-        "serve with --dtype float32; vLLM up to 0.10.1 computes the last layer in bfloat16 whatever is asked",
-    )
-
-
-def _grid(scores: NDArray[np.float64]) -> str | None:
-    """The number format whose few values all scores are, or None. 0 and 1 are in every format and tell nothing."""
-    inner = scores[(scores != 0) & (np.abs(scores) != 1)]
-    if len(inner) < 8:
-        return None
-    bits = inner.astype(np.float32).view(np.uint32)
-    if not (bits & 0xFFFF).any():
-        return "bfloat16"
-    return "float16" if not (bits & 0x1FFF).any() else None
 
 
 def _embeds(target: Target) -> bool:

@@ -104,6 +104,10 @@ class Target:
         """Seconds left."""
         return float("inf") if self.until is None else self.until - time.monotonic()
 
+    @property
+    def _extra(self) -> dict[str, Any]:
+        return {"extra": self.config.extra_body} if self.config.extra_body else {}
+
     def finding(self, check: str, state: State, seen: str, meaning: str = "", action: str = "") -> Finding:
         """A finding about this server, cleaned for printing."""
         seen, meaning, action = (clean(text, self.engine.secrets, 700) for text in (seen, meaning, action))
@@ -137,7 +141,7 @@ class Target:
             ServerError: There are none.
         """
         model = self.config.model_name
-        path, body = self.dialect.embeddings(model, texts, truncate_to=truncate_to)
+        path, body = self.dialect.embeddings(model, texts, truncate_to=truncate_to, **self._extra)
         payload = json.loads(body)
         if plain:
             payload["encoding_format"] = "float"
@@ -168,6 +172,8 @@ class Target:
             texts,
             truncate_to=self.limit if cut and self.dialect.truncates else None,
             instruction=None if raw else self.instruction,
+            raw=self.config.raw_scores,
+            **self._extra,
         )
         answer = self.call("POST", path, json.loads(body), describe="a pair of the check")
         try:

@@ -8,6 +8,7 @@ from typing import Optional
 import typer
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
 
 app = typer.Typer(
     help="Fetch and show Qwen's task prompts, which the profile qwen-official needs.",
@@ -61,17 +62,14 @@ def show(
 
     What a task is sent in the end also depends on the profile's rules and the task's type: see `show-text`.
     """
-    import difflib
-
     from evalscope_vacc.text.dictionary import find_dictionary
 
     known = find_dictionary(None if dictionary is None else str(dictionary)) or {}
     for task in tasks or known:
         if task not in known:
-            near = difflib.get_close_matches(task, known, n=3)
-            hint = f"; near it: {', '.join(near)}" if near else ""
+            hint = did_you_mean(task, known, most=3)
             raise ConfigError(
-                f"the dictionary has no task {task!r}{hint}. There, qwen-official takes the task's own metadata"
+                f"the dictionary has no task {task!r}. There, qwen-official takes the task's own metadata. {hint}".strip()
             )
     for task in tasks or known:
         entry = known[task]

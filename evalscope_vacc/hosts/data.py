@@ -14,10 +14,10 @@ from types import ModuleType
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.text.task import RERANKING
 
 logger = logging.getLogger(__name__)
 
-RERANKING = ("Reranking", "InstructionReranking")
 RETRIEVAL = ("Retrieval", "InstructionRetrieval")
 # what names a whole data set; anything else picks a part of it
 WHOLE = {"path", "revision", "trust_remote_code"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.files import write_whole
 from evalscope_vacc.hosts.evalscope_legacy_models import CrossEncoderFace, Face
 from evalscope_vacc.hosts.first_stage import META
 
@@ -54,10 +55,7 @@ class Predictions:
     def write(self) -> None:
         """Writes the file, where the task was evaluated."""
         if self.content:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            part = self.path.with_suffix(".part")
-            part.write_text(json.dumps({META: dict(self.meta), **self.content}), encoding="utf-8")
-            part.replace(self.path)
+            write_whole(self.path, json.dumps({META: dict(self.meta), **self.content}))
 
 
 def candidate_file(folder: Path, task: str, split: str, subset: str) -> Path:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.files import write_whole
 from evalscope_vacc.hosts.evalscope_legacy_evaluate import Predictions, by_subset, candidate_file, whole_task_at_once
 from evalscope_vacc.hosts.evalscope_legacy_models import face_of
 from evalscope_vacc.hosts.evalscope_legacy_tasks import as_newer, forget_data, groups, resolve_tasks
@@ -119,12 +120,11 @@ class LegacyRun(Run):
             self._forget()
         newer = self._with_data(name)
         check_against(first, newer)
-        folder.mkdir(parents=True, exist_ok=True)
         for subset, splits in newer.dataset.items():
             for split, data in splits.items():
                 ranking = first.ranking(subset, split, newer)
                 chosen = {query: ranking[query] for query in data["queries"]["id"]}
-                candidate_file(folder, name, split, subset).write_text(json.dumps(chosen), encoding="utf-8")
+                write_whole(candidate_file(folder, name, split, subset), json.dumps(chosen))
         self._candidates[name] = folder
         return self._task(name)
 

@@ -6,7 +6,6 @@ simple tasks, and MTEB's own loader (which honours ``HF_ENDPOINT``) for everythi
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from evalscope_vacc.errors import ConfigError, HostError
 from evalscope_vacc.hosts.data import first_rows
 from evalscope_vacc.hosts.spelling import CUSTOM_TASK
+from evalscope_vacc.names import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ def _named(name: str, hub: str, languages: list[str] | None) -> Any:
     if name in CLS_CUSTOM:
         return CLS_CUSTOM[name]()
     if name not in TASKS_REGISTRY and name not in CLS_DICT:
-        near = difflib.get_close_matches(name, [*TASKS_REGISTRY, *CLS_DICT], n=1, cutoff=0.5)
-        raise ConfigError(f"eval.tasks: there is no task {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+        hint = did_you_mean(name, [*TASKS_REGISTRY, *CLS_DICT])
+        raise ConfigError(f"eval.tasks: there is no task {name!r}{hint and ': '}{hint}")
     if name in CLS_DICT and (hub == "modelscope" or name not in TASKS_REGISTRY):
         task = CLS_DICT[name]()
         task.load_data = partial(_load_as_evalscope, task, theirs, hub)

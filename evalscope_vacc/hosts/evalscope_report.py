@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from evalscope_vacc.files import replacing
 
 if TYPE_CHECKING:
     from evalscope_vacc.hosts.run_result import RunResult
@@ -210,10 +211,8 @@ def canonical(metric: str) -> str:
 
 
 def _save(report: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    report.to_json(str(part))
-    part.replace(path)
+    with replacing(path) as part:
+        report.to_json(str(part))
 
 
 def _html(folder: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.files import read_bounded, write_whole
 from evalscope_vacc.hosts.data import to_v2
 
 MAX_BYTES = 4 << 30
@@ -70,9 +71,7 @@ def read_first_stage(path: Path) -> FirstStage:
         ConfigError: It is missing, too large, no JSON, or of neither format; the place is named.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES >> 30} GiB; this is no prediction file")
-        raw = path.read_bytes()
+        raw = read_bounded(path, MAX_BYTES)
         content = json.loads(raw)
     except FileNotFoundError:
         raise ConfigError(
@@ -135,7 +134,7 @@ class PredictionFile:
         """Says who wrote the file, where it was written since this object was made."""
         if self._stamp() not in (None, self._before):
             makers = {**self._makers(), self._task: maker}
-            self._notes.write_text(json.dumps(makers, indent=1) + "\n", encoding="utf-8")
+            write_whole(self._notes, json.dumps(makers, indent=1) + "\n")
 
     def _stamp(self) -> int | None:
         return self.path.stat().st_mtime_ns if self.path.exists() else None
@@ -210,7 +209,6 @@ def make_reranking(task: Any, first: FirstStage, top_k: int, folder: Path) -> No
         for split, data in splits.items():
             ranking = first.ranking(subset, split, task)
             wanted[split] = {str(q): ranking[str(q)] for q in data["queries"]["id"]}
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{task.metadata.name}_predictions.json"
-    path.write_text(json.dumps(content), encoding="utf-8")
+    write_whole(path, json.dumps(content))
     task.convert_to_reranking(top_ranked_path=str(path), top_k=top_k)

@@ -16,6 +16,7 @@ from typing import Any
 from evalscope_vacc.catalog import find
 from evalscope_vacc.config import MODEL_TYPE, read_keys, shown
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.files import read_bounded
 from evalscope_vacc.hosts.entry import task_config
 from evalscope_vacc.hosts.spelling import newer_spelling
 from evalscope_vacc.redact import MASK
@@ -148,10 +149,8 @@ def _address(value: Any) -> Any:
 def _in_script(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields line and dictionary of every RAGEval configuration of a script."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MiB; this is no script")
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError) as error:
+        tree = ast.parse(read_bounded(path, MAX_BYTES), filename=str(path))
+    except (OSError, SyntaxError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     names: dict[str, Any] = {}
     seen: set[int] = set()

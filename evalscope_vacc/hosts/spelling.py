@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.task_file import TOP_K
 
 logger = logging.getLogger(__name__)
@@ -57,8 +57,7 @@ def newer_eval(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(evaluation)
     for key in given:
         if key not in EVAL_KEYS and key not in OLDER_EVAL_KEYS:
-            near = difflib.get_close_matches(str(key), [*EVAL_KEYS, *OLDER_EVAL_KEYS], n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(EVAL_KEYS)}"
+            hint = did_you_mean(key, [*EVAL_KEYS, *OLDER_EVAL_KEYS], f"the keys are {', '.join(EVAL_KEYS)}")
             raise ConfigError(f"eval: unknown key {key!r}: {hint}")
     if "tasks" in given:
         if given.get("task_names"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
 from evalscope_vacc.errors import ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.models.base import Table, VaccModel, quote
-from evalscope_vacc.models.keeping import keep_scores, stored_scores
 from evalscope_vacc.models.rows import Rows, count_rows, read_rows
 from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import task_info
-from evalscope_vacc.store import PROBE_PAIRS
+from evalscope_vacc.store import PROBE_PAIRS, Scope, text_key
 from evalscope_vacc.text.instructions import TextRules
+from evalscope_vacc.text.query import cut_query
 from evalscope_vacc.text.side import TemplateSide
 from evalscope_vacc.text.task import TaskInfo
 from evalscope_vacc.text.truncation import SPECIAL_OF_A_PAIR, cut_document, cut_text, fits_by_bytes
@@ -59,6 +59,11 @@ class _Batch:
         """The documents as they are sent (``text_2``)."""
         return [text for _, text in self.documents]
 
+    def keys(self, scope: Scope) -> list[bytes]:
+        """The keys of the scores in the store."""
+        beside = () if self.query.instruction is None else (self.query.instruction,)
+        return [text_key(scope.identity, self.query.text, text, *beside) for text in self.texts]
+
 
 class VaccCrossEncoder(VaccModel):
     """A served cross-encoder.
@@ -95,6 +100,11 @@ class VaccCrossEncoder(VaccModel):
         if not config.is_cross_encoder:
             raise ConfigError(
                 f"model {config.model_name!r} is an encoder: use VaccEncoder, or write is_cross_encoder: true"
+            )
+        if config.empty == "skip-as-zero":
+            raise ConfigError(
+                f"model {config.model_name!r}: empty: skip-as-zero is for encoders, because a pair has no score that "
+                "means nothing; write space or error"
             )
 
     # -- MTEB's protocol -----------------------------------------------------------------------------------------
@@ -168,7 +178,8 @@ class VaccCrossEncoder(VaccModel):
             )
             missing = self._missing(session, scope, windows, table, counts, what, (task.name, split, subset))
             requests = (
-                self._request(session, what, batch) for batch in _batches(missing, session.per_request(batch_size))
+                self._request(session, what, batch)
+                for batch in _batches(missing, lambda: session.per_request(batch_size))
             )
 
             def parse(request: Request, answer: Answer) -> dialects.Scores:
@@ -179,7 +190,8 @@ class VaccCrossEncoder(VaccModel):
                 table.put(np.array([index for index, _ in batch.documents]), got.values)
                 if got.tokens is not None:
                     counts.tokens = (counts.tokens or 0) + got.tokens
-                keep_scores(scope, batch.query.text, batch.texts, batch.query.instruction, got.values)
+                if scope is not None:
+                    scope.put(batch.keys(scope), np.asarray(got.values, np.float64)[:, None])
         if table.filled != counts.unique:
             raise TextError(f"{what}: {counts.unique - table.filled} pairs have no score; this is a defect here")
         scores = table.rows()
@@ -188,7 +200,7 @@ class VaccCrossEncoder(VaccModel):
     def _missing(
         self,
         session: Session,
-        scope: Any,
+        scope: Scope | None,
         windows: Iterator[list[_Group]],
         table: Table,
         counts: TaskUsage,
@@ -203,47 +215,63 @@ class VaccCrossEncoder(VaccModel):
         for window in windows:
             found: list[_Batch] = []
             for group in window:
-                query = _Query(
-                    session.side.query(group.query, group.instruction),
-                    group.query,
-                    session.side.request_instruction(group.instruction),
-                )
                 about = f"{what}: query {quote(group.query)}"
+                query, query_cut = self._query(session, group, about)
                 sent: list[_Indexed] = []
                 for index, document in group.documents:
                     text, was_cut = self._document(session, query, document, about)
                     if was_cut is None or counts.cut is None:
                         counts.cut = None
                     else:
-                        counts.cut += was_cut
+                        counts.cut += was_cut or query_cut
+                    if not text.strip():
+                        counts.empty += 1
+                        text = " " if session.config.empty == "space" else text
                     sent.append((index, text))
                 if self.served.evidence.wants(*seen):
                     self.served.evidence.samples(*seen, [(query.text, text) for _, text in sent[:3]])
-                known = stored_scores(scope, query.text, [text for _, text in sent], query.instruction)
-                if known:
-                    table.put(np.array([sent[at][0] for at in known]), np.array(list(known.values())))
-                    counts.stored += len(known)
-                found.append(_Batch(query, [item for at, item in enumerate(sent) if at not in known]))
+                batch = _Batch(query, sent)
+                if scope is not None:
+                    at, scores = scope.get(batch.keys(scope), "<f8")
+                    if len(at):
+                        table.put(np.array([index for index, _ in sent])[at], scores[:, 0])
+                        counts.stored += len(at)
+                        batch = _Batch(query, [sent[left] for left in np.delete(np.arange(len(sent)), at)])
+                found.append(batch)
             yield found
 
     def _request(self, session: Session, what: str, batch: _Batch) -> Request:
         side, documents = session.side, batch.documents
+        cut_there = session.dialect.truncates and side.template is None and not side.server_tokens
         path, body = session.dialect.scores(
             session.config.model_name,
             batch.query.text,
             batch.texts,
-            truncate_to=None if side.template is not None or side.server_tokens else session.limit,
+            truncate_to=session.limit if cut_there else None,
             instruction=batch.query.instruction,
+            raw=session.config.raw_scores,
+            **({"extra": session.config.extra_body} if session.config.extra_body else {}),
         )
 
         def split() -> list[Request]:
             return [self._request(session, what, _Batch(batch.query, half)) for half in halves(documents)]
+
+        limit = session.limit
+
+        def shorten(tokens: int) -> Request | None:
+            # a document inside a template cannot be cut any more
+            if side.template is not None or (limit is not None and tokens >= limit):
+                return None
+            session.learn_limit(tokens)
+            cut = [(index, self._document(session, batch.query, text, what)[0]) for index, text in documents]
+            return self._request(session, what, _Batch(batch.query, cut))
 
         return Request(
             path,
             body,
             len(documents),
             tag=batch,
+            shorten=shorten,
             split=split if len(documents) > 1 else None,
             describe=lambda: f"{what}: query {quote(batch.query.bare)}, document {quote(documents[0][1])}",
         )
@@ -265,6 +293,29 @@ class VaccCrossEncoder(VaccModel):
         for request, score in session.engine.stream(requests, lambda _, answer: read(answer.body, 1).values[0]):
             answers.flat[request.tag.documents[0][0]] = score
         return answers
+
+    def _query(self, session: Session, group: _Group, what: str) -> tuple[_Query, bool]:
+        """The query as it is sent, and whether it was cut because no document would have fitted beside it."""
+        side, limit = session.side, session.limit
+        instruction = side.request_instruction(group.instruction)
+        whole = _Query(side.query(group.query, group.instruction), group.query, instruction)
+        bare = side.template is None and not side.server_tokens
+        if limit is None or session.config.truncate == "error":
+            return whole, False
+        if bare and (session.dialect.truncates or not session.pairwise):
+            return whole, False  # the server cuts both texts of a pair, or counts each for itself
+        nothing = side.document("")
+        if fits_by_bytes((instruction or "") + whole.text + nothing, limit - side.server_tokens, SPECIAL_OF_A_PAIR):
+            return whole, False
+        counter = session.need_counter(f"{what}: a pair may be longer than {limit} tokens")
+        around = side.server_tokens + (counter.count(instruction) if instruction else 0)
+
+        def tokens(query: str) -> int:
+            text = side.query(query, group.instruction)
+            return around + (counter.count(text) if side.server_tokens else counter.count_pair(text, nothing))
+
+        query = cut_query(group.query, tokens, limit)
+        return replace(whole, text=side.query(query, group.instruction)), query != group.query
 
     def _document(self, session: Session, of: _Query, document: str, what: str) -> tuple[str, bool | None]:
         """The document as it is sent (``text_2``), and whether it was, or will be, cut (None: nobody can count)."""
@@ -400,26 +451,42 @@ def _grouped(
         yield [*sorted(groups.values(), key=lambda group: group.work, reverse=True), *([last] if last else [])]
 
 
-def _batches(windows: Iterator[list[_Batch]], size: int) -> Iterator[_Batch]:
+def _batches(windows: Iterator[list[_Batch]], size: Callable[[], int]) -> Iterator[_Batch]:
     """Yields batches of the documents of one query.
 
     A query's requests stay together, so that the server's prefix cache hits. The last query of a window waits with what
     fills no batch: the next window may go on with it.
+
+    Args:
+        windows: Of documents by query.
+        size: Asked before each batch, because a server may show its limit in the middle of a run.
     """
     held: _Batch | None = None
     for window in windows:
         last = window[-1] if window else None
         if held is not None and all(batch.query != held.query for batch in window):
-            yield held
+            yield from _full(held, size)
             held = None
         for batch in window:
             documents = list(batch.documents)
             if held is not None and batch.query == held.query:
                 documents, held = [*held.documents, *documents], None
-            kept = len(documents) % size if batch is last else 0
-            sent = documents[: len(documents) - kept]
-            yield from (_Batch(batch.query, sent[start : start + size]) for start in range(0, len(sent), size))
-            if kept:
-                held = _Batch(batch.query, documents[-kept:])
+            if batch is not last:
+                yield from _full(_Batch(batch.query, documents), size)
+                continue
+            while len(documents) >= size():
+                sent = size()
+                yield _Batch(batch.query, documents[:sent])
+                documents = documents[sent:]
+            held = _Batch(batch.query, documents) if documents else None
     if held is not None:
-        yield held
+        yield from _full(held, size)
+
+
+def _full(batch: _Batch, size: Callable[[], int]) -> Iterator[_Batch]:
+    """Yields all the documents of a query."""
+    documents = batch.documents
+    while documents:
+        sent = size()
+        yield _Batch(batch.query, documents[:sent])
+        documents = documents[sent:]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
 from evalscope_vacc.errors import BadAnswerError, ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.models.base import Table, VaccModel, quote
-from evalscope_vacc.models.keeping import keep_vectors, stored_vectors
+from evalscope_vacc.models.keeping import fields_key
 from evalscope_vacc.models.rows import Rows, count_rows, read_rows
 from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import side_of, task_info
-from evalscope_vacc.store import PROBE_TEXTS
+from evalscope_vacc.store import PROBE_TEXTS, Scope, text_keys
 from evalscope_vacc.text.task import Side, TaskInfo
 from evalscope_vacc.text.truncation import cut_text, fits_by_bytes
 from evalscope_vacc.wire import dialects
@@ -137,18 +138,22 @@ class VaccEncoder(VaccModel):
     def _encode(self, inputs: Any, call: _Call, *, batch_size: int = DEFAULT_BATCH, shown: bool = True) -> Vectors:
         """Reads texts, looks them up, sends what is missing, and puts the vectors where they belong."""
         session = self.open()
-        prefix = self.served.rules.prefix(call.task, call.side).text
+        found = self.served.rules.prefix(call.task, call.side)
+        prefix = "" if session.dialect.prefixes and found.source.startswith("catalog ") else found.text
         scope = self._keeper.scope(call.task.name, session)
+        beside = fields_key(session.fields(call.side, call.task.type))
         total = count_rows(inputs)
         self._keeper.announce(session, call.task.name, call.told, call.split, call.subset, total or 0)
         table = Table(total)
-        order = array("q")
+        order = call.order
         with session.counting(call.task, call.split, call.subset, call.side or "", prefix) as counts:
+            call.counts = counts
             windows = read_rows(inputs, what=f"the inputs of {call.task.name or 'encode'}")
-            fresh = self._fresh(session, call, windows, prefix, order, counts)
-            missing = self._missing(scope, fresh, table, counts, call)
+            fresh = self._fresh(session, call, windows, prefix)
+            missing = self._missing(scope, fresh, table, call, beside)
             requests = (
-                self._request(session, call, batch) for batch in _batches(missing, session.per_request(batch_size))
+                self._request(session, call, batch)
+                for batch in _batches(missing, lambda: session.per_request(batch_size))
             )
 
             def parse(request: Request, answer: Answer) -> dialects.Vectors:
@@ -164,7 +169,12 @@ class VaccEncoder(VaccModel):
                     if session.limit is not None:
                         full = got.tokens == session.limit * request.items
                         counts.at_limit = (counts.at_limit or 0) + (request.items if full else 0)
-                keep_vectors(scope, texts, got.values)
+                if scope is not None:
+                    scope.put(text_keys(scope.identity + beside, texts), got.values)
+        if call.zeros:
+            if self._width is None:
+                raise TextError(f"{call}: every text is empty, so nothing says how many numbers a vector has")
+            table.put(np.array(call.zeros), np.zeros((len(call.zeros), self._width), np.float32))
         if table.filled != counts.unique:
             raise TextError(f"{call}: {counts.unique - table.filled} texts have no vector; this is a defect here")
         vectors = table.rows()
@@ -173,16 +183,9 @@ class VaccEncoder(VaccModel):
         # equal texts only ever differ from their order of first appearance; without repeats `order` is 0, 1, 2 …
         return self._sized(vectors if len(vectors) == len(order) else vectors[np.array(order)])
 
-    def _fresh(
-        self,
-        session: Session,
-        call: _Call,
-        windows: Iterator[Rows],
-        prefix: str,
-        order: array[int],
-        counts: TaskUsage,
-    ) -> Iterator[list[_Indexed]]:
+    def _fresh(self, session: Session, call: _Call, windows: Iterator[Rows], prefix: str) -> Iterator[list[_Indexed]]:
         """Yields, for each window, the texts that no earlier one had, as they are sent; notes the order of all."""
+        order, counts = call.order, call.counts
         seen: dict[str, int] = {}
         where = (self.served.name, call.task.name, call.split, call.subset, call.side or "")
         for window in windows:
@@ -194,36 +197,79 @@ class VaccEncoder(VaccModel):
                     texts.append(prefix + text)
                 order.append(index)
             counts.texts, counts.unique = len(order), len(seen)
-            self._fit(session, call, texts, counts)
+            skipped = self._empty(call, texts, first)
+            self._fit(session, call, texts)
             if self.served.evidence.wants(*where):
                 head = texts[:3]
                 self.served.evidence.samples(*where, head, [_count(session, text) for text in head])
-            yield list(enumerate(texts, start=first))
+            yield [item for item in enumerate(texts, start=first) if item[0] not in skipped]
+
+    def _empty(self, call: _Call, texts: list[str], first: int) -> set[int]:
+        """Treats the empty texts of a window as `empty` says; returns the indices of those that are not sent.
+
+        Args:
+            call: Counts them, and keeps the indices.
+            texts: Of the window, as they are sent; changed.
+            first: The index of the first.
+        """
+        found = [at for at, text in enumerate(texts) if not text.strip()]
+        call.counts.empty += len(found)
+        how = self.served.config.empty
+        if how == "space":
+            for at in found:
+                texts[at] = " "
+        skipped = [first + at for at in found] if how == "skip-as-zero" else []
+        call.zeros += skipped
+        return set(skipped)
 
     def _missing(
-        self, scope: Any, fresh: Iterator[list[_Indexed]], table: Table, counts: TaskUsage, call: _Call
+        self, scope: Scope | None, fresh: Iterator[list[_Indexed]], table: Table, call: _Call, beside: str
     ) -> Iterator[list[_Indexed]]:
         """Yields, for each window, the texts that are not in the store; puts the vectors of the others into the table."""
         for window in fresh:
-            positions, rows = stored_vectors(scope, [text for _, text in window])
+            if scope is None:
+                yield window
+                continue
+            positions, rows = scope.get(text_keys(scope.identity + beside, [text for _, text in window]), "<f4")
             if len(positions):
                 self._check_width(rows.shape[1], f"the stored vectors of {call}", self.served.servers)
-                table.put(positions + window[0][0], rows)
-                counts.stored += len(positions)
+                table.put(np.array([index for index, _ in window])[positions], rows)
+                call.counts.stored += len(positions)
             known = set(positions.tolist())
             yield [item for at, item in enumerate(window) if at not in known]
 
     def _request(self, session: Session, call: _Call, batch: Sequence[_Indexed]) -> Request:
+        fields = session.fields(call.side, call.task.type)
+        further: dict[str, Any] = {"extra": fields} if fields else {}
         path, body = session.dialect.embeddings(
-            session.config.model_name, [text for _, text in batch], truncate_to=session.limit
+            session.config.model_name,
+            [text for _, text in batch],
+            truncate_to=session.limit if session.dialect.truncates else None,
+            **further,
         )
+        limit = session.limit
+
+        def shorten(tokens: int) -> Request | None:
+            if limit is not None and tokens >= limit:
+                return None
+            session.learn_limit(tokens)
+            texts = [text for _, text in batch]
+            self._fit(session, call, texts)
+            return self._request(session, call, [(index, text) for (index, _), text in zip(batch, texts, strict=True)])
+
+        def describe() -> str:
+            index, text = batch[0]
+            row = f" (row {call.order.index(index)})" if len(call.order) else ""
+            return f"{call}: {quote(text)}{row}"
+
         return Request(
             path,
             body,
             len(batch),
             tag=batch,
             split=(lambda: [self._request(session, call, half) for half in halves(batch)]) if len(batch) > 1 else None,
-            describe=lambda: f"{call}: {quote(batch[0][1])}",
+            shorten=shorten,
+            describe=describe,
         )
 
     def _check_width(self, width: int, what: str, server: str) -> None:
@@ -254,16 +300,18 @@ class VaccEncoder(VaccModel):
         # once each alone and once together, so that what a batch changes of a vector counts as noise
         return np.stack([ask([[item] for item in items]), ask([items])])
 
-    def _fit(self, session: Session, call: _Call, texts: list[str], counts: TaskUsage) -> None:
+    def _fit(self, session: Session, call: _Call, texts: list[str]) -> None:
         """Cuts the texts of a window that are too long, and counts those that are, or will be, cut.
 
         ``counts.cut`` becomes None where nobody can count them.
         """
-        limit = session.limit
-        long = [] if limit is None else [i for i, text in enumerate(texts) if not fits_by_bytes(text, limit)]
+        limit, counts = session.limit, call.counts
         if limit is None:
-            counts.cut = None  # whatever the server cuts, nobody counts it
-        if limit is None or not long:
+            # the server cuts, or refuses, what is too long for it: nobody says how many those are
+            counts.cut = None
+            return
+        long = [i for i, text in enumerate(texts) if not fits_by_bytes(text, limit)]
+        if not long:
             return
         by_server = session.dialect.truncates
         strict = session.config.truncate == "error"
@@ -301,6 +349,8 @@ class VaccEncoder(VaccModel):
             return vectors
         cut = np.ascontiguousarray(vectors[:, :size])
         norms = np.linalg.norm(cut, axis=1, keepdims=True)
+        if self.served.config.empty == "skip-as-zero":
+            norms[~vectors.any(axis=1)] = 1
         if not norms.all():
             raise BadAnswerError(
                 f"a vector of {self.served.config.model_name!r} is zero in its first {size} numbers: "
@@ -309,31 +359,48 @@ class VaccEncoder(VaccModel):
         return np.asarray(cut / norms, np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Call:
-    """What one call of MTEB is about, and what MTEB told of its task; as a string, for messages."""
+    """One call of MTEB; as a string, for messages.
+
+    Attributes:
+        task: What is known of the task.
+        side: Of its texts.
+        split: Of the task.
+        subset: Of the task.
+        told: What MTEB told of the task.
+        order: For each row, the index of its text among the different ones.
+        zeros: Indices of the texts that are not sent because they are empty.
+        counts: What was read and sent.
+    """
 
     task: TaskInfo
     side: Side | None
     split: str = ""
     subset: str = ""
     told: Any = None
+    order: array[int] = field(default_factory=lambda: array("q"))
+    zeros: list[int] = field(default_factory=list)
+    counts: TaskUsage = field(default_factory=lambda: TaskUsage("", "", "", "", ""))
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.task.name or "texts", self.split, self.side) if part)
 
 
-def _batches(windows: Iterator[list[_Indexed]], size: int) -> Iterator[list[_Indexed]]:
-    """Yields batches, the longest texts of each window first: the last requests are short, and no slot waits for one."""
-    left: list[_Indexed] = []
+def _batches(windows: Iterator[list[_Indexed]], size: Callable[[], int]) -> Iterator[list[_Indexed]]:
+    """Yields batches, the longest texts of each window first: the last requests are short, and no slot waits for one.
+
+    Args:
+        windows: Of texts.
+        size: Asked before each batch, because a server may show its limit in the middle of a run.
+    """
+    left: deque[_Indexed] = deque()
     for window in windows:
-        left += window
-        left.sort(key=lambda item: len(item[1]), reverse=True)
-        full = len(left) - len(left) % size
-        yield from (left[start : start + size] for start in range(0, full, size))
-        left = left[full:]
-    if left:
-        yield left
+        left = deque(sorted([*left, *window], key=lambda item: len(item[1]), reverse=True))
+        while len(left) >= size():
+            yield [left.popleft() for _ in range(size())]
+    while left:
+        yield [left.popleft() for _ in range(min(size(), len(left)))]
 
 
 def _count(session: Session, text: str) -> int | None:

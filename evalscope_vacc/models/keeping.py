@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.errors import StoreError
-from evalscope_vacc.store import Kind, Scope, Store, make_identity, text_key, text_keys
+from evalscope_vacc.store import Kind, Scope, Store, make_identity
 
 if TYPE_CHECKING:
     from evalscope_vacc.models.served import Served
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Positions = NDArray[np.intp]
 _LIVE: WeakSet[Keeper] = WeakSet()
 
 
@@ -156,7 +154,8 @@ class Keeper:
             kind=self._kind,
             revision=self._served.config.revision,
             max_tokens=session.limit,
-            server_model=json.dumps([session.facts.root, session.facts.max_model_len]),
+            server_model=json.dumps([session.facts.root, session.facts.max_model_len])
+            + fields_key(session.config.extra_body),
         )
 
     def _scope_id(self, task: str) -> str:
@@ -176,40 +175,9 @@ def _known_size(task: Any, split: str, subset: str) -> int:
     return int(part.get("num_samples") or 0)
 
 
-def stored_vectors(scope: Scope | None, texts: Sequence[str]) -> tuple[Positions, NDArray[np.float32]]:
-    """Returns (positions of the texts that are stored, their vectors float32 (n, d))."""
-    if scope is None:
-        return np.empty(0, np.intp), np.empty((0, 0), np.float32)
-    return scope.get(text_keys(scope.identity, texts), "<f4")
-
-
-def keep_vectors(scope: Scope | None, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    """Stores the vectors, shape (texts, dimensions), of some texts."""
-    if scope is not None:
-        scope.put(text_keys(scope.identity, texts), vectors)
-
-
-def _pair_keys(scope: Scope, query: str, documents: Sequence[str], instruction: str | None) -> list[bytes]:
-    beside = () if instruction is None else (instruction,)
-    return [text_key(scope.identity, query, document, *beside) for document in documents]
-
-
-def stored_scores(
-    scope: Scope | None, query: str, documents: Sequence[str], instruction: str | None
-) -> dict[int, float]:
-    """Returns position to score, of the documents whose score is stored."""
-    if scope is None:
-        return {}
-    positions, scores = scope.get(_pair_keys(scope, query, documents, instruction), "<f8")
-    return dict(zip(positions.tolist(), scores.reshape(-1).tolist(), strict=True))
-
-
-def keep_scores(
-    scope: Scope | None, query: str, documents: Sequence[str], instruction: str | None, scores: NDArray[np.float64]
-) -> None:
-    """Stores the scores, shape (documents,), of one query's documents."""
-    if scope is not None:
-        scope.put(_pair_keys(scope, query, documents, instruction), np.asarray(scores, np.float64)[:, None])
+def fields_key(fields: Mapping[str, Any]) -> str:
+    """Returns what stands in an entry's key for the further fields of its request; "" for none."""
+    return json.dumps(fields, sort_keys=True) if fields else ""
 
 
 def finish_all() -> None:

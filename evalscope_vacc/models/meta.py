@@ -62,7 +62,8 @@ def experiment_kwargs(
 def _digest_of(config: ModelConfig, names: Sequence[str]) -> str | None:
     """8 hex digits of the values of several keys; None where all of them are empty."""
     marks = keys(type(config))
-    values = {name: getattr(config, name) for name in names}
+    values = {name: value for name in names if (value := getattr(config, name)) != config.fallback(name)}
+    values = {name: values.get(name) for name in names}
     files = [values[name] for name in names if marks[name].file]
     # in this form since the first release: earlier results are found under these digests
     rules = tuple(

@@ -6,12 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evalscope_vacc.catalog import Entry
 from evalscope_vacc.config import ModelConfig
+from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.evidence import Evidence, new_run_folder
 from evalscope_vacc.models.meta import build_meta, experiment_kwargs, result_name
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.text.instructions import TextRules, make_rules
-from evalscope_vacc.wire.dialects import Dialect, get_dialect
+from evalscope_vacc.wire.dialects import DIALECTS, Dialect, get_dialect
 
 _OWN_FIELDS = (
     "experiment_kwargs", "revision", "loader_kwargs", "model_type", "is_cross_encoder", "max_tokens", "embed_dim",
@@ -29,7 +31,8 @@ class Served:
 
     Attributes:
         rules: What is put before a text.
-        dialect: How the server is spoken to, as it is configured.
+        dialect: How the server is spoken to, as it is configured; for ``auto`` the guess where nothing is recognised.
+        families: Every dialect by name, for recognition.
         settings: What changes the scores and is part of the result's name.
         record: What the evidence says of the server; empty until a session was opened.
 
@@ -44,6 +47,7 @@ class Served:
         self.settings: dict[str, Any] = experiment_kwargs(config)
         self.rules: TextRules = make_rules(config, extra=plugins().instruction_profiles())
         self.dialect: Dialect = get_dialect(config.dialect, extra=plugins().dialects())
+        self.families = {name: make() for name, make in {**DIALECTS, **plugins().dialects()}.items()}
         self._folder = folder
         self._meta: Any = None
 
@@ -56,6 +60,20 @@ class Served:
     def servers(self) -> str:
         """The addresses as they may be printed."""
         return ", ".join(self.config.servers)
+
+    def known_as(self, entry: Entry, why: str) -> None:
+        """Takes over the rules of a catalog entry that only the server tells, for whatever nobody wrote.
+
+        The result's name stays: what the server said goes to the evidence.
+
+        Raises:
+            ConfigError: The rules cannot be made (a missing dictionary).
+        """
+        self.config = self.config.known_as(entry, why)
+        try:
+            self.rules = make_rules(self.config, extra=plugins().instruction_profiles())
+        except ConfigError as error:
+            raise ConfigError(f"model {self.config.model_name!r} is {entry.name} ({why}): {error}") from None
 
     def settle(self, **settings: Any) -> None:
         """Adds what only the host knows (first stage, top_k) to the result's name."""

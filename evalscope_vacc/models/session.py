@@ -11,13 +11,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from evalscope_vacc.catalog import find
 from evalscope_vacc.checks.findings import Report
 from evalscope_vacc.checks.preflight import preflight
 from evalscope_vacc.config import ModelConfig
-from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.errors import (
+    AuthenticationError,
+    BadAnswerError,
+    ConfigError,
+    ModelNotServedError,
+    NotFiniteError,
+    RequestRefusedError,
+    ServerError,
+)
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.models.served import Served
 from evalscope_vacc.plugins import plugins
@@ -33,15 +42,20 @@ from evalscope_vacc.wire.probe import (
     in_common,
     probe_all,
     probe_reranker,
-    read_token_count,
     require_model,
+    spoken,
     tokenize_counter,
 )
+from evalscope_vacc.wire.trial import FIRST, Seen, try_pairs, try_texts
 
 logger = logging.getLogger(__name__)
 
 # so many requests to /tokenize are never in the way
 _FEW_COUNTS = 64
+
+# how services call the size of a vector
+_SIZES = ("dimensions", "dimension", "output_dimension")
+_CUT_HERE = "; texts that are too long are cut here, which needs the server's /tokenize or `tokenizer:`"
 
 T = TypeVar("T")
 
@@ -58,6 +72,8 @@ class Session:
         limit: Tokens that a text (or a pair, on a cross-encoder) may have; None where nobody says.
         side: On which side a cross-encoder's template is applied.
         pairwise: Whether the limit counts the pair (a cross-encoder) or each text (an embedding server).
+        see: Sees whether the servers cut to so many tokens, and returns the dialect with that; for a limit that was not
+            known when the session was opened.
         report: What the short check before the run found; None where it is switched off.
         counter: Counts tokens: the local tokenizer where one is configured, else the server's, else None.
     """
@@ -67,6 +83,7 @@ class Session:
     facts: ServerFacts
     dialect: Dialect
     limit: int | None
+    see: Callable[[int], Dialect]
     side: TemplateSide = field(default_factory=lambda: TemplateSide(None))
     pairwise: bool = True
     report: Report | None = None
@@ -87,7 +104,27 @@ class Session:
 
     def per_request(self, wanted: int) -> int:
         """Texts, or documents of one query, in one request: as many as wanted, at most what the servers take."""
-        return min(wanted, self.facts.max_batch or wanted)
+        most = (self.facts.max_batch, self.dialect.max_batch, self.engine.limits.items)
+        return int(min([wanted, *(limit for limit in most if limit)]))
+
+    def learn_limit(self, tokens: int) -> None:
+        """Notes the limit that a server named when it refused a text; longer ones are cut from now on."""
+        if self.limit is not None and self.limit <= tokens:
+            return
+        logger.warning(
+            "%s: the server takes at most %d tokens, as it says in a refusal; longer texts are cut (max_tokens: %d says "
+            "so from the start)",
+            self.served.name,
+            tokens,
+            tokens,
+        )
+        self.limit = tokens
+        self.served.record_server(limit_in_a_refusal=tokens)
+        self.dialect = self.see(tokens)
+
+    def fields(self, side: str | None, task_type: str = "") -> dict[str, Any]:
+        """Returns the further fields of a request for texts of one side (None in tasks without sides)."""
+        return _extra(self.config, self.dialect, side, task_type)
 
     # -- counting tokens -----------------------------------------------------------------------------------------
 
@@ -96,7 +133,7 @@ class Session:
             return LocalTokenizer(self.config.tokenizer)
         if not self.facts.tokenize:
             return None
-        ask = tokenize_counter(self.engine, self.config.model_name)
+        ask = tokenize_counter(self.engine, self.dialect, self.config.model_name)
         # a language model reads the templated pair as one text: exact at the seam of the two
         overhead = None if self.config.rerank_template != "none" else 0
         return CountingFunction(
@@ -126,18 +163,13 @@ class Session:
         """
         if self.config.tokenizer or not self.facts.tokenize:
             return
+        name, dialect = self.config.model_name, self.dialect
         requests = (
-            Request(
-                "/tokenize",
-                {"model": self.config.model_name, "prompt": text},
-                1,
-                tag=text,
-                describe="counting the tokens of a text",
-            )
+            Request(*dialect.counting(name, text), 1, tag=text, describe="counting the tokens of a text")
             for text in dict.fromkeys(texts)
             if text not in self._counted
         )
-        for request, count in self.engine.stream(requests, lambda _, answer: read_token_count(answer)):
+        for request, count in self.engine.stream(requests, lambda _, answer: dialect.read_count(answer.body)):
             self._counted[request.tag] = count
 
     def need_counter(self, why: str) -> TokenCounter:
@@ -168,7 +200,7 @@ class Session:
             logger.info("%s%s: %s", task.name or "texts", f" {side}" if side else "", shown)
         counts = TaskUsage(name, task.name, split, subset, side, instruction)
         usage = self.engine.usage
-        before = (usage.requests, usage.retries, usage.seconds, usage.busy_share)
+        before = (usage.requests, usage.retries, usage.seconds, usage.busy_share, usage.waited_seconds)
         start = time.monotonic()
         try:
             with self.engine.stops_on_interrupt():
@@ -179,6 +211,7 @@ class Session:
                 counts.tokens, counts.at_limit = counts.tokens or 0, counts.at_limit or 0
             counts.requests = usage.requests - before[0]
             counts.retries = usage.retries - before[1]
+            counts.waited = round(usage.waited_seconds - before[4], 3)
             seconds = usage.seconds - before[2]
             if seconds > 0:
                 busy = usage.busy_share * usage.seconds - before[3] * before[2]
@@ -237,32 +270,200 @@ def open_session(served: Served) -> Session:
         raise
 
 
+def _extra(config: ModelConfig, dialect: Dialect, side: str | None, task_type: str = "") -> dict[str, Any]:
+    beside = {"query": config.extra_body_query, "document": config.extra_body_document}.get(side or "", {})
+    return {**dialect.side(config.model_name, side or "", task_type), **config.extra_body, **beside}
+
+
 def _ask(served: Served, engine: Engine) -> Session:
+    name = served.config.model_name
+    auto = served.config.dialect.strip().lower() == "auto"
+    asked = probe_all(engine, name, served.families.values(), None if auto else served.dialect)
+    _take_root(served, asked)
     config = served.config
-    asked = probe_all(engine, config.model_name)
+    common = in_common(asked)
+    dialect = _choose_dialect(served, asked, auto=auto)
+    limit = min((n for n in (config.max_tokens, common.max_model_len) if n), default=None)
+    guess = auto and not common.family
+    side, pairwise = TemplateSide(None), True
+    rerank: list[RerankFacts] = []
+    seen: list[Seen] = []
+    try:
+        if config.is_cross_encoder:
+            rerank = [
+                probe_reranker(engine, dialect, name, server=shown, extra=config.extra_body) for shown in engine.servers
+            ]
+            dialect, pairwise = rerank[0].dialect(dialect), not rerank[0].embeds
+            see = partial(_try_pairs, served, engine, dialect, pairwise)
+        else:
+            see = partial(_try_texts, served, engine, asked, dialect, guess)
+            dialect, seen = _try_servers(served, engine, asked, dialect, limit, guess=guess)
+    except (RequestRefusedError, BadAnswerError) as error:
+        raise _explained(error, name, asked, guess=guess) from None
     for facts in asked:
-        require_model(facts, config.model_name)
+        if facts.serves(name) is False:
+            shown = ", ".join(clean(other, limit=200) for other in facts.served[:5])
+            logger.warning("%s does not list %r (it lists %s), but it answers to that name", facts.server, name, shown)
     notes = [*config.notes, *served.rules.notes]
     for note in notes:
-        logger.info("%s: %s", config.model_name, note)
-    served.evidence.config(served.name, {**config.public(), "notes": notes})
-    served.record_server(servers=[asdict(facts) for facts in asked])
-    common = in_common(asked)
-    known = [n for n in (config.max_tokens, common.max_model_len) if n]
-    dialect, side, pairwise = served.dialect, TemplateSide(None), True
-    rerank: list[RerankFacts] = []
+        logger.info("%s: %s", name, note)
+    for warning in config.warnings:
+        logger.warning("%s: %s", name, warning)
+    served.evidence.config(served.name, {**config.public(), "notes": [*config.warnings, *notes]})
+    served.record_server(servers=[asdict(facts) for facts in asked], dialect=dialect.name)
     if config.is_cross_encoder:
-        rerank = [probe_reranker(engine, served.dialect, config.model_name, server=shown) for shown in engine.servers]
         side = _choose_side(served, rerank)
-        dialect, pairwise = rerank[0].dialect(served.dialect), not rerank[0].embeds
+        if not dialect.truncates or side.template is not None or side.server_tokens:
+            see = partial(_cut_here, dialect)
+        dialect = see(limit) if limit is not None else _cut_here(dialect, 0)
+    limits = [each.limit for each in seen if each.limit is not None]
     report: Report | None = None
     if config.preflight:
-        report = preflight(config, engine, served.dialect, asked, rerank)
+        report = preflight(config, engine, dialect, asked, rerank)
         served.record_server(
             preflight=[finding.line() for finding in report.findings if finding.state != "ok"],
             preflight_checks={f.check: worst.state for f in report.findings if (worst := report.of(f.check))},
         )
-    return Session(served, engine, common, dialect, min(known, default=None), side, pairwise, report)
+    limit = min([*limits, *([limit] if limit else [])], default=None)
+    return Session(served, engine, common, dialect, limit, see, side, pairwise, report)
+
+
+def _choose_dialect(served: Served, asked: Sequence[ServerFacts], *, auto: bool) -> Dialect:
+    """Returns the dialect to speak, and says what was found.
+
+    Raises:
+        ConfigError: The servers are of different families.
+    """
+    config, families = served.config, served.families
+    found = sorted({facts.family for facts in asked})
+    if auto and len(found) > 1:
+        said = "; ".join(f"{facts.server}: {facts.family or 'not recognised'}" for facts in asked)
+        raise ConfigError(f"model {config.model_name!r}: its servers are of different kinds ({said}): set `dialect`")
+    facts = asked[0]
+    if facts.family:
+        title = families[facts.family].title or facts.family
+        logger.info("%s: %s is %s (%s)", config.model_name, served.servers, title, facts.recognised_by)
+        if not auto and facts.family != served.dialect.name:
+            logger.warning(
+                "%s: dialect is %s, but %s: write dialect: auto, or %s",
+                config.model_name, config.dialect, facts.recognised_by, facts.family,
+            )  # fmt: skip
+    elif auto:
+        logger.info("%s: %s is of no kind that is known; spoken to like vLLM", config.model_name, served.servers)
+    return spoken(served.dialect, facts, families, auto=auto)
+
+
+def _try_servers(
+    served: Served,
+    engine: Engine,
+    asked: Sequence[ServerFacts],
+    dialect: Dialect,
+    limit: int | None,
+    *,
+    guess: bool,
+) -> tuple[Dialect, list[Seen]]:
+    """Sees what the servers do with two texts, says what is not as hoped, and writes all of it to the evidence.
+
+    Returns:
+        The dialect with what all of them were seen to do.
+    """
+    config = served.config
+    local = LocalTokenizer(config.tokenizer).count if config.tokenizer else None
+    seen: list[Seen] = []
+    extra = _extra(config, dialect, "document")
+    for shown, facts in zip(engine.servers, asked, strict=True):
+        count = local or (tokenize_counter(engine, dialect, config.model_name, shown) if facts.tokenize else None)
+        dialect, found = try_texts(
+            engine, dialect, config.model_name, server=shown, limit=limit, extra=extra, count=count, guess=guess
+        )
+        wanted = next((extra[name] for name in _SIZES if type(extra.get(name)) is int), found.width)
+        if found.width != wanted:
+            raise ConfigError(
+                f"model {config.model_name!r} on {shown}: extra_body asks for vectors of {wanted} numbers, it gives "
+                f"{found.width}: the field is ignored; write `dimensions` to have them cut here"
+            )
+        seen.append(found)
+        name = f"{config.model_name} on {shown}"
+        if found.truncates is False:
+            logger.warning("%s: truncation by the server is %s%s", name, found.truncation, _CUT_HERE)
+        if found.base64 is False:
+            logger.warning("%s: vectors do not come as base64, so numbers are asked for", name)
+        if found.counts == "characters":
+            logger.warning("%s: it counts characters, not tokens: its counts are not used", name)
+        elif local is not None and found.first_tokens is not None and found.first_tokens != local(FIRST):
+            logger.warning(
+                "%s: tokenizer %s counts %d tokens where the server counts %d: is it this model's?",
+                name, config.tokenizer, local(FIRST), found.first_tokens,
+            )  # fmt: skip
+    served.record_server(seen=[asdict(found) for found in seen])
+    for found in seen:
+        dialect = found.settled(dialect)
+    return dialect, seen
+
+
+def _try_texts(
+    served: Served, engine: Engine, asked: Sequence[ServerFacts], dialect: Dialect, guess: bool, limit: int
+) -> Dialect:
+    return _try_servers(served, engine, asked, dialect, limit, guess=guess)[0]
+
+
+def _cut_here(dialect: Dialect, limit: int) -> Dialect:  # noqa: ARG001 -- whatever the limit is
+    return dialect.changed(truncates=False)
+
+
+def _try_pairs(served: Served, engine: Engine, dialect: Dialect, pairwise: bool, limit: int) -> Dialect:
+    """Sees whether the servers cut a pair (or, on an embedding server, a text), and writes it to the evidence.
+
+    Returns:
+        The dialect with what all of them were seen to do.
+    """
+    config = served.config
+    told: list[dict[str, Any]] = []
+    for shown in engine.servers:
+        if pairwise:
+            truncates, words = try_pairs(engine, dialect, config.model_name, server=shown, extra=config.extra_body)
+        else:
+            _, found = try_texts(engine, dialect, config.model_name, server=shown, limit=limit, extra=config.extra_body)
+            truncates, words = bool(found.truncates), found.truncation
+        told.append({"server": shown, "truncates": truncates, "truncation": words})
+        if not truncates:
+            logger.warning("%s on %s: truncation by the server is %s%s", config.model_name, shown, words, _CUT_HERE)
+    served.record_server(seen=told)
+    return dialect if all(each["truncates"] for each in told) else dialect.changed(truncates=False)
+
+
+def _explained(
+    error: RequestRefusedError | BadAnswerError, name: str, asked: Sequence[ServerFacts], *, guess: bool
+) -> ServerError:
+    """Returns an error of the first real request with what is likely to be its reason."""
+    if not isinstance(error, (AuthenticationError, NotFiniteError)):
+        for facts in asked:
+            try:
+                require_model(facts, name)
+            except ModelNotServedError as better:
+                return better
+        if guess:
+            hint = " `dialect` is auto, and nothing says which server this is: set `dialect` to its kind."
+            error.args = (str(error) + hint, *error.args[1:])
+    return error
+
+
+def _take_root(served: Served, asked: Sequence[ServerFacts]) -> None:
+    """Takes the rules of a model that is served under a name of its own, where the server tells its weights."""
+    config, root = served.config, asked[0].root
+    if config.entry is not None or find(config.model_name) is not None or not root:
+        return
+    parts = [part for part in root.replace("\\", "/").split("/") if part]
+    entry = find(root) or next((entry for part in reversed(parts) if (entry := find(part)) is not None), None)
+    if entry is None:
+        return
+    why = f"the server tells its weights: {root}"
+    if entry.is_cross_encoder != config.is_cross_encoder:
+        kind = "a reranker" if entry.is_cross_encoder else "an encoder"
+        logger.warning("%s is %s (%s), which is %s", config.model_name, entry.name, why, kind)
+        return
+    logger.warning("%s is %s (%s): its rules are used", config.model_name, entry.name, why)
+    served.known_as(entry, why)
 
 
 def _choose_side(served: Served, asked: Sequence[RerankFacts]) -> TemplateSide:
@@ -280,7 +481,7 @@ def _choose_side(served: Served, asked: Sequence[RerankFacts]) -> TemplateSide:
             "instruction, or in that some are embedding servers: start them alike"
         )
     facts = asked[0]
-    entry = find(config.model_name)
+    entry = config.entry or find(config.model_name)
     side = decide_side(
         config.rerank_template,
         family=None if entry is None else entry.template_family or "",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.files import replacing
 from evalscope_vacc.redact import clean
 
 _FORMAT = 1
@@ -74,8 +75,7 @@ def save(path: Path, kind: str, keys: Sequence[str], values: NDArray[Any], about
     """
     note = json.dumps({**about, "format": _FORMAT, "kind": kind}, ensure_ascii=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             np.savez_compressed(file, keys=np.array(list(keys), dtype="S64"), values=values, about=np.array(note))
     except OSError as error:
         raise ConfigError(f"--save {path}: cannot be written: {error}") from None

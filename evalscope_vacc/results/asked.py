@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.files import read_bounded, write_whole
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.benchmarks import main_metric
 from evalscope_vacc.results.files import read_json
 from evalscope_vacc.results.model import AskedTask, tail_of
+from evalscope_vacc.text.task import RERANKING
 
 FILE = "asked.json"
 MAX_BYTES = 16 << 20
 MAX_TASKS = 20_000
 LEVELS = 8
-RERANKED = ("Reranking", "InstructionReranking")
 RETRIEVED = ("Retrieval", "InstructionRetrieval")
 
 
@@ -87,11 +88,11 @@ def plan(models: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> Iterator[
     two_stages = encoders and crossed and any(kind in RETRIEVED for kind in kinds.values())
     for model in encoders:
         for task in tasks:
-            if not crossed or kinds[task] not in RERANKED:
+            if not crossed or kinds[task] not in RERANKING:
                 yield model, "stage1" if two_stages else "", task
     for model in crossed:
         for task in tasks:
-            if kinds[task] in (*RERANKED, *RETRIEVED, ""):
+            if kinds[task] in (*RERANKING, *RETRIEVED, ""):
                 yield model, "stage2" if two_stages else "", task
 
 
@@ -158,10 +159,7 @@ def _names(value: object) -> tuple[str, ...]:
 def _write(folder: Path, entries: Iterable[AskedTask]) -> None:
     known = {(entry.model, entry.stage, entry.task): entry for entry in [*_read(folder / FILE), *entries]}
     content = {"format": "evalscope-vacc/asked", "version": 1, "tasks": [asdict(entry) for entry in known.values()]}
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{FILE}.part"
-    part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / FILE)
+    write_whole(folder / FILE, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def _configured(run: Path) -> list[AskedTask]:
@@ -192,9 +190,7 @@ def task_config(run: Path) -> dict[str, Any]:
 
     for path in sorted((run / "configs").glob("*.yaml"), reverse=True) if (run / "configs").is_dir() else ():
         try:
-            if path.stat().st_size > MAX_BYTES // 4:
-                continue
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.safe_load(read_bounded(path, MAX_BYTES // 4))
         except (OSError, ValueError, yaml.YAMLError, RecursionError):
             continue
         if isinstance(content, dict) and isinstance(content.get("eval_config"), dict):

@@ -17,12 +17,13 @@ from typing import Any
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results import published
-from evalscope_vacc.results.asked import RERANKED, is_cross_encoder, plan
+from evalscope_vacc.results.asked import is_cross_encoder, plan
 from evalscope_vacc.results.benchmarks import benchmarks, main_metric
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import read_packaged
 from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reason, Reference
 from evalscope_vacc.task_file import TOP_K, read_config
+from evalscope_vacc.text.task import RERANKING
 
 ASSUMPTIONS = tuple(map(Reason, ("counted_once", "tokens_by_script", "without_instructions")))
 
@@ -250,7 +251,7 @@ def _stored(model: Mapping[str, Any]) -> Sequence[str]:
 
 def _work(task: str, sized: _Sizes, top_k: int, narrowed: bool) -> tuple[str, int, int]:
     """Returns the pairs that a cross-encoder scores, and their characters."""
-    given = main_metric(task, None, {})[0] in RERANKED and not narrowed
+    given = main_metric(task, None, {})[0] in RERANKING and not narrowed
     pairs = sized.pairs if given else sized.queries * min(top_k, sized.documents)
     if not sized.queries or not sized.documents:
         return "pairs", 0, 0

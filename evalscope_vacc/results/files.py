@@ -5,13 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.files import read_bounded, write_whole
 from evalscope_vacc.paths import data_folder
 from evalscope_vacc.redact import clean
 
@@ -25,12 +24,7 @@ def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
         ResultError: It is larger, cannot be opened, or is not JSON.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-        if len(data) > limit:
-            msg = f"{shown(path)} has more than {limit / 2**20:.0f} MiB; it is not read"
-            raise ResultError(msg)
-        return json.loads(data)
+        return json.loads(read_bounded(path, limit))
     except (OSError, ValueError, RecursionError) as error:
         msg = f"{shown(path)} cannot be read as JSON: {clean(str(error), limit=200)}"
         raise ResultError(msg) from error
@@ -58,14 +52,9 @@ def write_file(path: Path, text: str) -> None:
     Raises:
         ResultError: It cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         msg = f"{shown(path)} cannot be written: {error.strerror or error}"
         raise ResultError(msg) from error
 
@@ -96,12 +85,7 @@ def read_compressed(path: Path) -> Any:
         ResultError: It is missing, broken, or unpacks to more than 64 MiB.
     """
     try:
-        with gzip.open(path, "rb") as file:
-            data = file.read(MAX_PACKED_BYTES + 1)
-        if len(data) > MAX_PACKED_BYTES:
-            msg = f"{path} unpacks to more than {MAX_PACKED_BYTES >> 20} MiB; delete it and collect it again"
-            raise ResultError(msg)
-        return json.loads(data)
+        return json.loads(read_bounded(path, MAX_PACKED_BYTES, gzip.open))
     except (OSError, EOFError, ValueError, RecursionError) as error:
         msg = f"{path} cannot be read ({error}); reinstall evalscope-vacc, or delete it if you collected it"
         raise ResultError(msg) from error

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.evidence import TaskUsage
+from evalscope_vacc.files import read_bounded
 from evalscope_vacc.results.ask import insane
 from evalscope_vacc.results.asked import asked_of, servers_of, task_config
 from evalscope_vacc.results.files import finite, read_json, shown
@@ -349,10 +350,9 @@ def _finished(rows: Iterable[Row]) -> float | None:
         path = Path(source)
         try:
             dates.append(path.stat().st_mtime)
-            if path.stat().st_size < MAX_CONFIG_BYTES:
-                noted = finite(json.loads(path.read_bytes()).get("date"))
-                if noted:
-                    dates[-1] = noted
+            noted = finite(json.loads(read_bounded(path, MAX_CONFIG_BYTES)).get("date"))
+            if noted:
+                dates[-1] = noted
         except (OSError, ValueError, RecursionError, AttributeError):
             continue
     return max(dates, default=None)

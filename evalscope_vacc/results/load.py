@@ -29,6 +29,7 @@ from evalscope_vacc.results.evidence import (
 )
 from evalscope_vacc.results.files import finite, read_json, shown
 from evalscope_vacc.results.model import Kind, Predictions, Reason, Results, Row, Run
+from evalscope_vacc.text.task import RERANKING
 
 MAX_FILES = 100_000
 MAX_DEPTH = 16
@@ -37,7 +38,6 @@ MAX_NAME = 200
 PREDICTIONS = "_predictions.json"
 OWN_CANDIDATES = "the task's own candidates"
 
-_RERANKED = ("Reranking", "InstructionReranking")
 _STAGES: Mapping[str, Kind] = {"stage1": "encoder", "stage2": "cross-encoder"}
 _NO_NAME = "no_model_name_available"  # what mteb 1.x calls a model object without metadata
 _NOT_RESULTS = {"model_meta.json", "run_settings.json", "task_config.json"}
@@ -179,7 +179,7 @@ def _read_task(file: Path, folders: Folders, given: Path) -> tuple[Row, ...]:
 
 def _brings_candidates(task: str, run: Run) -> bool:
     """Our own results name the first stage where there was one; without it such a task's own candidates were reranked."""
-    return run.model.casefold().startswith("vacc/") and main_metric(task, None, {})[0] in _RERANKED
+    return run.model.casefold().startswith("vacc/") and main_metric(task, None, {})[0] in RERANKING
 
 
 def _run_of(folder: Path, folders: Folders) -> tuple[Run, Mapping[str, Any]]:

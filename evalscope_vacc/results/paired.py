@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.files import read_bounded
 from evalscope_vacc.results.files import finite, read_json, shown
 from evalscope_vacc.results.model import Interval, Predictions, Reason, Row
 
@@ -218,10 +219,10 @@ def _read_qrels(file: Path, split: str, subset: str) -> Qrels:
             else []
         )
     else:
-        if file.stat().st_size > MAX_QRELS_BYTES:
-            msg = f"{shown(file)} has more than {MAX_QRELS_BYTES >> 20} MiB; it is not read"
-            raise ResultError(msg)
-        text = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            text = read_bounded(file, MAX_QRELS_BYTES).decode("utf-8", errors="replace").splitlines()
+        except ValueError as error:
+            raise ResultError(f"{shown(file)} is not read: {error}") from None
         cells = [
             line.split() if "\t" not in line else next(csv.reader([line], delimiter="\t"))
             for line in text

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import SUFFIX, own_folder, packaged_folder, read_compressed
@@ -119,11 +120,7 @@ def get(name: str) -> Published:
     found = find(name)
     if found is not None:
         return found
-    import difflib
-
-    tails = {known.rsplit("/", 1)[-1].casefold(): known for known in model_names()}
-    near = difflib.get_close_matches(name.rsplit("/", 1)[-1].casefold(), tails, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(tails[n] for n in near)}?" if near else "`evalscope-vacc published` lists them."
+    hint = did_you_mean(name, model_names(), "`evalscope-vacc published` lists them.", most=3)
     msg = (
         f"no published scores are known for {clean(name, limit=200)!r}: {hint} Others can be collected from a checkout of "
         "embeddings-benchmark/results with benchmarks/published/collect.py of the source repository."

@@ -25,6 +25,7 @@ from evalscope_vacc.errors import (
     ServerUnreachableError,
     VaccError,
 )
+from evalscope_vacc.files import write_whole
 from evalscope_vacc.redact import clean, public_url
 
 HUBS = ("huggingface", "modelscope")
@@ -87,10 +88,9 @@ class Download:
             ServerError: The hub failed or refused, or a file is not as long as it lists.
         """
         _check_space(self.folder, sum(self.missing().values()))
-        self.folder.mkdir(parents=True, exist_ok=True)
         # first: an interrupted download must not let another model in
         about = {"hub": self.hub, "repository": self.repository, "revision": self.revision}
-        (self.folder / MARKER).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        write_whole(self.folder / MARKER, json.dumps(about, indent=1) + "\n")
         snapshot_download = _client(self.hub)
         options: dict[str, Any] = {}
         if self.endpoint is not None:

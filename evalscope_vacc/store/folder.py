@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Collection, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -110,11 +111,8 @@ def _line(path: Path) -> Listing:
     age = max(0.0, time.time() - changed)
     mode = path.name.split("-")[0]
     try:
-        table = Table(path)
-        try:
+        with closing(Table(path)) as table:
             about, entries = table.about(), table.count()
-        finally:
-            table.close()
     except StoreError as error:
         return Listing(path.stem, path, mode, "", "", "", 0, size, age, problem=clean(str(error)))
     model, kind, label = (clean(about.get(part, ""), limit=200) for part in ("model", "kind", "label"))
@@ -126,11 +124,8 @@ def _line(path: Path) -> Listing:
 def verify(path: Path) -> Verdict:
     """Reads every answer of a file and compares its checksum."""
     try:
-        table = Table(path)
-        try:
+        with closing(Table(path)) as table:
             sound, damaged = table.verify()
-        finally:
-            table.close()
     except StoreError as error:
         return Verdict(path.stem, 0, 0, clean(str(error)))
     return Verdict(path.stem, sound, damaged)

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from evalscope_vacc.errors import (
     ServerFaultError,
     ServerUnreachableError,
 )
+from evalscope_vacc.files import read_bounded, write_whole
 from evalscope_vacc.paths import cache_folder
 from evalscope_vacc.redact import clean, public_url
 
@@ -76,12 +76,13 @@ def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str | dict[str, s
     """
     file = Path(path).expanduser()
     try:
-        with file.open("rb") as opened:
-            raw = opened.read(MAX_BYTES + 1)
+        raw = read_bounded(file, MAX_BYTES)
     except FileNotFoundError:
         raise ConfigError(f"instruction_dict_path: {file} does not exist; {_ways_on()}") from None
     except OSError as error:
         raise ConfigError(f"instruction_dict_path: {file} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ConfigError(f"instruction_dict_path: {file} is no dictionary of instructions: {error}") from None
     return parse_dictionary(raw, f"instruction_dict_path: {file}")
 
 
@@ -91,8 +92,6 @@ def parse_dictionary(raw: bytes, where: str) -> dict[str, str | dict[str, str]]:
     Raises:
         ConfigError: As `load_dictionary`.
     """
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{where} is larger than {MAX_BYTES // 1024**2} MiB: that is no dictionary of instructions")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -273,20 +272,6 @@ def _download(url: str, sha256: str, timeout_s: float) -> bytes:
 
 def _write_at_once(destination: Path, content: bytes) -> None:
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=destination.parent, prefix=".fetching-")
+        write_whole(destination, content)
     except OSError as error:
         raise ConfigError(f"{destination} cannot be written: {error}; set VACC_HOME to a folder that can") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(destination)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ConfigError(f"{destination} cannot be written: {error}; set VACC_HOME to a folder that can") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

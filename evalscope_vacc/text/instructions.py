@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evalscope_vacc.errors import ConfigError, PluginError
+from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.redact import clean
 from evalscope_vacc.text.dictionary import METADATA, find_dictionary
 from evalscope_vacc.text.profiles import QWEN3_TEMPLATE, InstructionTemplate, MtebQwen3, NoInstruction, QwenOfficial
@@ -114,9 +114,8 @@ def _of_plugin(
 
 def unknown_name(key: str, name: object, known: tuple[str, ...]) -> str:
     """Returns the message for a name that is not known: the nearest one, and all of them."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{key}: {clean(str(name), limit=80)!r} is not known{hint} (known: {', '.join(known)})"
+    hint = did_you_mean(name, known)
+    return f"{key}: {clean(str(name), limit=80)!r} is not known{hint and '; '}{hint} (known: {', '.join(known)})"
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,6 @@ from typing import Literal
 
 from evalscope_vacc.text.templates import NO_TEMPLATE, RerankTemplate, get_template
 
-FAMILY = "qwen3"
-"""What ``auto`` means for a model that the catalog does not know."""
-
 
 @dataclass(frozen=True)
 class TemplateSide:
@@ -76,7 +73,7 @@ def decide_side(
     Args:
         wanted: ``rerank_template``.
         family: Name of the template that the model was trained with, "" where it has none, None where nobody knows:
-            then the user's ``auto`` means :data:`FAMILY`.
+            nothing is guessed, ``auto`` then applies none.
         server: "server": it puts a template around every pair; "none": it does not; None: nobody knows.
         takes_instruction: Whether an instruction that is sent with a request reaches the server's template.
         server_tokens: Tokens that the server counts for the shortest pair.
@@ -88,12 +85,12 @@ def decide_side(
     """
     on_server = server == "server"
     tokens = (server_tokens or 0) if on_server else 0
-    name = wanted if wanted != "auto" else FAMILY if family is None else family or NO_TEMPLATE
+    name = wanted if wanted != "auto" else family or NO_TEMPLATE
     template = get_template(name, extra=extra)
     if not on_server:
         if template is None:
-            why = "the model has no template" if wanted == "auto" else "no template on either side"
-            return TemplateSide(None, why=why)
+            known = "no rule knows the model's template" if family is None else "the model has no template"
+            return TemplateSide(None, why=known if wanted == "auto" else "no template on either side")
         known = "the server has none" if server else "whether the server has one of its own is not known"
         return TemplateSide(template, why=f"template {name} here; {known}")
     if template is None:
@@ -101,6 +98,10 @@ def decide_side(
         return TemplateSide(None, bool(takes_instruction), why=why, server_tokens=tokens)
     if wanted != "auto":
         return TemplateSide(template, why=f"template {name} here", server_tokens=tokens, conflict="doubled")
+    if template.default_instruction is None:
+        return TemplateSide(
+            None, why="the server's own template, which has no place for an instruction", server_tokens=tokens
+        )
     why = "the server's own template, instruction in each request"
     return TemplateSide(
         None, True, template.default_instruction, why, tokens, conflict="" if takes_instruction else "no instruction"

@@ -9,6 +9,9 @@ from typing import Literal
 Side = Literal["query", "document"]
 """Which side of a retrieval or reranking task a text is on; tasks without sides use ``None``."""
 
+RERANKING = ("Reranking", "InstructionReranking")
+"""Types of tasks that bring their own candidates."""
+
 
 @dataclass(frozen=True)
 class TaskInfo:

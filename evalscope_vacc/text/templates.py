@@ -77,6 +77,26 @@ TEMPLATES: Mapping[str, RerankTemplate] = MappingProxyType(
         "qwen3": _qwen3("qwen3", "\n", "Given a web search query, retrieve relevant passages that answer the query"),
         # Qwen's evaluation code
         "qwen3-evaluation": _qwen3("qwen3-evaluation", "\n\n", "Given the user query, retrieval the relevant passages"),
+        # the model's card, FlagEmbedding 1.4's decoder_only reranker, and vLLM's bge-reranker-v2-gemma.jinja
+        "bge-reranker-v2-gemma": RerankTemplate(
+            name="bge-reranker-v2-gemma",
+            before_query="A: ",
+            after_query="\n",
+            before_document="B: ",
+            after_document="\nGiven a query A and a passage B, determine whether the passage contains an answer to the "
+            "query by providing a prediction of either 'Yes' or 'No'.",
+        ),
+        # the authors' package mxbai-rerank 0.1.6, and vLLM's mxbai_rerank_v2.jinja
+        "mxbai-rerank-v2": RerankTemplate(
+            name="mxbai-rerank-v2",
+            before_query="<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+            "<|im_start|>user\nquery: ",
+            after_query="\n",
+            before_document="document: ",
+            after_document="\nYou are a search relevance expert who evaluates how well documents match search queries. For "
+            "each query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
+            "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:<|im_end|>\n<|im_start|>assistant\n",
+        ),
     }
 )
 
@@ -85,7 +105,7 @@ def get_template(name: str | None, extra: Mapping[str, RerankTemplate] | None = 
     """Returns the template of a name; None for ``none`` (and None): raw texts.
 
     Args:
-        name: ``qwen3``, ``qwen3-evaluation``, ``none``, or a key of ``extra``.
+        name: A key of `TEMPLATES`, ``none``, or a key of ``extra``.
         extra: Plugins' templates by name. One needs ``name``, ``default_instruction``, ``query(query, instruction)``
             and ``document(document)``, which must put the document into a fixed text: truncation shortens what it gets.
 

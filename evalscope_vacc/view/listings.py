@@ -34,13 +34,27 @@ def models(entries: Sequence[Entry], words: Words) -> list[Block]:
     """Lists the models of the catalog."""
     numbers = ("size", "layers", "length", "dimension", "mrl", "instruct", "tp", "requests_max")
     rows = []
-    for entry in entries:
+    for entry in (entry for entry in entries if not entry.rules_only):
         parallel = "/".join(map(str, entry.tensor_parallel))
         cells = [entry.size, entry.layers, entry.model_limit, entry.dimensions, _yes(entry.matryoshka, words)]
         cells += [_yes(entry.instruction_aware, words), parallel, entry.max_concurrency]
         rows.append((entry.name, *("–" if cell is None else str(cell) for cell in cells)))
     columns = _columns(words, "model", *numbers, right=numbers, extra=numbers[1:2] + numbers[4:7])
-    return [Table(columns, tuple(rows)), Line(words("models_legend"), "fact")]
+    others = []
+    for entry in (entry for entry in entries if entry.rules_only):
+        cells = [entry.size, entry.model_limit, entry.dimensions]
+        others.append((entry.name, *("–" if cell is None else str(cell) for cell in cells), words(_rule(entry))))
+    few = _columns(words, "other_model", "size", "length", "dimension", "texts_get", right=numbers)
+    return [Table(columns, tuple(rows)), Line(words("models_legend"), "fact"), Table(few, tuple(others))]
+
+
+def _rule(entry: Entry) -> str:
+    """What the model's texts get, in a word or two."""
+    if entry.template_family:
+        return "get_template"
+    if entry.profile not in (None, "none"):
+        return "get_instructions"
+    return "get_prefixes" if entry.prompts else "get_nothing"
 
 
 def model(entry: Entry, words: Words) -> list[Block]:
@@ -62,9 +76,11 @@ def model(entry: Entry, words: Words) -> list[Block]:
         "model_limit": words("n_tokens", tokens=entry.model_limit),
         "instruction_aware": words("yes" if entry.instruction_aware else "no"),
         "profile": entry.profile,
+        "instruction_template": entry.instruction_template and repr(entry.instruction_template),
         "template": entry.template,
         "template_family": entry.template_family,
         "prompts": "; ".join(f"{key}: {value!r}" for key, value in entry.prompts.items()),
+        "rules_from": entry.rules_from,
         "max_concurrency": entry.max_concurrency,
         "tensor_parallel": ", ".join(map(str, entry.tensor_parallel)),
         "hf_overrides": entry.serve.hf_overrides,

@@ -2,7 +2,9 @@
 
 All spellings that users copy from model cards, SDKs and scripts mean the same server: ``http://h:8000``,
 ``http://h:8000/v1/``, ``http://h:8000/v1/rerank`` … The canonical form is the root, without ``/v1``; a path that a
-reverse proxy puts in front of it is kept.
+reverse proxy puts in front of it is kept. An address that ends in another version (``/api/v3``,
+``/v1beta/openai``) or in an Azure deployment is what OpenAI's client calls ``base_url``: endpoints follow it without
+``/v1`` (:func:`endpoint`). A query (``?api-version=…``) goes with every request.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.redact import clean, public_url
@@ -20,9 +22,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 # what a user may have copied behind the root: an API version, an endpoint, or both
 _ENDPOINT = re.compile(
     r"(?:/v[12])?/(?:embeddings|embed|rerank|score|pooling|classify|tokenize|detokenize|models|completions"
-    r"|chat/completions|chat|health|version|metrics|docs)$|/v[12]$",
+    r"|chat/completions|chat|health|version|metrics|docs)$|/v1$",
     re.IGNORECASE,
 )
+# what OpenAI's client would append an endpoint to, beside /v1: another version, alone or of a path of its own
+_OWN_VERSION = re.compile(r"/v\d+(?:(?:alpha|beta|preview)\d*)?(?:/openai)?$|/openai/deployments/[^/]+$", re.IGNORECASE)
+_SECRET_FIELD = re.compile(r"auth|key|token|secret|sig|password|credential", re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 # names that are only ever given out on a network of one's own (RFC 6761, RFC 6762, RFC 8375, ICANN's .internal)
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
@@ -32,8 +37,8 @@ def normalize_base(url: str) -> str:
     """Returns the root of a server's address.
 
     ``/v1`` and the names of endpoints are cut off, scheme and host are written in lower case, default ports, doubled
-    and trailing slashes are dropped. User information stays in the result, because the engine needs it; use
-    :func:`public_base` for everything that is printed, logged or hashed.
+    and trailing slashes are dropped. User information and a query stay in the result, because the engine needs them;
+    use :func:`public_base` for everything that is printed, logged or hashed.
 
     Args:
         url: Any usual spelling of the address, with ``http://`` or ``https://``.
@@ -58,8 +63,8 @@ def normalize_base(url: str) -> str:
     scheme = parts.scheme.lower()
     if scheme not in _DEFAULT_PORTS or not parts.netloc:
         raise ConfigError(f"api_base {shown!r} needs http:// or https:// in front, such as http://127.0.0.1:8000")
-    if parts.query or parts.fragment:
-        raise ConfigError(f"api_base {shown!r} must not have a query (?…) or a fragment (#…)")
+    if parts.fragment:
+        raise ConfigError(f"api_base {shown!r} must not have a fragment (#…)")
     if port == 0:
         raise ConfigError(f"api_base {shown!r} names port 0; give the port that the server listens on")
     host = _host(parts.hostname or "", shown)
@@ -67,12 +72,39 @@ def normalize_base(url: str) -> str:
     shown_port = "" if port is None or port == _DEFAULT_PORTS[scheme] else f":{port}"
     path = re.sub(r"/{2,}", "/", parts.path).rstrip("/")
     path = _ENDPOINT.sub("", path).rstrip("/")
-    return f"{scheme}://{user_info}{at}{host}{shown_port}{path}"
+    query = quote(parts.query, safe="%=&+,;:@/?!$'()*[]~-._")
+    return f"{scheme}://{user_info}{at}{host}{shown_port}{path}{'?' if query else ''}{query}"
+
+
+def endpoint(base: str, path: str) -> str:
+    """Returns the URL of an endpoint, without user information.
+
+    Args:
+        base: A normalised address.
+        path: Behind a server's root, such as "/v1/embeddings"; where the address ends in a version of its own, that
+            stands in place of ``/v1``. One that begins with "//" follows the host, whatever the address' path is.
+    """
+    parts = urlsplit(base)
+    # a path may be written in percent-encoding, or without
+    root = quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", parts.path), safe="/%:@!$&'()*+,;=~-._")
+    if path.startswith("//"):
+        root, path = "", path[1:]
+    elif _OWN_VERSION.search(root):
+        path = re.sub(r"^/v1(?=/|$)", "", path)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{urlsplit(public_base(base)).netloc}{root}{path}{query}"
 
 
 def public_base(base: str) -> str:
-    """Returns a normalised address without its user information: the form for messages, files and hashes."""
+    """Returns a normalised address without user information and query: the form for messages, files and hashes."""
     return public_url(base)
+
+
+def query_secrets(base: str) -> tuple[str, ...]:
+    """Returns what of an address' query may not be seen, as it is written and decoded."""
+    fields = [field.partition("=") for field in urlsplit(base).query.split("&")]
+    found = [value for name, _, value in fields if value and (_SECRET_FIELD.search(name) or len(value) >= 20)]
+    return tuple(dict.fromkeys(form for value in found for form in (value, unquote(value))))
 
 
 def user_info(base: str) -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,13 +34,17 @@ from evalscope_vacc.errors import (
     EngineDeadError,
     InputTooLongError,
     ModelNotServedError,
+    NotFiniteError,
     RequestRefusedError,
     RunInterrupted,
+    ServerError,
+    ServerUnreachableError,
 )
 from evalscope_vacc.interrupts import next_kills
 from evalscope_vacc.wire.address import normalize_base, public_base
+from evalscope_vacc.wire.limits import BatchLimits
 from evalscope_vacc.wire.messages import Answer, Connection, Request
-from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, with_context
+from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, token_limit, with_context
 from evalscope_vacc.wire.server import Failure, Kind, Server, given_up
 from evalscope_vacc.wire.usage import ServerUsage, Usage
 
@@ -72,6 +77,7 @@ class Engine:
 
     Attributes:
         usage: Counters over everything that was sent.
+        limits: What the servers take in one request.
     """
 
     def __init__(self, connection: Connection, *, backoff_s: float = 0.5) -> None:
@@ -80,6 +86,7 @@ class Engine:
         self.usage = Usage({public_base(base): ServerUsage(public_base(base)) for base in connection.bases})
         self._servers = [Server(connection, base, self.usage.servers[public_base(base)]) for base in connection.bases]
         self._dispatcher = _Dispatcher(self._servers)
+        self.limits = BatchLimits()
         self._loop = _LoopThread()
         self._runs: set[_Run] = set()
         self._lock = threading.Lock()
@@ -195,7 +202,8 @@ class Engine:
     def _begin(self, servers: list[Server], **options: Any) -> _Run:
         connection = self._connection
         patience = {
-            "timeout_s": connection.timeout_s, "wait_s": connection.wait_for_server_s, "retries": connection.retries
+            "timeout_s": connection.timeout_s, "wait_s": connection.wait_for_server_s,
+            "busy_s": connection.wait_for_server_s, "retries": connection.retries,
         }  # fmt: skip
         run = _Run(self._loop.enter(), servers, **{**patience, **options})
         self._runs.add(run)
@@ -262,63 +270,104 @@ class Engine:
         # in flight + prepared + answered
         window = 3 * self._connection.max_concurrency * len(run.servers)
         outstanding = 0
-        more = True
-        succeeded = False
+        ready: deque[_Job] = deque()  # parts of divided requests; they go before new ones
+        tried: _Job | None = None  # nothing else is sent until its outcome is known
         while True:
-            while more and outstanding < window:
-                request = next(requests, None)
-                more = request is not None
-                if request is not None:
-                    self._submit(run, _Job(request, run.retries))
-                    outstanding += 1
+            while outstanding < window and tried is None:
+                if not ready:
+                    ready.extend(_Job(request, run.retries) for request in islice(requests, 1))
+                if not ready:
+                    break
+                job = ready.popleft()
+                parts = self.limits.divided(job.request)
+                if len(parts) > 1:
+                    ready.extendleft(_Job(part, run.retries, ahead=job.ahead) for part in reversed(parts))
+                    continue
+                tried = job if job.last_try or self.limits.is_untried(job.request) else None
+                self._submit(run, job)
+                outstanding += 1
             if not outstanding:
                 return
             job, outcome = run.next_done()
-            if isinstance(outcome, BaseException):
-                parts = self._divided(job.request, outcome, succeeded=succeeded)
-                outstanding += len(parts) - 1
-                for part in reversed(parts):
-                    self._submit(run, _Job(part, run.retries, ahead=True))
-                continue
-            try:
-                parsed = parse(job.request, outcome)
-            except (BadAnswerError, EngineDeadError) as error:
-                job.ahead = True
-                self._submit(run, job, self._misread(error, job.request, outcome), self._find(outcome.server))
-                continue
+            if isinstance(outcome, Answer):
+                try:
+                    parsed = parse(job.request, outcome)
+                except (BadAnswerError, EngineDeadError) as error:
+                    job.ahead = True
+                    self._submit(run, job, self._misread(error, job, outcome), self._find(outcome.server))
+                    continue
             outstanding -= 1
-            succeeded = True
-            server = self._find(outcome.server)
-            server.usage.items += job.request.items
-            if server.failures or server.trouble_since is not None:
-                run.loop.call_soon_threadsafe(server.worked)
+            tried = None if job is tried else tried
+            if not isinstance(outcome, Answer):
+                ready.extendleft(reversed(self._divided(run, job, outcome)))
+                continue
+            self._worked(run, job.request, self._find(outcome.server))
             yield job.request, parsed
 
-    def _misread(self, error: BadAnswerError | EngineDeadError, request: Request, answer: Answer) -> Failure:
+    def _worked(self, run: _Run, request: Request, server: Server) -> None:
+        """Notes a request whose answer could be read."""
+        self.limits.answered(request, server.shown)
+        server.usage.items += request.items
+        if server.failures or server.trouble_since is not None or server.busy_since is not None:
+            run.loop.call_soon_threadsafe(server.worked)
+
+    def _misread(self, error: BadAnswerError | EngineDeadError, job: _Job, answer: Answer) -> Failure:
         """Says what an answer that cannot be read means; raises when asking again gives the same."""
+        request = job.request
         told = with_context(error, answer, request.path, self._find(answer.server).secrets, request.described)
         if isinstance(error, EngineDeadError):
-            return Failure(Kind.DOWN, told)
+            return Failure(Kind.DOWN, told, broke=True)
+        if isinstance(error, NotFiniteError) and not job.not_finite:
+            job.not_finite = True
+            logger.warning("%s; asked again once", told)
+            return Failure(Kind.TRANSIENT, told)
         if error.retryable:
             return Failure(Kind.TRANSIENT, told)
         # not "from error": its words are the server's and may repeat the key
         raise told from None
 
-    def _divided(self, request: Request, error: BaseException, *, succeeded: bool) -> Sequence[Request]:
-        """Divides a request that is refused because of one of its items; raises when that item is found."""
-        if not isinstance(error, RequestRefusedError) or isinstance(error, (AuthenticationError, ModelNotServedError)):
-            raise error
-        if error.status not in SPLITTABLE_STATUS:
-            raise error
-        parts = list(request.split()) if request.split is not None and request.items > 1 else []
-        if len(parts) > 1:
-            logger.info("%s%s refuses %d items at once; looking for the one", error.server, error.path, request.items)
-            self.usage.splits += 1
-            return parts
-        if not succeeded and not isinstance(error, InputTooLongError):
+    def _divided(self, run: _Run, job: _Job, error: BaseException) -> Sequence[_Job]:
+        """Returns what to send instead of a request that failed because of one of its items, or of its size.
+
+        Raises:
+            BaseException: ``error``, when that item is found, or dividing does not help.
+        """
+        request = job.request
+        if isinstance(error, _Suspect):
+            since = time.monotonic()
+            return [_Job(part, run.retries, ahead=True, alone_since=since) for part in _singles(request)]
+        if isinstance(error, RequestRefusedError) and request.shorten is not None:
+            limit = token_limit(error.server_message)
+            shorter = None if limit is None else request.shorten(limit)
+            if shorter is not None:
+                return [_Job(shorter, run.retries, ahead=True)]
+        if isinstance(error, ServerError) and not job.last_try and _may_be_an_item(error):
+            parts = list(request.split()) if request.split is not None and request.items > 1 else []
+            if len(parts) > 1:
+                return self._parts(run, job, error, parts)
+        self.limits.forget(request.path)
+        refused = isinstance(error, RequestRefusedError) and not isinstance(error, InputTooLongError)
+        if refused and _may_be_an_item(error) and not self.limits.has_answered(request.path):
             note = " No request of this run has succeeded yet: the reason may be the request, not this item."
             error.args = (str(error) + note, *error.args[1:])
         raise error
+
+    def _parts(self, run: _Run, job: _Job, error: ServerError, parts: list[Request]) -> Sequence[_Job]:
+        request = job.request
+        logger.info("%s%s refuses %d items at once; looking for the one", error.server, error.path, request.items)
+        self.usage.splits += 1
+        if isinstance(error, RequestRefusedError):
+            self.limits.refused(request, error)
+            if self.limits.has_answered(request.path):
+                return [_Job(part, run.retries, ahead=True) for part in parts]
+        elif job.left > 0:
+            return [_Job(part, run.retries, ahead=True) for part in parts]
+        # one item alone shows whether the server refuses, or fails with, whatever it is sent
+        first, *rest = _one_first(request)
+        return [
+            _Job(first, min(run.retries, 1), ahead=True, last_try=True),
+            *(_Job(part, run.retries, ahead=True) for part in rest),
+        ]
 
     def _find(self, server: str) -> Server:
         for known in self._servers:
@@ -337,7 +386,7 @@ class Engine:
         outcome: Answer | BaseException
         try:
             if failure is not None and of is not None:
-                await asyncio.sleep(await self._after(run, job, of, failure))
+                await asyncio.sleep(await self._after(run, job, of, failure, time.monotonic()))
             outcome = await self._answer(run, job)
         except Failure as refused:
             outcome = refused.error
@@ -348,17 +397,20 @@ class Engine:
     async def _answer(self, run: _Run, job: _Job) -> Answer:
         body = None if run.method == "GET" else job.body
         while True:
+            if job.is_suspect():
+                raise _Suspect
             server = await self._dispatcher.slot(run, job)
+            sent = time.monotonic()
             try:
                 return await server.ask(run.method, job.request, body, timeout_s=run.timeout_s)
             except Failure as failure:
                 # before the slot is free: the next request must not meet a server that asked to be left alone
-                pause_s = await self._after(run, job, server, failure)
+                pause_s = await self._after(run, job, server, failure, sent)
             finally:
-                self._dispatcher.give_back(server, run)
+                self._dispatcher.give_back(server, run, job)
             await asyncio.sleep(pause_s)
 
-    async def _after(self, run: _Run, job: _Job, server: Server, failure: Failure) -> float:
+    async def _after(self, run: _Run, job: _Job, server: Server, failure: Failure, sent: float) -> float:
         """Notes a failure and returns the seconds until the next attempt.
 
         Raises:
@@ -367,6 +419,15 @@ class Engine:
         if failure.kind is Kind.REFUSED:
             server.failures = 0
             raise failure
+        if failure.broke:
+            await self._accuse(job, server, failure)
+        # while others are answered, it is this request and not the server
+        others_answered = job.failed_at is not None and server.answered_at > job.failed_at
+        job.failed_at = job.failed_at or sent
+        job.avoid = server
+        server.usage.retries += 1
+        if failure.kind is Kind.BUSY and run.busy_s > 0 and not (others_answered and failure.error.status != 429):
+            return self._leave_alone(run, job, server, failure, sent)
         down = failure.kind is Kind.DOWN
         if not down and job.left == 0 and not failure.strange and run.wait_s > 0:
             # it goes on failing; if it is not healthy either, this is a server to wait for, not a bad moment
@@ -378,15 +439,50 @@ class Engine:
             job.left = run.retries
         else:
             server.failed(failure, others=others)
-            if job.left == 0:
+            again = job.left > 0 and not (others_answered and job.request.items > 1 and _may_be_an_item(failure.error))
+            if not again:
+                server.usage.retries -= 1
                 raise failure
             job.left -= 1
             pause_s = self._backoff(run.retries - job.left)
             logger.info("sent again (%d of %d left): %s", job.left, run.retries, failure.error)
-        server.usage.retries += 1
-        job.avoid = server
         self._watch(run.wait_s)
         return pause_s
+
+    def _leave_alone(self, run: _Run, job: _Job, server: Server, failure: Failure, sent: float) -> float:
+        """Has the dispatcher send nothing to a busy server for a while; the job waits at the front."""
+        job.ahead = True
+        if server.is_busy(failure, sent=sent, wait_s=run.busy_s, unit_s=self._backoff_s):
+            return 0.0
+        error = failure.error
+        words = (
+            f"{error} It has taken no requests for {run.busy_s:.0f} s (wait_for_server_s). What had come in is kept."
+        )
+        error.args = (words, *error.args[1:])
+        raise failure
+
+    async def _accuse(self, job: _Job, server: Server, failure: Failure) -> None:
+        """Notes that the server may have died of a request.
+
+        If it is found to be away, its items are sent one by one, each as the only request in flight; the one at which
+        the server dies again is the reason.
+
+        Raises:
+            Failure: This is the one.
+        """
+        job.broke = (server, server.downs)
+        if job.alone_since is None or (failure.kind is not Kind.DOWN and await server.is_healthy()):
+            return
+        if server.answered_at < job.alone_since:
+            # it may die of whatever it is sent: the others first
+            job.ahead = False
+            return
+        error = failure.error
+        what = job.request.described or "this item"
+        words = f"{error} The server went away twice at {what}, the second time with nothing else to do: it is not sent again."
+        error.args = (words, *error.args[1:])
+        server.went_down(error, "this item is given up")
+        raise Failure(Kind.REFUSED, error)
 
     def _backoff(self, attempt: int) -> float:
         """Seconds until a request is sent again: exponential, bounded, and spread so that they do not come together."""
@@ -410,17 +506,42 @@ class Engine:
         self._dispatcher.hand_out()
 
 
+@dataclass(eq=False)
 class _Job:
-    """A request and its history: retries left, the server that failed with it last, whether it goes ahead of others."""
+    """A request and its history.
 
-    __slots__ = ("ahead", "avoid", "body", "left", "request")
+    Attributes:
+        request: What to send.
+        left: Retries that are left.
+        ahead: Whether it goes before others.
+        alone_since: Since when it must be the only request in flight at its server; None: it need not be.
+        last_try: Whether it shows, for a request that is to be divided, that dividing helps.
+        avoid: The server that failed with it last.
+        failed_at: When the first attempt that failed was sent.
+        broke: The server whose connection broke with it, and how often that had gone away before.
+        not_finite: Whether an answer to it had NaN or infinity in it.
+    """
 
-    def __init__(self, request: Request, retries: int, *, ahead: bool = False) -> None:
-        self.request = request
-        self.body = request.body()
-        self.left = retries
-        self.avoid: Server | None = None
-        self.ahead = ahead
+    request: Request
+    left: int
+    ahead: bool = False
+    alone_since: float | None = None
+    last_try: bool = False
+    avoid: Server | None = None
+    failed_at: float | None = None
+    broke: tuple[Server, int] | None = None
+    not_finite: bool = False
+
+    def __post_init__(self) -> None:
+        self.body = self.request.body()
+
+    def is_suspect(self) -> bool:
+        """Whether a server went away while it worked on this request, among others."""
+        return self.alone_since is None and self.broke is not None and self.broke[0].downs > self.broke[1]
+
+
+class _Suspect(Exception):  # noqa: N818 -- never leaves the engine
+    """A server may have died of this request."""
 
 
 @dataclass(eq=False)
@@ -432,6 +553,7 @@ class _Run:
         servers: Those that may be asked.
         timeout_s: Seconds in which a request has to be answered completely.
         wait_s: Seconds to wait for a server that went away.
+        busy_s: Seconds to wait for a server that takes no requests.
         retries: How often one request is sent again.
         method: "POST" or "GET".
         beside: Whether it does without slots.
@@ -444,6 +566,7 @@ class _Run:
     servers: list[Server]
     timeout_s: float
     wait_s: float
+    busy_s: float
     retries: int
     method: str = "POST"
     beside: bool = False
@@ -506,13 +629,13 @@ class _Dispatcher:
             if turn in self._turns:
                 self._turns.remove(turn)
             elif turn.server.done() and not turn.server.cancelled():
-                self.give_back(turn.server.result(), run)
+                self.give_back(turn.server.result(), run, job)
             raise
 
-    def give_back(self, server: Server, run: _Run) -> None:
+    def give_back(self, server: Server, run: _Run, job: _Job) -> None:
         """Frees a slot."""
         if not run.beside:
-            server.slots.give_back()
+            server.slots.give_back(_slots(server, job))
             server.usage.in_flight(server.slots.taken, server.slots.limit)
         self.hand_out()
 
@@ -547,7 +670,7 @@ class _Dispatcher:
         ready = [server for server in turn.run.servers if server.up and server.not_before <= now]
         if len(ready) > 1:
             ready.sort(key=lambda s: (s is turn.job.avoid, s.slots.taken, s.usage.requests))
-        return next((server for server in ready if turn.run.beside or server.slots.take()), None)
+        return next((s for s in ready if turn.run.beside or s.slots.take(_slots(s, turn.job))), None)
 
     def _hand_out_later(self) -> None:
         """Looks again when a server that asked to be left alone may be asked again."""
@@ -555,6 +678,33 @@ class _Dispatcher:
         later = [s.not_before for s in self._servers if s.up and s.not_before > now]
         if later:
             asyncio.get_running_loop().call_later(min(later) - now + 0.001, self.hand_out)
+
+
+def _slots(server: Server, job: _Job) -> int:
+    return 1 if job.alone_since is None else server.slots.limit
+
+
+def _may_be_an_item(error: BaseException) -> bool:
+    """Whether one item of a request may be the reason of a failure, so that the others would be answered without it."""
+    if isinstance(error, (AuthenticationError, ModelNotServedError)):
+        return False
+    if isinstance(error, ServerUnreachableError):
+        return True
+    return isinstance(error, ServerError) and error.status in SPLITTABLE_STATUS
+
+
+def _one_first(request: Request) -> list[Request]:
+    """Divides a request so that the first part holds one item."""
+    if request.split is None or request.items < 2:
+        return [request]
+    first, *rest = request.split()
+    return [*_one_first(first), *rest]
+
+
+def _singles(request: Request) -> list[Request]:
+    if request.split is None or request.items < 2:
+        return [request]
+    return [single for part in request.split() for single in _singles(part)]
 
 
 class _LoopThread:

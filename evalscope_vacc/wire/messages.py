@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.wire.address import normalize_base, public_base, user_info
+from evalscope_vacc.wire.address import normalize_base, public_base, query_secrets, user_info
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -110,6 +110,7 @@ class Connection:
             user = user_info(base)
             if user is not None:
                 found += [user[1], quote(user[1], safe=""), basic(*user)]
+            found += query_secrets(base)
         return tuple(dict.fromkeys(secret for secret in found if secret))
 
     def _key(self) -> str | None:
@@ -140,6 +141,8 @@ class Request:
         tag: The caller's own note; not looked at here.
         split: Makes two or more smaller requests of this one, for a server that refuses it because of one of its
             items (or its size); None where it cannot be divided.
+        shorten: Makes the same request with texts of at most so many tokens, for a server that names its limit only
+            when it refuses; returns None where they are no longer than that.
         describe: What it carries, for an error: "document 17 of SciFact"; a function where that costs time.
     """
 
@@ -148,6 +151,7 @@ class Request:
     items: int
     tag: Any = None
     split: Callable[[], Sequence[Request]] | None = None
+    shorten: Callable[[int], Request | None] | None = None
     describe: str | Callable[[], str] = ""
 
     @property

@@ -88,12 +88,14 @@ def check_no_error(document: Any) -> None:
     )
 
 
-def read_vectors(body: bytes, n: int) -> Vectors:
+def read_vectors(body: bytes, n: int, *, key: str = "data", index: str = "index") -> Vectors:
     """Reads an OpenAI-style list of embeddings, base64 or float.
 
     Args:
         body: ``{"data": [{"index": i, "embedding": base64 or [float, …]}, …], "usage": {…}}``.
         n: Number of texts sent.
+        key: The field that holds the list; of an inner object as "outer.inner".
+        index: The field of an entry that holds its position.
 
     Raises:
         BadAnswerError: The answer is not exactly one vector for every text, all of one size, finite and not zero.
@@ -101,7 +103,7 @@ def read_vectors(body: bytes, n: int) -> Vectors:
     """
     document = parse(body)
     check_no_error(document)
-    rows = _rows(document, "data", n, "vectors", "texts")
+    rows = _rows(document, key, n, "vectors", "texts", index)
     values: npt.NDArray[np.float32] | None = None
     for position, row in rows:
         vector = _vector(row.get("embedding"), position)
@@ -118,14 +120,21 @@ def read_vectors(body: bytes, n: int) -> Vectors:
     return Vectors(values, tokens_of(document))
 
 
-def read_score_list(body: bytes, n: int, *, key: str | None = "data", value: str = "score") -> Scores:
+def read_score_list(
+    body: bytes,
+    n: int,
+    *,
+    key: str | tuple[str | None, ...] | None = "data",
+    value: str | tuple[str, ...] = "score",
+) -> Scores:
     """Reads a list of scores with their positions.
 
     Args:
         body: ``{key: [{"index": i, value: score}, …], "usage": {…}}``, or the bare list where ``key`` is None.
         n: Number of documents sent.
-        key: "data" for /v1/score, "results" for /v1/rerank (sorted by score there; put back in input order here).
-        value: "score" or "relevance_score".
+        key: "data" for /v1/score, "results" for /v1/rerank (sorted by score there; put back in input order here), of an
+            inner object as "outer.inner"; several where any of them may be meant.
+        value: "score" or "relevance_score", or both, the likelier first.
 
     Raises:
         BadAnswerError: The answer is not exactly one finite score for every document.
@@ -133,12 +142,13 @@ def read_score_list(body: bytes, n: int, *, key: str | None = "data", value: str
     """
     document = parse(body)
     check_no_error(document)
-    if key is None:
-        key = "data"
-        document = {key: document}
+    keys, names = key if isinstance(key, tuple) else (key,), (value,) if isinstance(value, str) else value
+    if None in keys and (isinstance(document, list) or len(keys) == 1):
+        keys, document = ("data",), {"data": document}
+    found = next((name for name in keys if isinstance(_inner(document, name or ""), list)), keys[0]) or "data"
     values = np.empty(n, dtype=np.float64)
-    for position, row in _rows(document, key, n, "scores", "documents"):
-        score = row.get(value)
+    for position, row in _rows(document, found, n, "scores", "documents"):
+        score = next((row[name] for name in names if name in row), None)
         if type(score) is not float and type(score) is not int:
             msg = f"score {position} is {_kind(score)}, not a number"
             raise BadAnswerError(msg, item=position)
@@ -183,23 +193,58 @@ def check_vectors(values: npt.NDArray[np.float32]) -> None:
 
 
 def tokens_of(document: Any) -> int | None:
-    """Returns the prompt tokens that an answer reports, or None; rerank answers up to 0.11 have only the total."""
-    usage = document.get("usage") if isinstance(document, dict) else None
-    if not isinstance(usage, dict):
-        return None
-    for name in ("prompt_tokens", "total_tokens"):
-        count = usage.get(name)
-        if type(count) is int and 0 <= count < 2**63:
-            return count
+    """Returns the prompt tokens that an answer reports, or None; rerank answers up to 0.11 have only the total.
+
+    Gateways that answer in Cohere's form have them in ``meta``, SiliconFlow beside it.
+    """
+    for place in ("usage", "meta.tokens", "tokens"):
+        usage = _inner(document, place)
+        for name in ("prompt_tokens", "input_tokens", "total_tokens"):
+            count = usage.get(name) if isinstance(usage, dict) else None
+            if type(count) is int and 0 <= count < 2**63:
+                return count
     return None
 
 
-def _rows(document: Any, key: str, n: int, what: str, sent: str) -> list[tuple[int, dict[str, Any]]]:
+def read_count(body: bytes, key: str | None) -> int:
+    """Returns the number of tokens out of an answer that counts those of one text.
+
+    Args:
+        body: The answer.
+        key: The field that holds the number, or the list of tokens; None = the answer is a list of one such list.
+
+    Raises:
+        BadAnswerError: It holds no such number.
+    """
+    document = parse(body)
+    check_no_error(document)
+    found = (
+        document[0]
+        if key is None and isinstance(document, list) and len(document) == 1
+        else _inner(document, key or "")
+    )
+    found = len(found) if isinstance(found, list) and found else found
+    if type(found) is not int or not 0 <= found < 2**53:
+        msg = "the answer holds no count of tokens"
+        raise BadAnswerError(msg)
+    return found
+
+
+def _inner(document: Any, key: str) -> Any:
+    """Returns what an object holds under "key" or "outer.inner", or None."""
+    for name in key.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
+def _rows(
+    document: Any, key: str, n: int, what: str, sent: str, position: str = "index"
+) -> list[tuple[int, dict[str, Any]]]:
     """Returns the entries of an answer with their positions, after checking that every position is there once."""
     if not isinstance(document, dict):
         msg = f"the answer is {_kind(document)}, not an object with {key!r}"
         raise BadAnswerError(msg)
-    entries = document.get(key)
+    entries = _inner(document, key)
     if not isinstance(entries, list):
         names = clean(", ".join(map(str, list(document)[:8])), limit=120)
         msg = f"the answer has no list {key!r} (it has: {names or 'nothing'})"
@@ -213,7 +258,7 @@ def _rows(document: Any, key: str, n: int, what: str, sent: str) -> list[tuple[i
         if not isinstance(entry, dict):
             msg = f"entry {place} of {key!r} is {_kind(entry)}, not an object"
             raise BadAnswerError(msg)
-        index = entry.get("index")
+        index = entry.get(position)
         if type(index) is not int:
             msg = f"entry {place} of {key!r} has no index: it cannot be told which of the {sent} it belongs to"
             raise BadAnswerError(msg)

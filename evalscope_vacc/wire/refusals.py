@@ -31,10 +31,12 @@ from evalscope_vacc.errors import (
 from evalscope_vacc.redact import clean
 from evalscope_vacc.wire.messages import Answer
 
-# Answers that may be different next time: RFC 9110's 408 and 5xx of gateways, RFC 6585's 429.
-RETRYABLE_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-# Refusals that may be about a single item, or about the size of the request.
-SPLITTABLE_STATUS = frozenset({400, 413, 422})
+# The server, or a gateway before it, takes no requests at the moment, whatever they hold.
+BUSY_STATUS = frozenset({429, 502, 503, 504})
+# A fault that may be over next time; 424 is text-embeddings-inference's fault of the backend.
+FAULT_STATUS = frozenset({408, 424, 500})
+# Refusals that may be about a single item, or about the size of the request; and faults that one item may cause.
+SPLITTABLE_STATUS = frozenset({400, 413, 422, 424, 500})
 
 # Up to vLLM 0.17 a validation error repeats the whole request, so a message is cut.
 MESSAGE_LIMIT = 600
@@ -43,11 +45,34 @@ MESSAGE_LIMIT = 600
 _TOO_LONG = re.compile(
     r"maximum context length|context length is only|longer than the maximum model length"
     r"|maximum embedding input length|`?inputs`? must have less than \d+ tokens|maximum input length"
-    r"|maximum allowed (?:token|input) ?length|string_above_max_length",
+    r"|maximum allowed (?:token|input) ?length|string_above_max_length"
+    r"|too large to process|max(?:imum)? context size|exceed_context_size"
+    r"|should have at most \d+ characters",
     re.IGNORECASE,
 )
 # asking to cut to more tokens than the model takes is a wrong request, not a long text
 _NOT_TOO_LONG = re.compile(r"truncate_prompt_tokens", re.IGNORECASE)
+_TOKEN_LIMIT = re.compile(
+    r"(?:context length|model length|input length|max(?:imum)? context size|max_model_len|current batch size"
+    r"|must have less than)\D{0,24}?(\d{2,7})",
+    re.IGNORECASE,
+)
+# DashScope, SiliconFlow, Gemini, text-embeddings-inference, FastAPI's list of items; never a number of tokens
+_BATCH_LIMIT = re.compile(
+    r"batch[ _]?size\D{0,60}?(?:\d+\D{0,20})?(?:larger|greater|more|exceed\w*|maximum|at most|limit)\D{0,40}?(\d+)"
+    r"|maximum (?:allowed )?batch size\D{0,20}?(\d+)"
+    r"|(?:at most|maximum of|no more than|up to|limit of)\s*(\d+)\s*"
+    r"(?:requests|inputs?|items|texts|documents|elements|contents|strings)",
+    re.IGNORECASE,
+)
+_OF_SIZE = re.compile(r"\btokens?\b|\bbytes?\b|payload|body|entity|too large|\bMB\b|\bKB\b", re.IGNORECASE)
+# how long services ask to be left alone, in the text
+_DURATION = r"(\d+(?:\.\d+)?)\s*(ms|milli|h|m|s|)"
+_RETRY_IN = re.compile(
+    rf"(?:retry|try again|wait)(?: again)?(?: after| in| for)\D{{0,20}}?((?:{_DURATION}[a-z]*\s*)+)", re.I
+)
+# no patience helps: the account is empty
+_NO_QUOTA = re.compile(r"insufficient[_ ](?:quota|balance)|exceeded your current quota|arrear|billing", re.IGNORECASE)
 _ENGINE_DEAD = re.compile(
     r"EngineCore encountered an issue|EngineDeadError|Engine (?:loop|core) (?:is|has) (?:dead|died|not running)",
     re.IGNORECASE,
@@ -56,6 +81,8 @@ _NO_MODEL = re.compile(
     r"model\b.*(?:does not exist|not found|not available|is not served|unknown)|model_not_found",
     re.IGNORECASE | re.DOTALL,
 )
+# infinity and LiteLLM
+_INVALID_MODEL = re.compile(r"invalid model\b|model_not_found", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _HIDDEN = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
@@ -113,6 +140,42 @@ def is_engine_dead(message: str) -> bool:
     return _ENGINE_DEAD.search(message) is not None
 
 
+def seconds_asked_for(message: str) -> float | None:
+    """Returns the seconds after which these words ask to try again, or None where they name none."""
+    found = _RETRY_IN.search(message)
+    return None if found is None else read_duration(found.group(1))
+
+
+def read_duration(text: str) -> float | None:
+    """Returns the seconds of "55 seconds", "6m0s", "1.2s", "20ms" or a number; None where there is none."""
+    parts = re.findall(_DURATION, text.lower())
+    factors = {"ms": 0.001, "milli": 0.001, "h": 3600, "m": 60}
+    return sum(float(number) * factors.get(unit, 1) for number, unit in parts) if parts else None
+
+
+def is_out_of_quota(message: str) -> bool:
+    """Whether these words say that an account is empty, rather than that it asks too often."""
+    return _NO_QUOTA.search(message) is not None
+
+
+def batch_limit(error: ServerError) -> int | None:
+    """Returns how many items a request may hold by the words of a refusal, or None where they do not say."""
+    found = _BATCH_LIMIT.search(error.server_message)
+    named = next((int(number) for number in found.groups() if number), 0) if found is not None else 0
+    return named or None
+
+
+def is_about_size(error: ServerError) -> bool:
+    """Whether a refusal is about the bytes or tokens of a request rather than the number of its items."""
+    return error.status == 413 or _OF_SIZE.search(error.server_message) is not None
+
+
+def token_limit(message: str) -> int | None:
+    """Returns how many tokens a text may have by the words of a refusal, or None where they do not say."""
+    found = _TOKEN_LIMIT.search(message)
+    return None if found is None else int(found.group(1))
+
+
 def is_missing_route(error: ServerError) -> bool:
     """Whether a refusal means that the server has no such endpoint (as opposed to no such model)."""
     return error.status in {404, 405, 501} and not isinstance(error, ModelNotServedError)
@@ -152,16 +215,17 @@ def refusal(
         return AuthenticationError(
             f"{server} refuses the key (HTTP {status}{said}). Check api_key, or the variable that it names.", **fields
         )
-    if status == 404 and _NO_MODEL.search(message):
+    if (status == 404 and _NO_MODEL.search(message)) or (status == 400 and _INVALID_MODEL.search(message)):
         return ModelNotServedError(
-            f"{server} does not serve this model (HTTP 404{said}). model_name has to be what the server was started "
+            f"{server} does not serve this model (HTTP {status}{said}). model_name has to be what the server was started "
             "with (--served-model-name); /v1/models lists it.",
             **fields,
         )
     if status in SPLITTABLE_STATUS and _TOO_LONG.search(message) and not _NOT_TOO_LONG.search(message):
+        limit = token_limit(message)
         return InputTooLongError(
-            f"{where} refuses {describe or 'a text'} as too long (HTTP {status}{said}). Set max_tokens, or leave "
-            "truncate at 'cut'.",
+            f"{where} refuses {describe or 'a text'} as too long (HTTP {status}{said}). Set max_tokens"
+            f"{f': {limit}' if limit else ''}, or leave truncate at 'cut'.",
             **fields,
         )
     if 300 <= status < 400:
@@ -174,7 +238,7 @@ def refusal(
         )
     if status == 408:
         return ServerTimeoutError(f"{where} gave up waiting for the request{about} (HTTP 408{said}).", **fields)
-    if status == 429 or status >= 500:
+    if status in {424, 429} or status >= 500:
         return ServerFaultError(f"{where} failed{about} (HTTP {status}{said}).", **fields)
     hint = " The server has no such endpoint; is api_base the server's root?" if status in {404, 405} else ""
     return RequestRefusedError(f"{where} refuses the request{about} (HTTP {status}{said}).{hint}", **fields)

@@ -9,7 +9,7 @@ import asyncio
 import email.utils
 import errno
 import logging
-import re
+import math
 import socket
 import ssl
 import threading
@@ -19,7 +19,7 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import aiohttp
@@ -30,14 +30,24 @@ from evalscope_vacc.errors import (
     BadAnswerError,
     ConfigError,
     EngineDeadError,
+    InputTooLongError,
     ServerError,
     ServerTimeoutError,
     ServerUnreachableError,
 )
 from evalscope_vacc.redact import clean
-from evalscope_vacc.wire.address import is_local, public_base, user_info
+from evalscope_vacc.wire.address import endpoint, is_local, public_base, user_info
 from evalscope_vacc.wire.messages import Answer, Connection, Request, basic
-from evalscope_vacc.wire.refusals import RETRYABLE_STATUS, is_engine_dead, read_error, refusal
+from evalscope_vacc.wire.refusals import (
+    BUSY_STATUS,
+    FAULT_STATUS,
+    is_engine_dead,
+    is_out_of_quota,
+    read_duration,
+    read_error,
+    refusal,
+    seconds_asked_for,
+)
 from evalscope_vacc.wire.usage import ServerUsage
 
 logger = logging.getLogger(__name__)
@@ -53,6 +63,8 @@ _CONNECT_TIMEOUT_S = 20.0
 _HEALTH_TIMEOUT_S = 5.0
 # A server that asks for more patience than this is asked again anyway.
 _MAX_RETRY_AFTER_S = 120.0
+# One that does not say how long is asked again at least so often: quotas are mostly of a minute.
+_MAX_BUSY_PAUSE_S = 15.0
 _FIRST_CHECK_S = 0.2
 _MAX_CHECK_S = 3.0
 _LOG_EVERY_S = 10.0
@@ -64,7 +76,8 @@ class Kind(Enum):
     """What a failed attempt means for the next step."""
 
     REFUSED = "the request is wrong; asking again gives the same"
-    TRANSIENT = "it may be over next time"
+    TRANSIENT = "it may be over next time, or one of the request's items causes it"
+    BUSY = "the server takes no requests at the moment, whatever they hold"
     DOWN = "the server is not there, or its engine died; it has to come back first"
 
 
@@ -77,16 +90,24 @@ class Failure(Exception):  # noqa: N818 -- never leaves the wire
         retry_after_s: Seconds that the server asked to be left alone, or None.
         strange: Nothing at this address has ever answered, and nothing says that a server is about to: it is more
             likely a wrong address than a server to wait for.
+        broke: The connection broke while the server worked on the request, or its engine died: the request may be why.
     """
 
     def __init__(
-        self, kind: Kind, error: ServerError, *, retry_after_s: float | None = None, strange: bool = False
+        self,
+        kind: Kind,
+        error: ServerError,
+        *,
+        retry_after_s: float | None = None,
+        strange: bool = False,
+        broke: bool = False,
     ) -> None:
         super().__init__(str(error))
         self.kind = kind
         self.error = error
         self.retry_after_s = retry_after_s
         self.strange = strange
+        self.broke = broke
 
 
 class Slots:
@@ -100,16 +121,16 @@ class Slots:
         self.limit = limit
         self.taken = 0
 
-    def take(self) -> bool:
-        """Takes a slot if there is a free one."""
-        if self.taken >= self.limit:
+    def take(self, count: int = 1) -> bool:
+        """Takes so many slots if they are free; all of them make a request the only one in flight."""
+        if self.taken + count > self.limit:
             return False
-        self.taken += 1
+        self.taken += count
         return True
 
-    def give_back(self) -> None:
-        """Frees a slot."""
-        self.taken -= 1
+    def give_back(self, count: int = 1) -> None:
+        """Frees slots."""
+        self.taken -= count
 
 
 class Server:
@@ -124,6 +145,9 @@ class Server:
         not_before: Reading of ``time.monotonic`` until which it asked to be left alone.
         next_check: When it is asked again whether it is back; only while it is not up.
         trouble_since: Start of the time since which it has failed without a good answer in between, or None.
+        busy_since: Start of the time since which it has said that it takes no requests, or None.
+        answered_at: When its last good answer came.
+        downs: How often it went away.
         reason: Its last failure.
         watcher: The task that waits for its return, or None.
     """
@@ -136,18 +160,19 @@ class Server:
         self.not_before = 0.0
         self.next_check = 0.0
         self.trouble_since: float | None = None
+        self.busy_since: float | None = None
+        self.answered_at = 0.0
+        self.downs = 0
         self.reason: ServerError | None = None
         self.failures = 0
         self.watcher: asyncio.Task[None] | None = None
         self._check_delay = _FIRST_CHECK_S
         self._down_since = 0.0
         self._last_log = 0.0
-        self._answered = False
+        self._pauses = 0
         self._headers = {"Accept-Encoding": "identity", **connection.request_headers(base)}
         self._health_timeout_s = min(_HEALTH_TIMEOUT_S, connection.timeout_s)
-        # a path may be written in percent-encoding, or without
-        path = quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", urlsplit(base).path), safe="/%:@!$&'()*+,;=~-._")
-        self._root = f"{urlsplit(base).scheme}://{urlsplit(self.shown).netloc}{path}"
+        self._base = base
         # made here so that a wrong certificate file or proxy is an error before the first task
         self._tls = _ssl_context(connection.verify) if base.startswith("https:") else False
         if self._tls and connection.verify is False:
@@ -184,19 +209,23 @@ class Server:
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
             raise self._failure(error, request, timeout_s) from None
         usage.answers += 1
-        self._answered = True
+        self.answered_at = time.monotonic()
         return Answer(status, headers, data, self.shown, time.perf_counter() - start)
 
     async def is_healthy(self) -> bool:
         """Whether the server is there and does not say that its engine is dead.
 
         ``GET /health`` answers 503 on a vLLM whose engine died; a server without that endpoint answers 404, which is
-        a sign of life.
+        a sign of life. A LiteLLM calls all its upstreams for it, so its cheap endpoint, which others lack, comes first.
         """
-        try:
-            status, _, _ = await self._exchange("GET", "/health", None, self._health_timeout_s)
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
-            return False
+        status = 0
+        for path in ("/health/liveliness", "/health"):
+            try:
+                status, _, data = await self._exchange("GET", path, None, self._health_timeout_s)
+            except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
+                return False
+            if path != "/health" and (status in {502, 503, 504} or b"alive" in data[:200]):
+                break
         return status < 500
 
     async def close(self) -> None:
@@ -215,7 +244,7 @@ class Server:
         async with self._session.request(
             method,
             # as it stands: what a user wrote in percent-encoding stays so
-            URL(self._root + path, encoded=True),
+            URL(endpoint(self._base, path), encoded=True),
             data=body,
             headers=None if body is None else {"Content-Type": "application/json"},
             allow_redirects=False,
@@ -256,10 +285,14 @@ class Server:
             location=headers.get("Location", ""),
         )
         if is_engine_dead(message):
-            raise Failure(Kind.DOWN, refused)
-        if status in RETRYABLE_STATUS:
-            raise Failure(Kind.TRANSIENT, refused, retry_after_s=_retry_after(headers.get("Retry-After")))
-        raise Failure(Kind.REFUSED, refused)
+            raise Failure(Kind.DOWN, refused, broke=True)
+        if status in BUSY_STATUS:
+            asked = _asked_patience(headers, message)
+            empty = status == 429 and asked is None and is_out_of_quota(message)
+            raise Failure(Kind.REFUSED if empty else Kind.BUSY, refused, retry_after_s=asked)
+        # llama.cpp refuses a long text with 500
+        passing = status in FAULT_STATUS and not isinstance(refused, InputTooLongError)
+        raise Failure(Kind.TRANSIENT if passing else Kind.REFUSED, refused)
 
     def _failure(self, error: BaseException, request: Request, timeout_s: float) -> Failure:
         """Says what an exception of the connection means."""
@@ -293,13 +326,13 @@ class Server:
             return Failure(Kind.TRANSIENT, ServerTimeoutError(message, **fields))
         reason = clean(_reason(chain), self.secrets, 200)
         proxy = isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError))
-        return Failure(
-            Kind.TRANSIENT, unreachable(f"the proxy failed: {reason}" if proxy else f"the connection broke: {reason}")
-        )
+        if proxy:
+            return Failure(Kind.TRANSIENT, unreachable(f"the proxy failed: {reason}"))
+        return Failure(Kind.TRANSIENT, unreachable(f"the connection broke: {reason}"), broke=True)
 
     def _gone(self, error: ServerError) -> Failure:
         """The machine is not there: waited for if it ever was, else most likely a wrong address."""
-        return Failure(Kind.DOWN, error) if self._answered else Failure(Kind.TRANSIENT, error, strange=True)
+        return Failure(Kind.DOWN, error) if self.answered_at else Failure(Kind.TRANSIENT, error, strange=True)
 
     # -- its condition -------------------------------------------------------------------------------------------
 
@@ -315,6 +348,49 @@ class Server:
         self.failures = 0
         self.trouble_since = None
         self._check_delay = _FIRST_CHECK_S
+        if self.busy_since is not None:
+            logger.warning("%s takes requests again after %.0f s; going on", self.shown, self._busy_for())
+            self.busy_since = None
+            self._pauses = 0
+
+    def is_busy(self, failure: Failure, *, sent: float, wait_s: float, unit_s: float) -> bool:
+        """It takes no requests at the moment: all are held back for as long as it asks, or ever longer where it does not.
+
+        Args:
+            failure: What it said.
+            sent: When the request that it refused was sent; one sent before the last refusal says nothing new.
+            wait_s: How long one waits for it, in all.
+            unit_s: The first wait, where it asks for none.
+
+        Returns:
+            False: it has refused for longer than one waits.
+        """
+        now = time.monotonic()
+        if self.busy_since is None:
+            self.busy_since, self._last_log = sent, 0.0
+        left = self.busy_since + wait_s - now
+        if left <= 0:
+            return False
+        if sent >= self.not_before:
+            own_s = min(unit_s * 2**self._pauses, _MAX_BUSY_PAUSE_S)
+            asked_s = failure.retry_after_s
+            pause_s = min(left, own_s if asked_s is None else max(asked_s, unit_s))
+            self._pauses += 1
+            self.not_before = now + pause_s
+            self.usage.waited_seconds += pause_s
+            if now - self._last_log >= _LOG_EVERY_S:
+                self._last_log = now
+                logger.warning(
+                    "%s; waiting %.1f s, so far %.0f s of at most %.0f s",
+                    failure.error,
+                    pause_s,
+                    self._busy_for(),
+                    wait_s,
+                )
+        return True
+
+    def _busy_for(self) -> float:
+        return 0.0 if self.busy_since is None else time.monotonic() - self.busy_since
 
     def failed(self, failure: Failure, *, others: bool) -> None:
         """It failed transiently; repeated failures set it aside if there are others to take its work."""
@@ -330,6 +406,7 @@ class Server:
     def went_down(self, reason: ServerError, then: str) -> None:
         """It is not there, or its engine is dead; ``then`` says what is done about it."""
         if self.up:
+            self.downs += 1
             logger.warning("%s; %s", reason, then)
         self.reason = reason
         self._set_aside()
@@ -475,8 +552,30 @@ def _certificate_reason(chain: list[BaseException]) -> str:
     return getattr(inner, "verify_message", "") or str(inner)
 
 
+def _asked_patience(headers: Any, message: str) -> float | None:
+    """Returns the seconds for which a busy server asks to be left alone, bounded; None where it does not say.
+
+    ``Retry-After`` (RFC 9110) and ``retry-after-ms`` (Azure), the words of the message (Gemini), and OpenAI's
+    ``x-ratelimit-reset-*`` of what has run out.
+    """
+    milliseconds = _retry_after(headers.get("retry-after-ms"))
+    asked = _retry_after(headers.get("Retry-After"))
+    if milliseconds is not None:
+        asked = milliseconds / 1000
+    if asked is None:
+        asked = seconds_asked_for(message)
+    if asked is None:
+        resets = [
+            read_duration(headers.get(f"x-ratelimit-reset-{what}", ""))
+            for what in ("requests", "tokens")
+            if headers.get(f"x-ratelimit-remaining-{what}") == "0"
+        ]
+        asked = max((reset for reset in resets if reset is not None), default=None)
+    return None if asked is None else min(asked, _MAX_RETRY_AFTER_S)
+
+
 def _retry_after(value: str | None) -> float | None:
-    """Seconds out of a Retry-After header (a number or a date), bounded; None where it says nothing."""
+    """Seconds out of a Retry-After header (a number or a date); None where it says nothing."""
     if value is None:
         return None
     try:
@@ -486,7 +585,7 @@ def _retry_after(value: str | None) -> float | None:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S) if seconds == seconds else None  # noqa: PLR0124 -- NaN
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 def _ssl_context(verify: bool | str) -> ssl.SSLContext:

@@ -18,6 +18,7 @@ class ServerUsage:
         items: Texts or documents in the answers that could be read.
         busy_seconds: Time in which every slot of this server was taken.
         down_seconds: Time in which it was set aside or waited for.
+        waited_seconds: Time in which nothing was sent because it takes no requests (429, 502, 503, 504).
         most_in_flight: The highest number of a run's requests that were in flight at once.
     """
 
@@ -28,6 +29,7 @@ class ServerUsage:
     items: int = 0
     busy_seconds: float = 0.0
     down_seconds: float = 0.0
+    waited_seconds: float = 0.0
     most_in_flight: int = 0
     _full_since: float | None = field(default=None, repr=False)
 
@@ -64,6 +66,11 @@ class Usage:
     def retries(self) -> int:
         """Requests sent again."""
         return sum(server.retries for server in self.servers.values())
+
+    @property
+    def waited_seconds(self) -> float:
+        """Time for which busy servers were left alone."""
+        return sum(server.waited_seconds for server in self.servers.values())
 
     @property
     def items(self) -> int:

@@ -126,7 +126,9 @@ class SoundServer(LoopbackServer):
         if "grainy" in self.faults:
             bits = np.float32(value).view(np.uint32) & np.uint32(0xFFFF0000)
             value = float(bits.view(np.float32))
-        return float(np.float32(value))
+        if "rounded" in self.faults:
+            value = round(value, 3)
+        return float(np.float32(value)) if "rounded" not in self.faults else value
 
     # -- the server ----------------------------------------------------------------------------------------------
 

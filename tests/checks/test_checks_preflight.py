@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from loopback_server import Reply
 from sound_server import SoundServer
 
 from evalscope_vacc.checks import PREFLIGHT_TEXTS, Report
+from evalscope_vacc.checks.run import check_model
 from evalscope_vacc.config import configure
 from evalscope_vacc.errors import (
     AuthenticationError,
@@ -21,6 +23,7 @@ from evalscope_vacc.errors import (
 )
 from evalscope_vacc.models.served import Served
 from evalscope_vacc.models.session import Session, open_session
+from evalscope_vacc.wire.trial import FIRST, QUERY, SECOND
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def test_a_server_in_order_costs_a_handful_of_requests(kind: str, look) -> None:
         seconds = time.monotonic() - start
     assert report.state == "ok"
     assert report.kind == kind
-    assert len(server.requests) <= 8
+    assert len(server.requests) <= 10
     assert seconds < 10
 
 
@@ -67,7 +70,7 @@ def test_a_server_in_order_costs_a_handful_of_requests(kind: str, look) -> None:
 def test_its_texts_can_be_recognised(kind: str, look) -> None:
     with SoundServer(kind=kind) as server:
         look(server, is_cross_encoder=kind == "cross-encoder", rerank_template="auto")
-        assert sent(server) - {"a", "b"} == set(PREFLIGHT_TEXTS)
+        assert sent(server) - {"a", "b", FIRST, SECOND, QUERY, "reproducibility"} == set(PREFLIGHT_TEXTS)
 
 
 def test_an_unreachable_server_stops_the_run(look) -> None:
@@ -126,7 +129,6 @@ def test_a_template_on_both_sides_stops_the_run(template: str, look) -> None:
         ("encoder", "second differs", "repeat"),
         ("encoder", "depends on neighbours", "repeat"),
         ("encoder", "all alike", "sanity"),
-        ("encoder", "refuses truncation", "kind"),
         ("encoder", "one too few", "answers"),
         ("cross-encoder", "half", "spread"),
         ("cross-encoder", "no counts", "template"),
@@ -167,3 +169,48 @@ def test_a_server_that_cannot_cut_is_sent_only_what_it_surely_takes(look) -> Non
     with SoundServer(max_model_len=90) as server:
         assert look(server).state == "ok"
         assert PREFLIGHT_TEXTS[-1] in sent(server)
+
+
+def test_rounded_scores_are_told_before_a_run(look, caplog: pytest.LogCaptureFixture) -> None:
+    with SoundServer(kind="cross-encoder", faults=("rounded",)) as server, caplog.at_level(logging.WARNING):
+        report = look(server, is_cross_encoder=True)
+    assert report.of("grain").state == "warning"
+    assert "all are rounded to 3 decimals" in caplog.text
+    assert "write raw_scores: true" in caplog.text
+
+
+def test_raw_scores_that_a_server_ignores_are_told(look) -> None:
+    with SoundServer(kind="cross-encoder") as server:
+        assert "use_activation" not in str([got.json() for got in server.requests if got.path == "/v1/score"])
+        report = look(server, is_cross_encoder=True, raw_scores=True)
+        asked = [got.json().get("use_activation") for got in server.requests if got.path == "/v1/score"]
+    assert report.of("grain").seen == "raw_scores is true, and all of 8 scores lie between 0 and 1"
+    assert False in asked
+
+
+@pytest.mark.parametrize("counted", ["with /tokenize", "by itself"])
+@pytest.mark.parametrize("keys", [{}, {"prompt": "query: "}])
+def test_a_prefix_of_the_server_is_found_by_its_tokens(keys: dict[str, str], counted: str, look) -> None:
+    class Prefixed(SoundServer):
+        def tokens(self, text: str, keep: int | None = None) -> list[str]:
+            return super().tokens(f"search query for {text}", keep)
+
+        def _answer(self, got, sock):
+            if got.path == "/tokenize":
+                return Reply.of({"count": 2}) if counted == "with /tokenize" else Reply.of({"detail": "x"}, 404)
+            return super()._answer(got, sock)
+
+    with Prefixed() as server:
+        before = look(server, **keys).of("prefix")
+        checked = check_model(configure({"model_name": server.name, "api_base": server.base, **keys})).of("prefix")
+    assert before.state == "warning"
+    assert checked.state == ("wrong" if keys else "warning")
+    assert "before every text" in checked.seen
+    assert ("applied twice" in checked.meaning) == bool(keys)
+
+
+def test_what_contradicts_the_catalog_is_a_warning_of_the_check() -> None:
+    with SoundServer("all-MiniLM-L6-v2", size=384) as server:
+        found = check_model(configure({"model_name": server.name, "api_base": server.base, "max_seq_length": 128}))
+    assert found.of("catalog").state == "warning"
+    assert "write max_tokens: 256" in found.of("catalog").seen

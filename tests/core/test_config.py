@@ -221,3 +221,38 @@ def test_a_key_of_a_later_source_wins_however_either_is_spelled(
 def test_a_number_that_cannot_be_meant_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))}: it must be greater than"):
         configure({"model_name": "m", "api_base": "http://h", **wrong})
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"model_name": "our-own"}, "its texts go out without a prefix; write prompts"),
+        ({"model_name": "our-own", "is_cross_encoder": True, "rerank_template": "auto"}, "write the template"),
+        ({"model_name": "Qwen3-Reranker-0.6B", "is_cross_encoder": False}, "write is_cross_encoder: true"),
+        ({"model_name": "bge-m3", "is_cross_encoder": True}, "write is_cross_encoder: false"),
+        ({"model_name": "bge-m3", "max_seq_length": 512}, "are measured at 8192: write max_tokens: 8192"),
+        ({"model_name": "bge-reranker-v2-m3", "rerank_template": "qwen3"}, "was trained with no template"),
+        ({"model_name": "mxbai-rerank-base-v2", "rerank_template": "qwen3"}, "trained with mxbai-rerank-v2"),
+    ],
+)
+def test_what_contradicts_the_catalog_or_was_chosen_by_nobody_is_one_warning(
+    keys: dict[str, object], says: str
+) -> None:
+    (warning,) = configure({"api_base": "http://a", **keys}).warnings
+    assert says in warning
+    assert "\n" not in warning
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model_name": "our-own", "instruction_profile": "none"},
+        {"model_name": "our-own", "prompts": {"query": "q: "}},
+        {"model_name": "our-own", "is_cross_encoder": True},
+        {"model_name": "bge-m3"},
+        {"model_name": "bge-m3", "max_tokens": 8192},
+        {"model_name": "Qwen3-Reranker-4B", "rerank_template": "qwen3-evaluation"},
+    ],
+)
+def test_what_somebody_chose_or_the_catalog_says_is_no_warning(keys: dict[str, object]) -> None:
+    assert configure({"api_base": "http://a", **keys}).warnings == ()

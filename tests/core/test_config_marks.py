@@ -23,13 +23,15 @@ OTHER: dict[str, Any] = {
     "model_type": "other_api", "model_name": "other", "api_base": "http://elsewhere:1", "api_key": "sekret-1",
     "headers": {"X-Key": "sekret-2"}, "is_cross_encoder": True, "instruction_profile": "mteb", "prompt": "Q: ",
     "prompts": {"query": "Q: "}, "instruction_template": "I: {}", "instruction_dict_path": "metadata",
-    "rerank_template": "qwen3", "dimensions": 8, "max_tokens": 9, "truncate": "error", "tokenizer": "some/folder",
+    "rerank_template": "qwen3", "raw_scores": True,
+    "dimensions": 8, "max_tokens": 9, "truncate": "error", "tokenizer": "some/folder",
     "dialect": "tei", "task_name": ["A"], "embed_results": ["a.json"], "batch_size": 3, "show_progress_bar": False,
     "max_concurrency": 2, "timeout_s": 1, "retries": 1, "wait_for_server_s": 1, "verify": False, "trust_env": True,
     "store": "off", "revision": "mine", "preflight": "off",
 }  # fmt: skip
 NEEDS: dict[str, dict[str, Any]] = {
     "rerank_template": {"is_cross_encoder": True},
+    "raw_scores": {"is_cross_encoder": True},
     "task_name": {"embed_results": ["a.json"]},
     "embed_results": {"task_name": ["A"]},
 }
@@ -47,7 +49,7 @@ def readme_table(language: int) -> str:
 def test_what_follows_from_another_value_is_what_the_mark_says(name: str) -> None:
     mark = keys()[name]
     needs = NEEDS.get(name, {})
-    plain = configure({**BASE, **(needs if name == "rerank_template" else {}), "revision": "r"})
+    plain = configure({**BASE, **(needs if name in ("rerank_template", "raw_scores") else {}), "revision": "r"})
     other = configure({**BASE, "revision": "r", **needs, name: OTHER[name]})
     assert (experiment_kwargs(plain) != experiment_kwargs(other)) == bool(mark.name)
     if mark.name:

@@ -116,13 +116,17 @@ def test_the_catalogs_prompts_and_a_profile_add_no_prefix_to_pairs(server: Serve
     assert real(server.pairs()) == [("what?", "doc")]
 
 
-def test_auto_applies_the_template_here_when_the_server_has_none(server: ServedModel) -> None:
-    reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
+QWEN = "Qwen3-Reranker-0.6B"
+
+
+def test_auto_applies_the_template_here_when_the_server_has_none() -> None:
+    with ServedModel(QWEN, kind="cross-encoder") as server:
+        reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
     assert all(query.startswith(PREFIX) and doc.endswith(SUFFIX) for query, doc in real(server.pairs()))
 
 
 def test_auto_sends_the_instruction_when_the_server_has_a_template_that_takes_it() -> None:
-    with ServedModel(kind="cross-encoder", template="instruction") as server:
+    with ServedModel(QWEN, kind="cross-encoder", template="instruction") as server:
         reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
         body = next(g.json() for g in server.requests if g.path == "/v1/score" and g.json()["text_1"] == "what?")
     assert body["text_2"] == ["doc"]
@@ -130,7 +134,7 @@ def test_auto_sends_the_instruction_when_the_server_has_a_template_that_takes_it
 
 
 def test_auto_stops_when_the_servers_template_takes_no_instruction() -> None:
-    with ServedModel(kind="cross-encoder", template="fixed") as server:
+    with ServedModel(QWEN, kind="cross-encoder", template="fixed") as server:
         with pytest.raises(ConfigError, match="ignores a request's instruction.*--chat-template"):
             reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
         assert not real(server.pairs())
@@ -153,6 +157,35 @@ def test_a_known_qwen_reranker_without_its_template_is_warned_about(caplog: pyte
     with ServedModel("Qwen3-Reranker-0.6B", kind="cross-encoder") as server, caplog.at_level(logging.WARNING):
         reranker(server, rerank_template="none").predict(["what?"], ["doc"])
     assert "close to random" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end"),
+    [
+        ("bge-reranker-v2-gemma", ("A: what?\n", "B: doc"), "by providing a prediction of either 'Yes' or 'No'."),
+        ("mxbai-rerank-base-v2", ("<|im_start|>system\nYou are Qwen", "document: doc"), "<|im_start|>assistant\n"),
+    ],
+)
+@pytest.mark.parametrize("on_server", ["none", "fixed"])
+def test_auto_is_the_models_own_template_and_the_servers_where_it_has_one(
+    name: str, start: tuple[str, str], end: str, on_server: str
+) -> None:
+    with ServedModel(name, kind="cross-encoder", template=on_server) as server:
+        reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
+        ((query, document),) = real(server.pairs())
+    if on_server == "fixed":
+        assert (query, document) == ("what?", "doc")
+    else:
+        assert (query.startswith(start[0]), document.startswith(start[1]), document.endswith(end)) == (True,) * 3
+
+
+@pytest.mark.parametrize("on_server", ["none", "fixed", "instruction"])
+def test_auto_guesses_nothing_for_a_name_that_no_rule_knows(on_server: str, caplog: pytest.LogCaptureFixture) -> None:
+    with ServedModel("our-reranker", kind="cross-encoder", template=on_server) as server:
+        with caplog.at_level(logging.WARNING):
+            reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
+        assert real(server.pairs()) == [("what?", "doc")]
+    assert caplog.text.count("no rule knows this model") == 1
 
 
 def test_bge_rerankers_get_no_template_also_under_auto() -> None:
@@ -295,7 +328,7 @@ def test_a_template_on_a_server_that_reports_no_counts_is_warned_about(
 
     server.answer = without_usage
     with caplog.at_level(logging.WARNING):
-        reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
+        reranker(server, rerank_template="qwen3").predict(["what?"], ["doc"])
     assert "reports no token counts" in caplog.text
 
 
@@ -306,3 +339,30 @@ def test_more_pairs_than_a_window_keep_their_order_and_are_sent_once(server: Ser
     np.testing.assert_allclose(out, [score(q, d) for q, d in zip(queries, documents, strict=True)], rtol=1e-6)
     sent = real(server.pairs())
     assert sorted(sent) == sorted(set(zip(queries, documents, strict=True)))
+
+
+@pytest.mark.parametrize("template", ["qwen3", "bge-reranker-v2-gemma", "auto"])
+def test_a_query_too_long_for_its_pair_is_cut_and_leaves_room_for_a_document(template: str) -> None:
+    on_server = "instruction" if template == "auto" else "none"
+    with ServedModel(kind="cross-encoder", max_model_len=260, template=on_server) as server:
+        model = reranker(server, rerank_template=template)
+        queries = ["why " * 700] * 2 + ["why not?"]
+        model.predict(queries, ["word " * 300, "another", "a text"], show_progress_bar=False)
+        pairs = real(server.pairs())
+        bodies = [got.json() for got in server.requests if got.path == "/v1/score"]
+        assert max(server._pair_tokens({**body, "text_2": [d]}) for body in bodies for d in body["text_2"]) <= 260
+    query, document = max(pairs, key=lambda pair: pair[1].count("word"))
+    assert 80 < query.count("why") < 195, "three quarters of the room"
+    assert document.count("word") > 20, "the rest is the document's"
+    assert len({query for query, _ in pairs}) == 2, "one cut for all documents of a query"
+    assert any("why not?" in query for query, _ in pairs)
+    usage = json.loads((model.served.evidence.folder / "usage.json").read_text())
+    assert usage["tasks"][0]["cut"] == 2
+
+
+def test_a_long_query_is_no_reason_to_cut_with_truncate_error() -> None:
+    with ServedModel(kind="cross-encoder", max_model_len=260) as server:
+        model = reranker(server, rerank_template="qwen3", truncate="error")
+        with pytest.raises(TextTooLongError):
+            model.predict(["why " * 700], ["a text"], show_progress_bar=False)
+        assert not real(server.pairs())

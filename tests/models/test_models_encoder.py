@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -106,7 +108,7 @@ def test_requests_are_in_flight_together(server: ServedModel) -> None:
     inner = server.answer
 
     def slow(got, sock):
-        if got.path == "/v1/embeddings":
+        if got.path == "/v1/embeddings" and got.json()["input"][0].startswith("t "):
             gate.wait()
         return inner(got, sock)
 
@@ -119,8 +121,7 @@ def test_a_text_that_is_too_long_is_cut_by_the_server_and_counted() -> None:
     with ServedModel(max_model_len=20) as server:
         model = encoder(server)
         model.encode(["short", "word " * 50, "word " * 18])
-        bodies = [g.json() for g in server.requests if g.path == "/v1/embeddings"]
-        assert all(body["truncate_prompt_tokens"] == 20 for body in bodies)
+        assert all(body["truncate_prompt_tokens"] == 20 for body in server.bodies())
         usage = json.loads((model.served.evidence.folder / "usage.json").read_text())["tasks"][0]
         assert (usage["texts"], usage["cut"]) == (3, 1)
 
@@ -133,7 +134,7 @@ def test_many_long_texts_are_not_counted_one_request_each_for_the_evidence_alone
         usage = json.loads((model.served.evidence.folder / "usage.json").read_text())["tasks"][0]
         assert (usage["texts"], usage["cut"], usage["at_limit"]) == (200, None, 200)
         assert sum(got.path == "/tokenize" for got in server.requests) < 10
-        assert all(g.json()["truncate_prompt_tokens"] == 20 for g in server.requests if g.path == "/v1/embeddings")
+        assert all(body["truncate_prompt_tokens"] == 20 for body in server.bodies())
 
 
 def test_what_nobody_counted_is_not_known() -> None:
@@ -164,7 +165,7 @@ def test_the_smaller_of_our_limit_and_the_servers_holds() -> None:
     with ServedModel(max_model_len=20) as server:
         encoder(server, max_tokens=64).encode(["x"])
         encoder(server, max_tokens=7).encode(["y"])
-        assert [g.json()["truncate_prompt_tokens"] for g in server.requests if g.path == "/v1/embeddings"] == [20, 7]
+        assert [body["truncate_prompt_tokens"] for body in server.bodies()] == [20, 7]
 
 
 def test_truncate_error_names_the_text() -> None:
@@ -339,3 +340,45 @@ def test_more_texts_than_a_window_keep_their_order(server: ServedModel, n: int) 
     out = encoder(server, show_progress_bar=False).encode(texts)
     np.testing.assert_array_equal(out, vectors(texts))
     assert len(server.texts()) == len(set(texts))
+
+
+def test_an_encoder_that_no_rule_knows_says_once_that_its_texts_have_no_prefix(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with ServedModel("our-own-encoder") as server, caplog.at_level(logging.WARNING):
+        model = VaccEncoder(server.name, api_base=server.base, store="off")
+        model.embed_query("what?")
+        model.embed_documents(["a text"])
+        model.close()
+    (said,) = [r.getMessage() for r in caplog.records if "without a prefix" in r.getMessage()]
+    assert said.startswith(
+        "our-own-encoder: no rule knows this model: its texts go out without a prefix; write prompts"
+    )
+
+
+def test_threads_that_ask_one_encoder_share_its_slots(server: ServedModel) -> None:
+    slots, threads = 4, 16
+    model = encoder(server, max_concurrency=slots)
+    model.embed_query("opens the session")
+    inner, together, lock = server.answer, threading.Barrier(slots), threading.Lock()
+    in_flight: list[int] = [0, 0]
+
+    def answer_four_at_a_time(got, sock):
+        if got.path != "/v1/embeddings":
+            return inner(got, sock)
+        with lock:
+            in_flight[0] += 1
+            in_flight[1] = max(in_flight)
+        # passes only when as many requests are in flight as there are slots
+        together.wait(20)
+        reply = inner(got, sock)
+        with lock:
+            in_flight[0] -= 1
+        return reply
+
+    server.answer = answer_four_at_a_time
+    texts = [f"question {i}" for i in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        got = list(pool.map(model.embed_query, texts))
+    np.testing.assert_array_equal(np.array(got, np.float32), vectors(texts))
+    assert in_flight[1] == slots

@@ -50,6 +50,11 @@ class ServedModel(LoopbackServer):
                 sent += [given] if isinstance(given, str) else given
         return [text for text in sent if text not in self._probes()]
 
+    def bodies(self) -> list[dict[str, Any]]:
+        """Every request for embeddings, in the order of arrival, without our own probes."""
+        asked = [got.json() for got in self.requests if got.path == "/v1/embeddings"]
+        return [body for body in asked if not self._probes().issuperset(body["input"])]
+
     def pairs(self) -> list[tuple[str, str]]:
         """Every pair that a score was asked for, without our own probes."""
         return [
@@ -65,16 +70,18 @@ class ServedModel(LoopbackServer):
         """Whether a query is the template probe's, the store's or the preflight's, also inside a template."""
         from evalscope_vacc.checks.texts import SANITY_EN, SANITY_ZH
         from evalscope_vacc.store import PROBE_PAIRS
+        from evalscope_vacc.wire.trial import QUERY
 
         ours = {pair[0] for pair in (*PROBE_PAIRS, *SANITY_EN, *SANITY_ZH)}
-        return query == "a" or any(own in query for own in ours)
+        return query in ("a", QUERY) or any(own in query for own in ours)
 
     @staticmethod
     def _probes() -> set[str]:
         from evalscope_vacc.checks.texts import PREFLIGHT_TEXTS
         from evalscope_vacc.store import PROBE_TEXTS
+        from evalscope_vacc.wire.trial import FIRST, SECOND
 
-        return {"a", *PROBE_TEXTS, *PREFLIGHT_TEXTS}
+        return {"a", FIRST, SECOND, *PROBE_TEXTS, *PREFLIGHT_TEXTS}
 
     def _answer(self, got: Got, sock: socket.socket) -> Reply:
         if self.key and got.path.startswith("/v1") and got.headers.get("authorization") != f"Bearer {self.key}":
@@ -86,16 +93,19 @@ class ServedModel(LoopbackServer):
         if got.path == "/v1/models":
             return Reply.of({"data": [{"id": self.name, "root": "weights", "max_model_len": self.max_model_len}]})
         if got.path == "/tokenize":
-            return Reply.of({"count": self._tokens(got.json()["prompt"]), "max_model_len": self.max_model_len})
+            asked = got.json()
+            if "inputs" in asked:  # text-embeddings-inference's form
+                return Reply.of([[{"id": i} for i in range(self._tokens(text))] for text in asked["inputs"]])
+            if "prompt" not in asked:
+                return Reply.of({"detail": "prompt is missing"}, 422)
+            return Reply.of({"count": self._tokens(asked["prompt"]), "max_model_len": self.max_model_len})
         if got.path in ("/v1/embeddings", "/v1/score", "/v1/rerank") and got.json().get("model") != self.name:
             message = f"The model `{got.json().get('model')}` does not exist."
             return Reply.of({"error": {"message": message, "type": "NotFoundError", "code": 404}}, 404)
         if got.path == "/v1/embeddings" and self.kind == "encoder":
             return self._embeddings(got.json())
         if got.path == "/v1/score":
-            answer = scores(got.json())
-            answer["usage"]["prompt_tokens"] = self._pair_tokens(got.json())
-            return Reply.of(answer)
+            return self._scores(got.json())
         if got.path == "/v1/rerank":
             return Reply.of(rerank(got.json()))
         return Reply.of({"detail": "Not Found"}, 404)
@@ -105,9 +115,20 @@ class ServedModel(LoopbackServer):
         if "truncate_prompt_tokens" not in request and any(self._tokens(t) > self.max_model_len for t in texts):
             message = f"This model's maximum context length is {self.max_model_len} tokens. Please reduce the length."
             return Reply.of({"error": {"message": message, "type": "BadRequestError", "code": 400}}, 400)
-        answer = embeddings(request, self.dimensions)
         keep = request.get("truncate_prompt_tokens", self.max_model_len)
+        kept = [t if self._tokens(t) <= keep else " ".join(t.split()[: max(0, keep - 2)]) for t in texts]
+        answer = embeddings({**request, "input": kept}, self.dimensions)
         answer["usage"]["prompt_tokens"] = sum(min(self._tokens(text), keep) for text in texts)
+        return Reply.of(answer)
+
+    def _scores(self, request: dict[str, Any]) -> Reply:
+        keep = request.get("truncate_prompt_tokens")
+        if keep is not None:
+            room = max(0, keep - len(request["text_1"].split()))
+            texts = [text if len(text.split()) <= room else " ".join(text.split()[:room]) for text in request["text_2"]]
+            request = {**request, "text_2": texts}
+        answer = scores(request)
+        answer["usage"]["prompt_tokens"] = self._pair_tokens(request)
         return Reply.of(answer)
 
     @staticmethod

@@ -218,7 +218,8 @@ def test_names_mean_the_catalogs_repositories_or_themselves() -> None:
     with pytest.raises(ConfigError, match="not in the catalog"):
         meant("nothing")
     for entry in catalog.entries():
-        assert meant(entry.name) == entry.modelscope
+        if not entry.rules_only:
+            assert meant(entry.name) == entry.modelscope
 
 
 @pytest.mark.parametrize(
@@ -242,13 +243,24 @@ def test_models_lists_every_model_with_the_columns_of_the_vendors_table(command:
     assert max(map(len, lines)) <= 80
     rows = {line.split()[0]: line.split()[1:] for line in lines[: lines.index("")]}
     headings = rows.pop("model")
-    assert list(rows) == [e.name for e in catalog.entries()]
+    assert list(rows) == [e.name for e in catalog.entries() if not e.rules_only]
     assert headings == ["size", "layers", "length", "dimension", "MRL", "instruct", "TP", "requests"]
     assert rows["Qwen3-Embedding-8B"] == ["8B", "36", "32768", "4096", "yes", "yes", "2/4/8", "4"]
     assert rows["Qwen3-Reranker-0.6B"] == ["0.6B", "28", "32768", "–", "–", "yes", "1/2/4/8", "4"]
     assert rows["bge-m3"] == ["568M", "24", "8192", "1024", "–", "–", "1/2/4/8", "4"]
     for term in ("Matryoshka", "instruction aware", "tensor parallel", "concurrency"):
         assert term in " ".join(done.stdout.split())
+
+
+def test_models_lists_what_the_other_models_texts_get(command: Callable[..., Any]) -> None:
+    lines = command("models").stdout.split("\n\n")[-1].splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines}
+    others = [e.name for e in catalog.entries() if e.rules_only]
+    assert [name for name in rows if name in others] == others
+    assert rows["multilingual-e5-base"] == ["278M", "512", "768", "prefixes"]
+    assert rows["gte-Qwen2-7B-instruct"] == ["7B", "32768", "3584", "instructions"]
+    assert rows["mxbai-rerank-base-v2"] == ["494M", "32768", "–", "a", "template"]
+    assert rows["gte-base"] == ["109M", "512", "768", "nothing"]
 
 
 def test_models_shows_one_whole(command: Callable[..., Any]) -> None:

@@ -68,7 +68,7 @@ def test_the_guides_bge_command_is_reproduced_argument_by_argument() -> None:
 def test_the_command_of_every_model_is_the_golden_one(runtime: str) -> None:
     weights = None if runtime == "vllm" else "/path/to/model"
     options = ServeOptions(runtime=runtime, weights=weights)
-    text = "".join(f"# {e.name}\n{build_command(e, options).shell()}\n" for e in catalog.entries())
+    text = "".join(f"# {e.name}\n{build_command(e, options).shell()}\n" for e in catalog.entries() if not e.rules_only)
     golden = GOLDEN / f"{runtime}.txt"
     if os.environ.get("EVALSCOPE_VACC_UPDATE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
@@ -327,5 +327,5 @@ def test_serve_prints_json(command: Callable[..., Any]) -> None:
 def test_serve_refuses_an_unknown_model_and_a_lonely_stop(command: Callable[..., Any]) -> None:
     done = command("serve", "bge-m4")
     assert isinstance(done.exception, ConfigError)
-    assert "did you mean bge-m3" in str(done.exception)
+    assert "did you mean 'bge-m3'" in str(done.exception)
     assert isinstance(command("serve", "bge-m3", "--stop-after-check").exception, ConfigError)

@@ -79,4 +79,4 @@ def test_a_task_that_is_not_there_and_a_missing_dictionary_are_explained(publish
     assert isinstance(run.invoke(app, ["show"]).exception, ConfigError)
     missing = run.invoke(app, ["show", "SciFacts", "--dictionary", str(published)]).exception
     assert isinstance(missing, ConfigError)
-    assert "near it: SciFact" in str(missing)
+    assert "did you mean 'SciFact'" in str(missing)

@@ -51,7 +51,26 @@ def test_texts_go_in_unchanged(name: str) -> None:
     odd = "{query} {} %s <|im_end|>\n<Document>: \U0001f600 e\u0301"
     assert odd in template.query(odd, "I")
     assert odd in template.document(odd)
-    assert template.document("").count("<|im_end|>") == 1
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-evaluation", "mxbai-rerank-v2"])
+def test_a_chat_template_closes_the_users_turn_once(name: str) -> None:
+    assert TEMPLATES[name].document("").count("<|im_end|>") == 1
+
+
+def test_the_templates_of_other_models_are_what_their_authors_packages_send() -> None:
+    gemma, mxbai = TEMPLATES["bge-reranker-v2-gemma"], TEMPLATES["mxbai-rerank-v2"]
+    assert gemma.query("Q") + gemma.document("D") == (
+        "A: Q\nB: D\nGiven a query A and a passage B, determine whether the passage contains an answer to the query by "
+        "providing a prediction of either 'Yes' or 'No'."
+    )
+    assert mxbai.query("Q", "an instruction has no place") + mxbai.document("D") == (
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nquery: Q\ndocument: D\nYou are a search relevance expert who evaluates how well documents "
+        "match search queries. For each query-document pair, carefully analyze the semantic relationship between them, "
+        "then provide your binary relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
 
 
 def test_none_is_no_template() -> None:

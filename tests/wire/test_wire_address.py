@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalscope_vacc.errors import ConfigError, VaccError
-from evalscope_vacc.wire.address import is_local, normalize_base, public_base, server_revision, user_info
+from evalscope_vacc.wire.address import (
+    endpoint,
+    is_local,
+    normalize_base,
+    public_base,
+    query_secrets,
+    server_revision,
+    user_info,
+)
 
 SUFFIXES = [
     "",
@@ -74,8 +82,8 @@ def test_odd_spellings(given: str, expected: str) -> None:
         "http://h\\x",
         "http://h..x",
         "http://-h",
-        "http://h?key=1",
         "http://h#x",
+        "http://h?key=1#x",
         "file:///etc/passwd",
     ],
 )
@@ -91,7 +99,7 @@ def test_nonsense_is_refused(nonsense: str) -> None:
         "http://me:hidden@h x",
         "me:hidden@h:8000",
         "http://me:hi@dden@h..x",
-        "http://h?hidden",
+        "http://h?hidden#x",
     ],
 )
 def test_an_error_does_not_show_the_password(address: str) -> None:
@@ -107,6 +115,46 @@ def test_user_information_is_kept_for_the_request_and_left_out_of_the_rest() -> 
     assert public_base(base) == "https://h/x"
     assert user_info("http://h") is None
     assert server_revision([base]) == server_revision(["https://h/x"])
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://h:8000", "http://h:8000/v1/embeddings"),
+        ("http://h:8000/v1", "http://h:8000/v1/embeddings"),
+        ("https://h/compatible-mode/v1", "https://h/compatible-mode/v1/embeddings"),
+        ("https://h/api/v3", "https://h/api/v3/embeddings"),
+        ("https://h/api/v3/embeddings", "https://h/api/v3/embeddings"),
+        ("https://h/api/paas/v4/", "https://h/api/paas/v4/embeddings"),
+        ("https://h/v2", "https://h/v2/embeddings"),
+        ("https://h/v1beta/openai", "https://h/v1beta/openai/embeddings"),
+        ("https://h/v1beta/openai/embeddings", "https://h/v1beta/openai/embeddings"),
+        ("https://h/v1/openai", "https://h/v1/openai/embeddings"),
+        ("https://h/v10", "https://h/v10/embeddings"),
+        ("https://h/v1.5", "https://h/v1.5/v1/embeddings"),
+        (
+            "https://h/openai/deployments/small/embeddings?api-version=2024-10-21",
+            "https://h/openai/deployments/small/embeddings?api-version=2024-10-21",
+        ),
+        ("https://me:secret@h/v1?a=%20b", "https://h/v1/embeddings?a=%20b"),
+    ],
+)
+def test_endpoints_follow_an_address_as_openai_s_client_puts_them(given: str, url: str) -> None:
+    assert endpoint(normalize_base(given), "/v1/embeddings") == url
+    assert endpoint(normalize_base(normalize_base(given)), "/v1/embeddings") == url
+
+
+def test_other_endpoints_follow_too() -> None:
+    assert endpoint(normalize_base("http://h/v1"), "/health") == "http://h/health"
+    assert endpoint(normalize_base("http://h/api/v3?x=1"), "/v1/models") == "http://h/api/v3/models?x=1"
+    assert endpoint(normalize_base("http://h/compatible-mode/v1"), "//api/v1/x") == "http://h/api/v1/x"
+
+
+def test_a_query_is_sent_and_neither_shown_nor_part_of_a_result_s_name() -> None:
+    base = normalize_base("https://h/v1?api-version=1&api-key=s3cr%20et")
+    assert public_base(base) == "https://h"
+    assert set(query_secrets(base)) == {"s3cr%20et", "s3cr et"}
+    assert server_revision([base]) == server_revision(["https://h"])
 
 
 @given(st.text(max_size=60))

@@ -246,7 +246,6 @@ def test_runs_of_two_threads_share_the_slots(serve: Serve, connect: Connect) -> 
             "truncate",
         ),
         (Reply(301, b"", "", {"Location": "http://other.example/"}), RequestRefusedError, r"other\.example"),
-        (Reply.of({"error": "no"}, 424), RequestRefusedError, "424"),
         (Reply.of({"error": "not implemented"}, 501), ServerFaultError, "501"),
     ],
 )

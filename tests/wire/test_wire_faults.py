@@ -104,8 +104,8 @@ def test_a_wrong_answer_stops_the_run_and_is_named(name: str, kind: str, faulty:
 def test_a_fault_that_stays_is_an_error_that_names_it(name: str, faulty: FaultServer) -> None:
     faulty.script((name,), rate=1.0, seed=1, most=99)
     connection = Connection((faulty.base,), timeout_s=0.2, retries=2, wait_for_server_s=0.5)
-    with Engine(connection, backoff_s=0.002) as engine, pytest.raises(ServerError) as caught:
-        encode(engine, TEXTS[:4], 4)
+    with Engine(connection, backoff_s=0.05) as engine, pytest.raises(ServerError) as caught:
+        encode(engine, TEXTS[:1], 1)
     words = {
         "hang": "within 0.2 s",
         "drip": "within 0.2 s",
@@ -120,7 +120,12 @@ def test_a_fault_that_stays_is_an_error_that_names_it(name: str, faulty: FaultSe
         **{status: f"scripted {status}" for status in ("408", "429", "500", "503")},
     }
     assert words.get(name, "the connection broke") in str(caught.value)
-    assert len([got for got in faulty.requests if got.path == "/v1/embeddings"]) == 3
+    asked = len([got for got in faulty.requests if got.path == "/v1/embeddings"])
+    if name[:3] in {"429", "502", "503", "504"}:
+        assert "taken no requests for" in str(caught.value)
+        assert asked > 3, "as long as wait_for_server_s allows"
+    else:
+        assert asked == 3
 
 
 def test_twenty_thousand_texts_with_passing_faults_come_out_to_the_bit(faulty: FaultServer, patient: Engine) -> None:

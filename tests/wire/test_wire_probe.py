@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,11 +46,11 @@ def vllm(**changes: Any) -> Callable[[Got, Any], Reply]:
 def test_a_vllm_says_everything(serve: Serve, connect: Connect) -> None:
     server = serve(vllm())
     engine = connect(server, api_key="k-123456")
-    expected = ServerFacts(server.base, "0.17.0", ("other", "m"), 2048, "org/m", True)
+    expected = ServerFacts(server.base, "0.17.0", ("other", "m"), 2048, "org/m", True, models_path="/v1/models")
     assert probe(engine, "m") == expected
     assert probe_all(engine, "m") == (expected,)
     assert server.requests[0].headers["authorization"] == "Bearer k-123456"
-    assert tokenize_counter(engine, "m")("some text") == 3
+    assert tokenize_counter(engine, get_dialect("vllm"), "m")("some text") == 3
     assert server.requests[-1].json() == {"model": "m", "prompt": "some text"}
 
 
@@ -71,7 +72,7 @@ def test_a_vllm_says_everything(serve: Serve, connect: Connect) -> None:
 )
 def test_what_a_server_does_not_say_stays_open(answer: Any, serve: Serve, connect: Connect) -> None:
     server = serve(answer)
-    assert probe(connect(server), "m") == ServerFacts(server.base)
+    assert replace(probe(connect(server), "m"), models_path="") == ServerFacts(server.base)
     assert probe(connect(server), "m").serves("m") is None
 
 
@@ -111,10 +112,11 @@ def test_each_of_several_servers_is_asked(serve: Serve, connect: Connect) -> Non
 
 
 def test_a_count_that_is_none_is_refused(serve: Serve, connect: Connect) -> None:
+    counting = get_dialect("vllm")
     with pytest.raises(BadAnswerError, match="no count of tokens"):
-        tokenize_counter(connect(serve(vllm(**{"/tokenize": {"count": "3"}}))), "m")("x")
+        tokenize_counter(connect(serve(vllm(**{"/tokenize": {"count": "3"}}))), counting, "m")("x")
     with pytest.raises(RequestRefusedError):
-        tokenize_counter(connect(serve(vllm(**{"/tokenize": NOT_FOUND}))), "m")("x")
+        tokenize_counter(connect(serve(vllm(**{"/tokenize": NOT_FOUND}))), counting, "m")("x")
 
 
 def reranker(

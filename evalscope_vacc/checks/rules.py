@@ -1,0 +1,67 @@
+"""Whether the rules for texts are right: those of the configuration beside the catalog's, and a server's own prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from evalscope_vacc.checks.findings import Finding
+from evalscope_vacc.checks.target import Target
+from evalscope_vacc.errors import BadAnswerError, RequestRefusedError
+from evalscope_vacc.text.truncation import LocalTokenizer
+
+# a letter is one token (two where the start of a word counts), and no model puts more than two around a text
+_A_LETTER = 4
+# the shortest prefix in use ("query: ") has two; one may be an end token that a tokenizer's file leaves to the server
+_A_PREFIX = 2
+
+
+def check_configuration(target: Target) -> Iterator[Finding]:
+    """What the configuration says otherwise than the catalog, or what nobody chose."""
+    if target.entry is None:
+        # a run says it; here it is no fault of the server or the file
+        yield target.finding("catalog", "ok", "; ".join(target.config.warnings) or "no rule knows this model")
+        return
+    for warning in target.config.warnings:
+        yield target.finding("catalog", "warning", warning)
+    if not target.config.warnings:
+        yield target.finding("catalog", "ok", f"{target.entry.name}, with its kind, length and rules")
+
+
+def check_prefix(target: Target) -> Iterator[Finding]:
+    """Whether the server puts a text of its own before every text that it embeds: the tokens of one letter show it."""
+    try:
+        tokens = target.embed(["a"]).tokens
+        if tokens is None:
+            yield target.finding("prefix", "ok", "no token counts are reported: one of the server's own cannot be told")
+            return
+        added = tokens - _tokens_alone(target, tokens)
+    except (RequestRefusedError, BadAnswerError):
+        return
+    if added < _A_PREFIX:
+        yield target.finding("prefix", "ok", f"the server adds none ({tokens} tokens for a letter)")
+        return
+    config = target.config
+    ours = config.prompt or config.prompts or config.catalog_prompts or config.instruction_profile != "none"
+    yield target.finding(
+        "prefix",
+        "wrong" if ours else "warning",
+        f"the server puts some {added} tokens before every text ({tokens} for a letter)"
+        + (", and prefixes are sent from here, too" if ours else ""),
+        "applied twice nothing fails, and the scores are wrong"
+        if ours
+        else "queries and documents get the same one, whatever the task",
+        "start the server without it (text-embeddings-inference: --default-prompt, --default-prompt-name)"
+        + (", or write instruction_profile: none and no prompts" if ours else ""),
+    )
+
+
+def _tokens_alone(target: Target, at_most: int) -> int:
+    """The tokens of the letter without a prefix, by the tokenizer or the server's; else all of them, where so few are usual."""
+    if target.config.tokenizer:
+        return LocalTokenizer(target.config.tokenizer).count("a")
+    if target.facts is not None and target.facts.tokenize:
+        with suppress(RequestRefusedError, BadAnswerError):
+            path, payload = target.dialect.counting(target.config.model_name, "a")
+            return target.dialect.read_count(target.call("POST", path, payload, describe="a letter").body)
+    return at_most if at_most <= _A_LETTER else _A_LETTER - 1
