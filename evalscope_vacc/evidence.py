@@ -20,6 +20,9 @@ from evalscope_vacc.files import write_whole
 from evalscope_vacc.paths import cache_folder
 
 SAMPLES = 3
+_SUMS = (
+    "texts", "unique", "stored", "empty", "requests", "retries", "waited", "seconds", "cut", "at_limit", "tokens",
+)  # fmt: skip
 SHORTEST = 1e-6  # seconds; below, a rate says nothing
 
 
@@ -85,9 +88,7 @@ class TaskUsage:
     def plus(self, other: TaskUsage) -> TaskUsage:
         """Adds counts up: one that is not known makes the sum unknown; ``busy`` is weighted by the seconds."""
         sums: dict[str, Any] = {}
-        for name in (
-            "texts", "unique", "stored", "empty", "requests", "retries", "waited", "seconds", "cut", "at_limit", "tokens",
-        ):  # fmt: skip
+        for name in _SUMS:
             mine, theirs = getattr(self, name), getattr(other, name)
             sums[name] = None if mine is None or theirs is None else mine + theirs
         known = [(part.busy, part.seconds) for part in (self, other) if part.busy is not None and part.seconds > 0]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError, ResultError
+from evalscope_vacc.files import write_whole
 from evalscope_vacc.results.files import SUFFIX, finite, own_folder, read_json, shown
 from evalscope_vacc.results.load import load_results
 from evalscope_vacc.results.model import Row
@@ -142,10 +143,7 @@ def _commit(checkout: Path) -> str:
 def write_compressed(path: Path, value: Any) -> None:
     """Writes ``value`` so that the same facts give the same bytes."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-    partial.replace(path)
+    write_whole(path, gzip.compress(text.encode(), 9, mtime=0))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,7 +18,7 @@ class Setting:
     """One setting.
 
     Attributes:
-        name: In :class:`evalscope_vacc.results.rows.Conditions`.
+        name: In :class:`evalscope_vacc.results.model.Conditions`.
         spellings: The keys that may hold it in a result's name and in the evidence, ours first; the others are what
             plain MTEB runs call it.
         compared: Whether runs that differ in it may not be compared.

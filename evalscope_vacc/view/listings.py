@@ -42,19 +42,19 @@ def models(entries: Sequence[Entry], words: Words) -> list[Block]:
     columns = _columns(words, "model", *numbers, right=numbers, extra=numbers[1:2] + numbers[4:7])
     others = []
     for entry in (entry for entry in entries if entry.rules_only):
-        cells = [entry.size, entry.model_limit, entry.dimensions, words(f"texts_get_{_rule(entry)}")]
-        others.append((entry.name, *("–" if cell is None else str(cell) for cell in cells)))
-    more = _columns(words, "other_models", "size", "length", "dimension", "texts_get", right=numbers)
-    return [Table(columns, tuple(rows)), Line(words("models_legend"), "fact"), Table(more, tuple(others))]
+        cells = [entry.size, entry.model_limit, entry.dimensions]
+        others.append((entry.name, *("–" if cell is None else str(cell) for cell in cells), words(_rule(entry))))
+    few = _columns(words, "other_model", "size", "length", "dimension", "texts_get", right=numbers)
+    return [Table(columns, tuple(rows)), Line(words("models_legend"), "fact"), Table(few, tuple(others))]
 
 
 def _rule(entry: Entry) -> str:
-    """What the model's texts get, in a word."""
+    """What the model's texts get, in a word or two."""
     if entry.template_family:
-        return "template"
+        return "get_template"
     if entry.profile not in (None, "none"):
-        return "instructions"
-    return "prefixes" if entry.prompts else "nothing"
+        return "get_instructions"
+    return "get_prefixes" if entry.prompts else "get_nothing"
 
 
 def model(entry: Entry, words: Words) -> list[Block]:
@@ -76,6 +76,7 @@ def model(entry: Entry, words: Words) -> list[Block]:
         "model_limit": words("n_tokens", tokens=entry.model_limit),
         "instruction_aware": words("yes" if entry.instruction_aware else "no"),
         "profile": entry.profile,
+        "instruction_template": entry.instruction_template and repr(entry.instruction_template),
         "template": entry.template,
         "template_family": entry.template_family,
         "prompts": "; ".join(f"{key}: {value!r}" for key, value in entry.prompts.items()),

@@ -77,6 +77,7 @@ def test_results_and_evidence_lie_where_the_newer_line_puts_them(encoder: Served
     out = result.output_folder
     assert [p.name for p in out.glob("vacc__some-encoder/*/STSBenchmark.json")] == ["STSBenchmark.json"]
     assert {p.name for p in (out / "vacc").iterdir()} == {
+        "asked.json",
         "config.json",
         "server.json",
         "sent_samples.jsonl",
@@ -84,6 +85,9 @@ def test_results_and_evidence_lie_where_the_newer_line_puts_them(encoder: Served
     }
     usage = json.loads((out / "vacc" / "usage.json").read_text())["tasks"]
     assert [(u["task"], u["split"], u["subset"]) for u in usage] == [("STSBenchmark", "test", "default")]
+    (asked,) = json.loads((out / "vacc" / "asked.json").read_text())["tasks"]
+    assert (asked["model"], asked["task"], asked["error"]) == ("vacc/some-encoder", "STSBenchmark", "")
+    assert (asked["splits"], asked["subsets"]) == (["test"], ["default"])
 
 
 def test_the_newer_spelling_is_understood_too(encoder: ServedModel, tmp_path: Path) -> None:
