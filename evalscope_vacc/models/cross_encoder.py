@@ -273,7 +273,7 @@ class VaccCrossEncoder(VaccModel):
         side, limit, query = session.side, session.limit, of.text
         template, config = side.template, session.config
         if limit is None:
-            return side.document(document), False
+            return side.document(document), None
         if template is not None:
             if fits_by_bytes(query + template.document(document), limit):
                 return template.document(document), False
