@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -294,7 +294,8 @@ def _ask(served: Served, engine: Engine) -> Session:
             see = partial(_try_pairs, served, engine, dialect, pairwise)
         else:
             see = partial(_try_texts, served, engine, asked, dialect, guess)
-            dialect, seen = _try_servers(served, engine, asked, dialect, limit, guess=guess)
+            dialect, seen, miscounts = _try_servers(served, engine, asked, dialect, limit, guess=guess)
+            common = replace(common, tokenize=False) if miscounts else common
     except (RequestRefusedError, BadAnswerError) as error:
         raise _explained(error, name, asked, guess=guess) from None
     for facts in asked:
@@ -372,15 +373,18 @@ def _try_servers(
     limit: int | None,
     *,
     guess: bool,
-) -> tuple[Dialect, list[Seen]]:
+) -> tuple[Dialect, list[Seen], bool]:
     """Sees what the servers do with two texts, says what is not as hoped, and writes all of it to the evidence.
 
     Returns:
-        The dialect with what all of them were seen to do.
+        The dialect with what all of them were seen to do, what each was, and whether a /tokenize counts otherwise than
+        its server reads.
     """
     config = served.config
     local = LocalTokenizer(config.tokenizer).count if config.tokenizer else None
     seen: list[Seen] = []
+    told: list[dict[str, Any]] = []
+    miscounts = False
     extra = {**dialect.side(config.model_name, "document", ""), **config.body_fields("document")}
     for shown, facts in zip(engine.servers, asked, strict=True):
         count = local or (tokenize_counter(engine, dialect, config.model_name, shown) if facts.tokenize else None)
@@ -401,15 +405,19 @@ def _try_servers(
             logger.warning("%s: vectors do not come as base64, so numbers are asked for", name)
         if found.counts == "characters":
             logger.warning("%s: it counts characters, not tokens: its counts are not used", name)
-        elif local is not None and found.first_tokens is not None and found.first_tokens != local(FIRST):
-            logger.warning(
-                "%s: tokenizer %s counts %d tokens where the server counts %d: is it this model's?",
-                name, config.tokenizer, local(FIRST), found.first_tokens,
-            )  # fmt: skip
-    served.record_server(seen=[asdict(found) for found in seen])
+        # what cuts texts here has to count as the server does
+        counted = count(FIRST) if count is not None and (local is not None or not found.truncates) else None
+        if counted is not None and found.counts == "tokens" and found.first_tokens not in (counted, limit):
+            by = f"the tokenizer {config.tokenizer}" if local is not None else "its /tokenize"
+            words = "%s: %s counts %d tokens in a text in which it reads %s; %s"
+            advice = "is it this model's?" if local is not None else "it is not used to cut texts: set `tokenizer:`"
+            miscounts |= local is None
+            logger.warning(words, name, by, counted, found.first_tokens, advice)
+        told.append({**asdict(found), "counted": counted})
+    served.record_server(seen=told)
     for found in seen:
         dialect = found.settled(dialect)
-    return dialect, seen
+    return dialect, seen, miscounts
 
 
 def _try_texts(

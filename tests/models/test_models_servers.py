@@ -74,6 +74,19 @@ def test_without_a_way_to_count_a_text_that_may_be_too_long_stops_the_run() -> N
             model.encode([LONG])
 
 
+def test_a_count_that_is_not_the_servers_own_cuts_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def without_special_tokens(got: Got, sock: Any, inner: Callable[..., Any]) -> Any:
+        if got.path == "/tokenize":
+            return Reply.of({"count": len(got.json()["prompt"].split())})
+        return ignoring(got, sock, inner)
+
+    with changed(ServedModel(max_model_len=2000), without_special_tokens) as server:
+        model = encoder(server, max_tokens=20)
+        with pytest.raises(ConfigError, match="set `tokenizer:`"):
+            model.encode([LONG])
+    assert "its /tokenize counts 15 tokens in a text in which it reads 17" in caplog.text
+
+
 def test_where_no_limit_is_known_the_number_of_cut_texts_is_not_either() -> None:
     def silent(got: Got, sock: Any, inner: Callable[..., Any]) -> Any:
         return Reply.of({"data": []}) if got.path == "/v1/models" else inner(got, sock)

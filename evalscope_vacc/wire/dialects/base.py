@@ -11,6 +11,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.wire.messages import encode_json
@@ -49,8 +50,7 @@ class Introduction:
 
     def at_host(self, *hosts: str) -> str:
         """Says that the address is one of these hosts, or lies under one; "" where it does not."""
-        name = self.server.split("://", 1)[-1].split("/", 1)[0].rpartition(":")[0] or self.server.split("://", 1)[-1]
-        name = name.split("/", 1)[0]
+        name = urlsplit(self.server).hostname or ""
         return next((f"the address is {name}" for host in hosts if name == host or name.endswith(f".{host}")), "")
 
 
