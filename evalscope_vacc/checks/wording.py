@@ -527,3 +527,65 @@ WORDS: Mapping[str, Words] = MappingProxyType(
         },
     }
 )
+
+# of parity: what exceeds a threshold, and what the differences look like
+SIGNS: Mapping[str, str] = MappingProxyType(
+    {
+        "differs.size": "vectors of {served} numbers against {reference}",
+        "differs.cosine": "least cosine 1 - {gap:.1e}, allowed 1 - {allowed:g}",
+        "differs.number": "largest difference of a number {gap:.1e}, allowed {allowed:g}",
+        "differs.neighbours": "{kept:.1%} of the {count} nearest neighbours kept, wanted {wanted:.0%}",
+        "differs.score": "largest difference of a score {gap:.2g}, allowed {allowed:g}",
+        "differs.same": "all served scores are the same",
+        "differs.tau": "Kendall's tau {tau:.3f}, wanted {wanted:g}",
+        "looks.size": "another model, or vectors that were cut (`dimensions`)",
+        "looks.order": "the order is wrong: {count} texts have another text's vector (text {text} has that of text {other})",
+        "looks.language": "only {language} texts differ: another tokenizer, or a text encoding on the way",
+        "looks.rounded": (
+            "rounding: all texts differ a little, long and short alike (relative error {error:.1e}), as with {dtype}; if the "
+            "server computes in it, say --dtype {dtype}"
+        ),
+        "looks.used": (
+            "the same weights used in another way: neighbours are mostly kept, vectors are not; an instruction or prompt on "
+            "one side, other special tokens, another pooling or normalisation"
+        ),
+        "looks.weights": "other weights: not even the neighbours are kept",
+        "looks.cut": (
+            "texts are cut: those of up to about {low} tokens are the same, those from about {high} on differ; compare "
+            "max_tokens, the server's --max-model-len and the reference's own limit"
+        ),
+        "looks.head": (
+            "the classification head was not loaded, or the prompt's end is cut off: every pair scores the same"
+        ),
+        "looks.documents": "the order is wrong: a query's scores are all there, at other documents",
+        "looks.turned": "the sign is turned: the worst document scores highest",
+        "looks.activation": (
+            "another activation: one side gives logits, the other their sigmoid; the ranking is the same"
+        ),
+        "looks.prompt-rounded": (
+            "rounding, or a small difference of the prompt: the ranking is nearly kept (a lost newline makes 0.006)"
+        ),
+        "looks.prompt": "another prompt: a template or instruction on one side only, or applied twice",
+        "looks.no-template": "other weights, or the template is missing on one side",
+        "pooled.first": "another pooling: the vectors are those of the first token (CLS)",
+        "pooled.last": "another pooling: the vectors are those of the last token",
+        "pooled.mean": "another pooling: the vectors are the mean of all tokens",
+        "pooled.maximum": "another pooling: the vectors are the maximum over all tokens",
+        "pooled.inner": "the special tokens are left out of the mean",
+        "cut.32": "texts are cut: the vectors are those of the first 32 tokens",
+        "cut.64": "texts are cut: the vectors are those of the first 64 tokens",
+        "cut.128": "texts are cut: the vectors are those of the first 128 tokens",
+        "cut.256": "texts are cut: the vectors are those of the first 256 tokens",
+        "cut.512": "texts are cut: the vectors are those of the first 512 tokens",
+        "cut.characters": "texts are cut: the vectors are those of the first 512 characters",
+        "read.lower": "texts are lower-cased before they reach the tokenizer",
+        "read.accents": "accents are stripped from the texts",
+        "read.emoji": "emoji and other symbols are stripped from the texts",
+        "read.newlines": "newlines are removed from the texts",
+        "read.spaces": "spaces around the texts are stripped",
+        "read.punctuation": "punctuation is removed from the texts",
+        "read.latin-1": "texts are sent as UTF-8 and read as Latin-1",
+        "read.prefix": 'the server puts "query: " before each text',
+        "read.instruction": "the server puts an instruction for queries before each text",
+    }
+)

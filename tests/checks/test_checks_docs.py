@@ -38,7 +38,7 @@ def test_tests_of_each_fault_name_the_findings_that_only_they_prove() -> None:
 
 
 def test_the_thresholds_are_those_of_the_code() -> None:
-    from evalscope_vacc.parity import THRESHOLDS
+    from evalscope_vacc.checks.tolerance import THRESHOLDS
 
     text = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     listed = {}
