@@ -1,7 +1,11 @@
-"""Writes docs/mutants.md: which fault is found by whom. ``python tests/mutants/table.py [NAME…]``; a quarter of an hour."""
+"""Writes docs/mutants.md: which fault is found by whom. ``python tests/mutants/table.py``; a quarter of an hour.
+
+``--without DETECTOR`` leaves a column out (parity takes most of the time); names of servers print their rows only.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -21,7 +25,8 @@ Each row is the demo's server with the real weights of all-MiniLM-L6-v2 (as a re
 template) and one fault; `tests/mutants/faults.py` has each in a few lines. *check*: exit status 1 of `evalscope-vacc check`;
 *before a run*: a warning in the log, or a stop; *parity*: exit status 1 of `evalscope-vacc parity --dtype auto` against the
 weights (a reranker: against a sound one's scores); *store*: whether the texts that the store asks again differ by more than
-1e-3. Codes are those of `--json`. An empty cell: nothing said. This page is written by `nox -s mutants`.
+1e-3. Codes are those of `--json`. An empty cell: nothing said. This page is written by `nox -s mutants`
+(`-- --without parity` leaves that column out).
 
 """
 
@@ -42,7 +47,14 @@ def row(case: Case) -> tuple[list[str], dict[str, float]]:
 Row = tuple[Case, list[str], dict[str, float]]
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--without", choices=list(DETECTORS), action="append", default=[])
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    for name in arguments.without:
+        del DETECTORS[name]
+    names = arguments.names
     found: list[Row] = []
     for case in CASES:
         if not names or case.name in names:
@@ -56,6 +68,8 @@ def main(names: list[str]) -> None:
 def page_of(found: list[Row]) -> str:
     columns = ["server", *DETECTORS]
     page = HEAD
+    if len(found) < len(CASES):
+        page += f"The run that wrote this ended after {len(found)} of {len(CASES)} servers.\n\n"
     for title, sound in (("Faults", False), ("Nothing wrong", True)):
         rows = [cells for case, cells, _ in found if case.sound == sound]
         table = [columns, ["---"] * len(columns), *rows]
@@ -72,4 +86,4 @@ def page_of(found: list[Row]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
