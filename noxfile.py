@@ -5,6 +5,7 @@ nox -s legacy          EvalScope 1.3.0 and 1.8.0 with mteb 1.38.20, a short list
 nox -s legacy-full     the same with every task
 nox -s newest          EvalScope 1.14.1 with mteb 2.26: what the support table says (the test suite runs all of it)
 nox -s support         the README's support table, from what the sessions above reported
+nox -s mutants         docs/mutants.md: which faults of a server are found, and by whom (a quarter of an hour; not in CI)
 nox -s vllm            a real vLLM 0.32 on this CPU (about 15 minutes; not in CI)
 nox -s infinity        a real infinity on this CPU (in CI with VACC_TEST_TASKS=short, without SciFact)
 nox -s llamacpp        a real llama.cpp on this CPU (likewise)
@@ -149,6 +150,15 @@ def support(session: nox.Session) -> None:
         str(HERE / "docs" / "support.py"),
         *map(str, sorted(JUNIT.glob("*.xml"), key=lambda p: p.stat().st_mtime)),
     )
+
+
+@nox.session(python=PYTHON)
+def mutants(session: nox.Session) -> None:
+    """Rewrites docs/mutants.md, and checks every sound variation."""
+    session.install("torch==2.13.0")
+    session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
+    session.run("python", str(HERE / "tests" / "mutants" / "table.py"), *session.posargs)
+    _test(session, str(HERE / "tests" / "mutants"))
 
 
 @nox.session(python=PYTHON)

@@ -31,6 +31,16 @@ from evalscope_vacc.wire.probe import ServerFacts, probe, spoken
 WAIT_S = 5.0
 _PAUSE_S = 0.25
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+# the first that fits: some are kinds of others
+_ERRORS: tuple[tuple[type[ServerError], str], ...] = (
+    (ModelNotServedError, "model.refused"),
+    (EngineDeadError, "reachable.engine"),
+    (ServerTimeoutError, "reachable.slow"),
+    (ServerUnreachableError, "reachable.dead"),
+    (ServerFaultError, "reachable.fault"),
+    (NotFiniteError, "finite.not"),
+    (BadAnswerError, "answers.bad"),
+)
 
 
 def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str, ...], float]:
@@ -66,8 +76,8 @@ def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str,
 def check_contact(target: Target) -> Iterator[Finding]:
     """Whether the server answers and accepts the key."""
     _, seconds = first_contact(target.engine)
-    yield target.finding("reachable", "ok", f"answers in {seconds * 1000:.0f} ms")
-    yield target.finding("key", "ok", "the key is accepted" if target.config.api_key else "no key is asked for")
+    yield target.finding("reachable.ok", ms=seconds * 1000)
+    yield target.finding("key.ok" if target.config.api_key else "key.none")
 
 
 def introduce(target: Target) -> ServerFacts:
@@ -92,51 +102,36 @@ def introduce(target: Target) -> ServerFacts:
 def check_facts(target: Target) -> Iterator[Finding]:
     """Name, version and limits, as the server states them."""
     facts = introduce(target)
-    yield from _model(target)
-    yield _version(target)
-    yield _max_length(target)
-    if facts.tokenize or target.config.tokenizer:
-        by = "the configured tokenizer" if target.config.tokenizer else "the server's /tokenize"
-        yield target.finding("token-counts", "ok", f"by {by}")
-    elif target.dialect.truncates and target.config.truncate == "cut" and target.config.rerank_template == "none":
-        yield target.finding(
-            "token-counts",
-            "ok",
-            "no /tokenize and no `tokenizer:`; the server cuts by itself",
-            "how many texts were cut is not known afterwards",
-        )
+    yield from _model(target, facts)
+    yield _version(target, facts)
+    yield _max_length(target, facts)
+    config = target.config
+    if config.tokenizer:
+        yield target.finding("token-counts.tokenizer")
+    elif facts.tokenize:
+        yield target.finding("token-counts.server")
+    elif target.dialect.truncates and config.truncate == "cut" and config.rerank_template == "none":
+        yield target.finding("token-counts.unneeded")
+    elif target.limit is None:
+        yield target.finding("token-counts.no-limit")
     else:
-        yield target.finding(
-            "token-counts",
-            "warning",
-            "the server has no /tokenize and no `tokenizer:` is configured",
-            "a text that may be too long stops the run: it cannot be cut here",
-            "set `tokenizer:` to the model's folder, its tokenizer.json or its hub name",
-        )
+        yield target.finding("token-counts.none", limit=target.limit)
 
 
-def _model(target: Target) -> Iterator[Finding]:
-    facts, name = target.facts, target.config.model_name
-    if facts is None or facts.serves(name) is None:
-        yield target.finding("model", "warning", f"the server does not list its models, so {name!r} is not confirmed")
+def _model(target: Target, facts: ServerFacts) -> Iterator[Finding]:
+    name = target.config.model_name
+    if facts.serves(name) is None:
+        yield target.finding("model.unlisted", name=name)
         return
     if facts.serves(name):
-        root = f", loaded from {facts.root}" if facts.root else ""
-        yield target.finding("model", "ok", f"serves {name!r}{root}")
+        yield target.finding("model.root" if facts.root else "model.ok", name=name, root=facts.root)
         return
     names = [clean(served, limit=200) for served in facts.served]
     if _answers(target):
-        shown = ", ".join(names[:5])
-        yield target.finding("model", "warning", f"{name!r} is not listed ({shown} is), but it is answered to")
+        yield target.finding("model.alias", name=name, listed=", ".join(names[:5]))
         return
     near = nearest(name, names, 3, likeness=0.3) or names[:5]
-    yield target.finding(
-        "model",
-        "wrong",
-        f"{name!r} is not served; {', '.join(map(repr, near))} is",
-        "every request will be refused",
-        f"set model_name to {near[0]!r}" if near else "",
-    )
+    yield target.finding("model.other", name=name, near=", ".join(map(repr, near)), best=near[0])
     raise NothingMoreError
 
 
@@ -152,53 +147,26 @@ def _answers(target: Target) -> bool:
     return True
 
 
-def _version(target: Target) -> Finding:
-    said = target.facts.version if target.facts else None
+def _version(target: Target, facts: ServerFacts) -> Finding:
+    said = facts.version
     if said is None:
-        return target.finding("version", "warning", "the server does not tell its version", "", "note it yourself")
+        return target.finding("version.untold")
     match = _VERSION.match(said)
     number = tuple(int(part or 0) for part in match.groups()) if match else ()
     if number and number < (0, 9, 2):
-        return target.finding(
-            "version",
-            "warning",
-            said,
-            "older than the oldest vLLM (0.9.2) that this was tried with",
-            "use 0.9.2 or later",
-        )
+        return target.finding("version.old", version=said)
     if number and number <= (0, 10, 1) and target.config.is_cross_encoder:
-        return target.finding(
-            "version",
-            "warning",
-            said,
-            "vLLM up to 0.10.1 computes a reranker's last layer in bfloat16: its scores are grainy and tie",
-            "use a later version for published comparisons",
-        )
-    return target.finding("version", "ok", said)
+        return target.finding("version.grainy", version=said)
+    return target.finding("version.ok", version=said)
 
 
-def _max_length(target: Target) -> Finding:
-    has = target.facts.max_model_len if target.facts else None
-    wants = target.config.max_tokens
-    if has is None and wants is None:
-        return target.finding(
-            "max-length",
-            "warning",
-            "the server does not tell it, and max_tokens is not set",
-            "texts that are too long are refused or cut without a word",
-            "set max_tokens",
-        )
+def _max_length(target: Target, facts: ServerFacts) -> Finding:
+    has, wants = facts.max_model_len, target.config.max_tokens
     if has is None:
-        return target.finding("max-length", "ok", f"not told by the server; texts are cut at max_tokens = {wants}")
+        return target.finding("max-length.unknown" if wants is None else "max-length.own", wants=wants)
     if wants is not None and wants > has:
-        return target.finding(
-            "max-length",
-            "warning",
-            f"the server takes {has} tokens, max_tokens is {wants}",
-            f"texts are cut at {has}: on tasks with long documents the score is another than with {wants}",
-            f"start the server with --max-model-len {wants} or more",
-        )
-    return target.finding("max-length", "ok", f"{has} tokens; texts are cut at {target.limit}")
+        return target.finding("max-length.less", has=has, wants=wants)
+    return target.finding("max-length.ok", has=has, limit=target.limit)
 
 
 def _names(body: bytes) -> tuple[str, ...]:
@@ -220,43 +188,8 @@ def from_error(target: Target, error: ServerError, check: str) -> Finding:
         error: What was raised.
         check: The question that the request was to answer.
     """
-    seen = str(error)
     if isinstance(error, AuthenticationError):
-        sent = (
-            "the key that was sent is refused" if target.config.api_key else "a key is asked for and none is configured"
-        )
-        return target.finding(
-            "key", "wrong", f"{sent} ({seen})", "nothing can be asked", "set api_key, or export VACC_API_KEY"
-        )
-    if isinstance(error, ModelNotServedError):
-        return target.finding(
-            "model", "wrong", seen, "every request will be refused", "set model_name to what /v1/models lists"
-        )
-    if isinstance(error, EngineDeadError):
-        return target.finding("reachable", "wrong", seen, "the server lives, its engine does not", "restart the server")
-    if isinstance(error, ServerTimeoutError):
-        action = "see whether the server is overloaded or still loading"
-        return target.finding("reachable", "wrong", seen, "a run would wait, then stop", action)
-    if isinstance(error, ServerUnreachableError):
-        return target.finding(
-            "reachable",
-            "wrong",
-            seen,
-            "nothing can be asked",
-            "start the server, or correct api_base (host, port, scheme)",
-        )
-    if isinstance(error, ServerFaultError):
-        return target.finding("reachable", "wrong", seen, "the server fails", "read the server's own log")
-    if isinstance(error, NotFiniteError):
-        return target.finding(
-            "finite",
-            "wrong",
-            seen,
-            "NaN or infinity comes out of the model: an overflow in its number format, or a broken kernel",
-            "serve with --dtype bfloat16 or float32 instead of float16, or without graph compilation (--enforce-eager)",
-        )
-    if isinstance(error, BadAnswerError):
-        return target.finding(
-            "answers", "wrong", seen, "a run would stop at this answer", "check `dialect` and the server"
-        )
-    return target.finding(check, "wrong", seen, "a run would be refused in the same way", "see the server's words")
+        code = "key.refused" if target.config.api_key else "key.missing"
+    else:
+        code = next((code for kind, code in _ERRORS if isinstance(error, kind)), f"{check}.request")
+    return target.finding(code, error=error)

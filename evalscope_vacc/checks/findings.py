@@ -1,49 +1,14 @@
-"""What a check found, typed: one finding a question, one report a model."""
+"""What a check found, typed: a code and its figures. What they mean in words stands in :mod:`.wording`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-State = Literal["ok", "warning", "wrong"]
-_RANK: Mapping[State, int] = MappingProxyType({"ok": 0, "warning": 1, "wrong": 2})
+from evalscope_vacc.checks.wording import CHECKS, WORDS, State
 
-# docs/checks.md lists each of these with its test; a test holds the two together
-CHECKS: Mapping[str, str] = MappingProxyType(
-    {
-        "reachable": "The server answers",
-        "key": "The key is accepted",
-        "model": "The model is served under this name",
-        "version": "The server's version",
-        "max-length": "The longest text that the server takes",
-        "token-counts": "Tokens can be counted",
-        "catalog": "The configuration agrees with the catalog",
-        "kind": "Embedding model or cross-encoder",
-        "answers": "Answers are complete",
-        "finite": "Every number is finite",
-        "dimensions": "The size of a vector",
-        "norm": "The length of a vector",
-        "repeat": "The same text twice gives the same",
-        "batch": "Alone and in a batch give the same",
-        "order": "Answers belong to their texts",
-        "base64": "base64 and plain numbers agree",
-        "truncation": "The server cuts when it is asked to",
-        "end-token": "A text that was cut keeps its end-of-sequence token",
-        "long-texts": "Texts past the limit",
-        "prefix": "A prefix is put before a text once",
-        "template": "The reranker's template is applied once",
-        "instruction": "An instruction reaches the model",
-        "sanity": "Obvious questions find their answers",
-        "spread": "Scores differ",
-        "grain": "Scores are finely graded",
-        "servers-agree": "All servers serve the same weights",
-        "concurrency": "Requests are worked on side by side",
-        "speed": "Time of a request",
-        "time": "Everything was checked in time",
-    }
-)
+_RANK: Mapping[State, int] = {"ok": 0, "warning": 1, "wrong": 2}
 
 
 @dataclass(frozen=True)
@@ -51,31 +16,64 @@ class Finding:
     """The answer to one question about a server.
 
     Attributes:
-        check: A key of :data:`CHECKS`.
-        state: "ok"; "warning": look at it, scores may still be right; "wrong": scores will be wrong, or there will be none.
-        seen: What was observed.
-        meaning: What follows from it for scores; "" where nothing does.
-        action: What to do; "" where nothing has to be done.
+        code: ``check.what``, a key of :data:`~evalscope_vacc.checks.wording.WORDS`.
+        args: The figures and names that its words have places for; plain values, fit to be printed.
         server: The address, where a model has several.
+        softened: Whether what is wrong is said as a warning, as before a run.
     """
 
-    check: str
-    state: State
-    seen: str
-    meaning: str = ""
-    action: str = ""
+    code: str
+    args: Mapping[str, Any] = field(default_factory=dict)
     server: str = ""
+    softened: bool = False
+
+    @property
+    def check(self) -> str:
+        """A key of :data:`~evalscope_vacc.checks.wording.CHECKS`."""
+        return self.code.partition(".")[0]
+
+    @property
+    def state(self) -> State:
+        """How bad it is: with a warning scores may still be right; "wrong" makes them wrong, or there will be none."""
+        state = WORDS[self.code].state
+        return "warning" if self.softened and state == "wrong" else state
 
     @property
     def title(self) -> str:
         """The question."""
         return CHECKS[self.check]
 
+    @property
+    def seen(self) -> str:
+        """What was observed."""
+        return WORDS[self.code].seen.format_map(self.args)
+
+    @property
+    def meaning(self) -> str:
+        """What follows from it for scores; "" where nothing does."""
+        return WORDS[self.code].meaning.format_map(self.args)
+
+    @property
+    def action(self) -> str:
+        """What to do; "" where nothing has to be done."""
+        return WORDS[self.code].action.format_map(self.args)
+
+    def soften(self) -> Finding:
+        """The same, never more than a warning."""
+        return replace(self, softened=True)
+
     def line(self) -> str:
         """Everything in one line, for a log."""
         where = f" ({self.server})" if self.server else ""
         rest = ". ".join(part for part in (self.seen, self.meaning, self.action) if part)
         return f"{self.check}{where}: {rest}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in words and as code and figures."""
+        words = {
+            name: getattr(self, name) for name in ("check", "state", "seen", "meaning", "action", "server", "title")
+        }
+        return {**words, "code": self.code, "args": dict(self.args)}
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,10 @@ class Report:
         """1 where something is wrong, else 0."""
         return int(self.state == "wrong")
 
+    def having(self, state: State) -> list[Finding]:
+        """The findings of one state."""
+        return [finding for finding in self.findings if finding.state == state]
+
     def of(self, check: str) -> Finding | None:
         """The worst finding of one check, or None where it was not made."""
         mine = [finding for finding in self.findings if finding.check == check]
@@ -119,5 +121,5 @@ class Report:
             "kind": self.kind,
             "state": self.state,
             "seconds": round(self.seconds, 3),
-            "findings": [{**asdict(finding), "title": finding.title} for finding in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
         }

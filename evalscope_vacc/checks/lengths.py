@@ -1,14 +1,16 @@
-"""What a server does with long texts: whether it cuts, what it keeps, and what it says."""
+"""What a server does with long texts: where it cuts, what it keeps, and what it says. Answers decide, not token counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding
+from evalscope_vacc.checks.sameness import Asker, scores_of, vectors_of
 from evalscope_vacc.checks.target import Target, cosines
-from evalscope_vacc.checks.texts import CUT_LONG, CUT_SHORT, LONG_1, longer_than
+from evalscope_vacc.checks.texts import CUT_LONG, CUT_SHORT, LONG_1, longer_than, of_words
 from evalscope_vacc.errors import BadAnswerError, InputTooLongError, RequestRefusedError
 
 # LONG_1 in tokens, roughly; only a time is estimated with it
@@ -16,6 +18,14 @@ _LONG_TOKENS = 170
 # a text that would keep the server busy longer than this is not sent
 _PATIENCE_S = 8.0
 _CUT_SAME = 1e-5
+# answers that are nearer than this are of one and the same prompt
+_IDENTICAL = 1e-8
+# tokens a word of our own English text, in usual tokenizers at most
+_TOKENS_A_WORD = 1.25
+_LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+_TEMPLATE_TOKENS = 130
+_HALVINGS = 3
+_QUESTION = "Which mill grinds on Monday?"
 
 
 def check_truncation(target: Target) -> Iterator[Finding]:
@@ -30,53 +40,96 @@ def check_truncation(target: Target) -> Iterator[Finding]:
     short = target.embed([CUT_SHORT])
     tokens = short.tokens
     if tokens is None or tokens < 2:
-        meaning = "whether it cuts cannot be told"
-        yield target.finding("truncation", "warning", "the server reports no token counts", meaning)
+        yield target.finding("truncation.uncounted")
         return
     try:
         cut = target.embed([CUT_LONG], truncate_to=tokens)
+        whole = target.embed([CUT_LONG])
     except (RequestRefusedError, BadAnswerError) as error:
-        yield target.finding(
-            "truncation",
-            "wrong" if not target.counts else "warning",
-            f"truncate_prompt_tokens is refused: {error}",
-            "a run asks the server to cut texts that are too long",
-            "see `dialect`; the server may not be vLLM",
-        )
+        yield target.finding("truncation.refused" if target.counts else "truncation.impossible", error=error)
         return
-    same = float(cosines(cut.values, short.values)[0, 0])
-    if cut.tokens is not None and cut.tokens > tokens:
-        yield target.finding(
-            "truncation",
-            "warning",
-            f"asked to keep {tokens} tokens it read {cut.tokens}",
-            "truncate_prompt_tokens is ignored: texts that are too long are refused, or cut at the server's own length",
-            "choose the `dialect` of this server",
-        )
-        return
-    yield target.finding("truncation", "ok", f"asked to keep {tokens} tokens it keeps {cut.tokens or tokens}")
-    if 1 - same <= max(_CUT_SAME, 4 * target.noise):
-        yield target.finding("end-token", "ok", "a text cut by the server has the vector of its beginning")
-        return
-    yield target.finding(
-        "end-token",
-        "wrong",
-        f"a text cut to {tokens} tokens has a cosine of {same:.4f} with its own beginning of {tokens} tokens",
-        "the server drops the end-of-sequence token, or keeps another part of the text: vectors of long texts are wrong",
-        "do not set truncation_side on the server; or raise --max-model-len so that nothing is cut",
-    )
+    allowed = max(_CUT_SAME, target.tolerance.allowed)
+    same, ignored = (float(cosines(cut.values, other.values)[0, 0]) for other in (short, whole))
+    if 1 - same <= allowed:
+        yield target.finding("truncation.ok", tokens=tokens)
+        yield target.finding("end-token.ok")
+    elif 1 - ignored <= allowed:
+        yield target.finding("truncation.ignored", tokens=tokens)
+    else:
+        yield target.finding("truncation.partly", tokens=tokens)
+        yield target.finding("end-token.lost", tokens=tokens, cosine=same)
 
 
 def _cut_here(target: Target) -> Finding:
     if target.counts:
-        return target.finding("truncation", "ok", "long texts are cut here, by counted tokens")
-    return target.finding(
-        "truncation",
-        "warning",
-        f"the dialect {target.dialect.name!r} cannot ask for it, and tokens cannot be counted here",
-        "a text that is too long stops the run",
-        "set `tokenizer:`",
-    )
+        return target.finding("truncation.here")
+    return target.finding("truncation.nobody", dialect=target.dialect.name)
+
+
+def check_whole_texts(target: Target) -> Iterator[Finding]:
+    """Whether a text within the limit is read whole: texts alike but for their end, or their beginning, must differ.
+
+    Lengths double up to the limit. Where a difference is not seen, halving finds about where reading stops.
+    """
+    asker = scores_of(target, _QUESTION) if target.config.is_cross_encoder else vectors_of(target)
+    lengths = _lengths(target)
+    if not lengths:
+        yield target.finding("whole-texts.untried")
+        return
+    known = 0
+    for tokens in lengths:
+        answers = _variants(asker, tokens)
+        gaps = asker.gaps(answers, answers)
+        if gaps[0, 1] <= _IDENTICAL and gaps[0, 2] <= _IDENTICAL:
+            if not known:
+                # nothing makes a difference to this model; others of its findings say so
+                return
+            yield target.finding("whole-texts.alike", tokens=tokens, score=float(answers[0, 0]))
+        elif gaps[0, 1] <= _IDENTICAL:
+            low, high = _where(asker, known, tokens)
+            yield target.finding("whole-texts.end", tokens=tokens, low=low, high=high)
+        elif gaps[0, 2] <= _IDENTICAL:
+            yield target.finding("whole-texts.beginning", tokens=tokens)
+        else:
+            known = tokens
+            continue
+        return
+    yield target.finding("whole-texts.ok", tokens=known)
+
+
+def _lengths(target: Target) -> list[int]:
+    """Lengths in tokens to try: doubling up to just below the limit, no longer than patience allows."""
+    limit = target.limit
+    if limit is None:
+        return []
+    room = limit - (_TEMPLATE_TOKENS if target.config.is_cross_encoder else 8)
+    most = int(_PATIENCE_S / 3 / max(target.second, 1e-3) * _LONG_TOKENS)
+    return sorted({n for n in (*_LENGTHS, room) if 40 <= n <= min(room, most, _LENGTHS[-1])})
+
+
+def _variants(asker: Asker, tokens: int) -> NDArray[np.float64]:
+    """Answers, each asked for alone, to a text, the same with another end, and the same with another beginning."""
+    words = int(tokens / _TOKENS_A_WORD)
+    changed = max(4, words // 8)
+    text = of_words(words)
+    other = of_words(words, shift=17)
+    texts = (text, text[:-changed] + other[-changed:], other[:changed] + text[changed:])
+    return np.concatenate([asker.ask([" ".join(one)]) for one in texts]).astype(np.float64)
+
+
+def _where(asker: Asker, read: int, unread: int) -> tuple[int, int]:
+    """Between which lengths the end of a text stops to be read."""
+    for _ in range(_HALVINGS):
+        middle = (read + unread) // 2
+        if middle < 16:
+            break
+        answers = _variants(asker, middle)
+        if asker.gaps(answers, answers)[0, 1] <= _IDENTICAL:
+            unread = middle
+        else:
+            read = middle
+    # the last eighth of a text differs: reading stops somewhere before its end
+    return int(read * 7 / 8), unread
 
 
 def check_long_texts(target: Target) -> Iterator[Finding]:
@@ -84,48 +137,26 @@ def check_long_texts(target: Target) -> Iterator[Finding]:
     limit, longest = target.limit, target.facts.max_model_len if target.facts else None
     if limit is None or longest is None:
         return
-    expected = target.second * (limit / _LONG_TOKENS) * 1.5
-    if expected > min(_PATIENCE_S, target.left_s / 3):
-        yield target.finding(
-            "long-texts", "ok", f"not tried: a text of {limit} tokens would take this server about {expected:.0f} s"
-        )
+    if _too_slow(target, limit):
+        yield _untried(target, limit)
         return
     if target.dialect.truncates:
         try:
             cut = target.embed([longer_than(limit)], truncate_to=limit)
         except (RequestRefusedError, BadAnswerError) as error:
-            yield target.finding(
-                "long-texts",
-                "wrong",
-                f"a text of more than {limit} tokens is refused although it may be cut: {error}",
-                "a run would stop at the first long text",
-                "set max_tokens below the server's --max-model-len",
-            )
+            yield target.finding("long-texts.uncut", limit=limit, error=error)
             return
         if cut.tokens is not None and cut.tokens < limit:
-            yield target.finding(
-                "long-texts",
-                "warning",
-                f"a text of more than {limit} tokens was cut to {cut.tokens}, not {limit}",
-                "the server reads less of long texts than the run believes",
-                f"set max_tokens to {cut.tokens}, or start the server with a larger --max-model-len",
-            )
+            yield target.finding("long-texts.shorter", limit=limit, tokens=cut.tokens)
             return
     try:
-        whole = target.embed([longer_than(longest)])
+        target.embed([longer_than(longest)])
     except InputTooLongError:
-        yield target.finding("long-texts", "ok", f"cut to {limit} tokens when asked, refused past {longest} when not")
+        yield target.finding("long-texts.ok", limit=limit, longest=longest)
     except (RequestRefusedError, BadAnswerError) as error:
-        yield target.finding("long-texts", "ok", f"refused past {longest} tokens: {error}")
+        yield target.finding("long-texts.refused", longest=longest, error=error)
     else:
-        read = f" ({whole.tokens} tokens were read)" if whole.tokens is not None else ""
-        yield target.finding(
-            "long-texts",
-            "warning",
-            f"a text of more than {longest} tokens is accepted without being asked to cut it{read}",
-            "the server cuts without a word: nobody knows which texts were cut",
-            "set max_tokens to what the model was evaluated with",
-        )
+        yield target.finding("long-texts.silent", longest=longest)
 
 
 def check_long_pairs(target: Target) -> Iterator[Finding]:
@@ -134,49 +165,36 @@ def check_long_pairs(target: Target) -> Iterator[Finding]:
     if limit is None:
         return
     if target.template is not None:
-        if target.counts:
-            yield target.finding(
-                "long-texts", "ok", f"documents are cut here, inside their template, to {limit} tokens a pair"
-            )
-        else:
-            yield target.finding(
-                "long-texts",
-                "warning",
-                "tokens cannot be counted, so a document cannot be cut inside its template",
-                "a pair that may be too long stops the run",
-                "set `tokenizer:`",
-            )
+        yield target.finding("long-texts.here" if target.counts else "long-texts.uncounted", limit=limit)
         return
     if target.rerank is not None and target.rerank.template == "server":
-        yield target.finding(
-            "long-texts",
-            "warning",
-            f"the server wraps each pair in its template, then cuts to {limit} tokens",
-            "of a pair that is too long it cuts off the template's end: all such documents of a query get meaningless scores",
-            "start it without --chat-template and write rerank_template: auto, or see that no pair is that long",
-        )
+        yield target.finding("long-texts.template", limit=limit)
         return
     if not target.dialect.truncates:
         yield _cut_here(target)
         return
-    expected = target.second * (limit / _LONG_TOKENS) * 1.5
-    if expected > min(_PATIENCE_S, target.left_s / 3):
-        yield target.finding(
-            "long-texts", "ok", f"not tried: a pair of {limit} tokens would take about {expected:.0f} s"
-        )
+    if _too_slow(target, limit):
+        yield _untried(target, limit)
         return
     try:
-        scores = target.score("Which mill grinds on Monday?", [LONG_1, longer_than(limit)], cut=True)
+        scores = target.score(_QUESTION, [LONG_1, longer_than(limit)], cut=True).values
     except (RequestRefusedError, BadAnswerError) as error:
-        yield target.finding(
-            "long-texts",
-            "wrong",
-            f"a pair of more than {limit} tokens is refused although it may be cut: {error}",
-            "a run would stop at the first long document",
-            "set max_tokens below the server's --max-model-len",
-        )
+        yield target.finding("long-texts.uncut", limit=limit, error=error)
     else:
-        shown = ", ".join(f"{score:.4f}" for score in np.asarray(scores.values))
-        yield target.finding(
-            "long-texts", "ok", f"a pair of more than {limit} tokens is cut when asked (scores {shown})"
-        )
+        yield target.finding("long-texts.pair", limit=limit, scores=_shown(scores))
+
+
+def _shown(scores: Sequence[float] | NDArray[np.float64]) -> str:
+    return ", ".join(f"{score:.4f}" for score in scores)
+
+
+def _seconds(target: Target, tokens: int) -> float:
+    return target.second * (tokens / _LONG_TOKENS) * 1.5
+
+
+def _too_slow(target: Target, tokens: int) -> bool:
+    return _seconds(target, tokens) > min(_PATIENCE_S, target.left_s / 3)
+
+
+def _untried(target: Target, tokens: int) -> Finding:
+    return target.finding("long-texts.untried", limit=tokens, seconds=_seconds(target, tokens))

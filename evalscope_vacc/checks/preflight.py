@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from evalscope_vacc.checks import grain, rules, scores, vectors
 from evalscope_vacc.checks.connection import from_error
 from evalscope_vacc.checks.findings import Finding, Report
+from evalscope_vacc.checks.sameness import alike, ask_often, judge, scores_of, vectors_of
 from evalscope_vacc.checks.target import Target, cosines
 from evalscope_vacc.checks.texts import PREFLIGHT_TEXTS
+from evalscope_vacc.checks.tolerance import COSINES
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import (
     AuthenticationError,
@@ -30,6 +31,10 @@ from evalscope_vacc.wire.engine import Engine
 from evalscope_vacc.wire.probe import RerankFacts, ServerFacts
 
 logger = logging.getLogger(__name__)
+
+# of a text and another one each: a server that is not slow answers all batches of a check within a second or two
+_SIZE = 2
+_SECONDS = 3.0
 
 
 def preflight(
@@ -69,7 +74,7 @@ def preflight(
         else:
             found += _encoder(target)
         targets.append(target)
-    found += _alike(targets)
+    found += [finding.soften() for finding in alike(targets)]
     for finding in found:
         if finding.state != "ok":
             logger.warning("%s: %s", config.model_name, finding.line())
@@ -86,84 +91,50 @@ def _texts(target: Target) -> list[str]:
 
 
 def _encoder(target: Target) -> Iterator[Finding]:
-    texts = _texts(target)
-    limit = target.limit if target.dialect.truncates else None
     try:
-        packed = target.embed(texts, truncate_to=limit).values
-        alone = target.embed(texts[-1:], truncate_to=limit).values
+        found = ask_often(vectors_of(target), _texts(target), size=_SIZE, seconds=_SECONDS)
     except (RequestRefusedError, BadAnswerError) as error:
         yield _tolerated(target, error, "kind")
         return
-    size = vectors.size_finding(target, packed.shape[1])
+    values = target.memory["vectors"] = found.alone
+    size = vectors.size_finding(target, values.shape[1])
     if size.state == "wrong":
         raise ConfigError(
             f"model {target.config.model_name!r} on {target.server}: {size.seen}; {size.meaning}: {size.action} "
             "(preflight: off goes on regardless)"
         )
-    for finding in vectors.check_size(target, packed):
-        yield _no_stop(finding)
-    for finding in rules.check_prefix(target):
-        yield _no_stop(finding)
-    target.memory["vectors"] = packed
-    if packed.shape == alone.shape or packed.shape[1] == alone.shape[1]:
-        same = float(cosines(alone, packed[-1:])[0, 0])
-        if 1 - same > vectors.SAME:
-            yield target.finding(
-                "repeat",
-                "warning",
-                f"a text alone and in a batch of {len(texts)} have a cosine of {same:.7f}",
-                "rounding in bfloat16 or float16, or a fault of the prefix cache or of batching",
-                "evalscope-vacc check tells them apart",
-            )
-    if len(texts) >= 2:
-        table = cosines(packed, packed)
-        if float(np.ptp(table)) < vectors.SAME:
-            yield target.finding("sanity", "warning", "all texts have the same vector", "every score will be arbitrary")
+    yield from (finding.soften() for finding in (*vectors.check_size(target, values), *judge(target, found)))
+    yield from (finding.soften() for finding in rules.check_prefix(target))
+    if len(values) >= 2:
+        table = cosines(values, values)
+        if float(np.ptp(table)) < COSINES.floor:
+            yield target.finding("sanity.same", value=float(table[0, 1])).soften()
 
 
 def _cross_encoder(target: Target, facts: RerankFacts) -> Iterator[Finding]:
     if facts.embeds:
-        yield target.finding(
-            "kind",
-            "warning",
-            "/v1/embeddings answers, too: its scores are cosines of two vectors",
-            "an embedding model configured as a cross-encoder repeats the first stage",
-            "write is_cross_encoder: false, or serve a reranker",
-        )
-    yield _no_stop(scores.template_finding(target))
+        yield target.finding("kind.embeds", path=facts.path).soften()
+    yield scores.template_finding(target).soften()
     # raw, so that the texts are recognised; which template is in use is known by now
     query, *documents = _texts(target)
     if not documents:
         return
-    cut = facts.template != "server"
     try:
-        got = target.score(query, documents, raw=True, cut=cut)
+        found = ask_often(scores_of(target, query, raw=True), documents, size=_SIZE, seconds=_SECONDS)
     except (RequestRefusedError, BadAnswerError) as error:
         yield _tolerated(target, error, "answers")
         return
-    target.memory["scores"] = got.values
+    values = target.memory["scores"] = found.alone[:, 0]
+    yield from (finding.soften() for finding in judge(target, found))
     if len(documents) > 1:
-        yield _no_stop(scores.spread_finding(target, got.values))
-    if len(documents) > 2 and np.ptp(got.values):
-        other = target.score(documents[1], [query, documents[0], *documents[2:]], raw=True, cut=cut)
-        yield grain.grain_finding(target, np.stack([got.values, other.values]))
-
-
-def _alike(targets: Sequence[Target]) -> Iterator[Finding]:
-    from evalscope_vacc.checks.run import alike
-
-    for finding in alike(targets):
-        yield _no_stop(finding)
-
-
-def _no_stop(finding: Finding) -> Finding:
-    return replace(finding, state="warning") if finding.state == "wrong" else finding
+        yield scores.spread_finding(target, values).soften()
+    if len(documents) > 2 and np.ptp(values):
+        other = scores_of(target, documents[1], raw=True).ask([query, documents[0], *documents[2:]])[:, 0]
+        yield grain.grain_finding(target, [values, other]).soften()
 
 
 def _tolerated(target: Target, error: ServerError, check: str) -> Finding:
     """Raises what stops a run; anything else that a server answers is a warning: the run will say it with its own texts."""
-    if isinstance(error, (AuthenticationError, ModelNotServedError)):
+    if isinstance(error, (AuthenticationError, ModelNotServedError, NotFiniteError)):
         raise error
-    if isinstance(error, NotFiniteError):
-        raise error
-    return _no_stop(from_error(target, error, check))
+    return from_error(target, error, check).soften()

@@ -18,14 +18,14 @@ _A_PREFIX = 2
 
 def check_configuration(target: Target) -> Iterator[Finding]:
     """What the configuration says otherwise than the catalog, or what nobody chose."""
+    config = target.config
     if target.entry is None:
         # a run says it; here it is no fault of the server or the file
-        yield target.finding("catalog", "ok", "; ".join(target.config.warnings) or "no rule knows this model")
+        yield target.finding("catalog.unknown", said="; ".join(config.warnings) or "no rule knows this model")
         return
-    for warning in target.config.warnings:
-        yield target.finding("catalog", "warning", warning)
-    if not target.config.warnings:
-        yield target.finding("catalog", "ok", f"{target.entry.name}, with its kind, length and rules")
+    yield from (target.finding("catalog.contradicted", said=warning) for warning in config.warnings)
+    if not config.warnings:
+        yield target.finding("catalog.ok", name=target.entry.name)
 
 
 def check_prefix(target: Target) -> Iterator[Finding]:
@@ -33,27 +33,17 @@ def check_prefix(target: Target) -> Iterator[Finding]:
     try:
         tokens = target.embed(["a"]).tokens
         if tokens is None:
-            yield target.finding("prefix", "ok", "no token counts are reported: one of the server's own cannot be told")
+            yield target.finding("prefix.uncounted")
             return
         added = tokens - _tokens_alone(target, tokens)
     except (RequestRefusedError, BadAnswerError):
         return
     if added < _A_PREFIX:
-        yield target.finding("prefix", "ok", f"the server adds none ({tokens} tokens for a letter)")
+        yield target.finding("prefix.ok", tokens=tokens)
         return
     config = target.config
     ours = config.prompt or config.prompts or config.catalog_prompts or config.instruction_profile != "none"
-    yield target.finding(
-        "prefix",
-        "wrong" if ours else "warning",
-        f"the server puts some {added} tokens before every text ({tokens} for a letter)"
-        + (", and prefixes are sent from here, too" if ours else ""),
-        "applied twice nothing fails, and the scores are wrong"
-        if ours
-        else "queries and documents get the same one, whatever the task",
-        "start the server without it (text-embeddings-inference: --default-prompt, --default-prompt-name)"
-        + (", or write instruction_profile: none and no prompts" if ours else ""),
-    )
+    yield target.finding("prefix.doubled" if ours else "prefix.server", added=added, tokens=tokens)
 
 
 def _tokens_alone(target: Target, at_most: int) -> int:

@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from evalscope_vacc.checks import connection, lengths, rules, scores, speed, vectors
+from evalscope_vacc.checks import connection, lengths, rules, sameness, scores, speed, vectors
 from evalscope_vacc.checks.findings import Finding, Report
-from evalscope_vacc.checks.target import NothingMoreError, OutOfTimeError, Target, connect, cosines
+from evalscope_vacc.checks.target import NothingMoreError, OutOfTimeError, Target, connect
 from evalscope_vacc.config import ModelConfig, configure
 from evalscope_vacc.errors import (
     BadAnswerError,
@@ -22,11 +20,9 @@ from evalscope_vacc.errors import (
 )
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
-from evalscope_vacc.wire.dialects import get_dialect
+from evalscope_vacc.wire.dialects import Dialect, get_dialect
 
 BUDGET_S = 60.0
-# servers that compute in bfloat16 differ from one another by this much, other weights by far more
-_ALIKE = 1e-3
 
 Check = Callable[[Target], Iterator[Finding]]
 _CONNECTION: tuple[tuple[str, Check], ...] = (
@@ -37,8 +33,9 @@ _CONNECTION: tuple[tuple[str, Check], ...] = (
 _ENCODER: tuple[tuple[str, Check], ...] = (
     ("kind", vectors.check_kind),
     ("prefix", rules.check_prefix),
-    ("repeat", vectors.check_sameness),
+    ("repeat", sameness.check_sameness),
     ("truncation", lengths.check_truncation),
+    ("whole-texts", lengths.check_whole_texts),
     ("instruction", vectors.check_instruction),
     ("sanity", vectors.check_sanity),
     ("speed", speed.check_speed),
@@ -48,7 +45,8 @@ _ENCODER: tuple[tuple[str, Check], ...] = (
 _CROSS_ENCODER: tuple[tuple[str, Check], ...] = (
     ("kind", scores.check_kind),
     ("template", scores.check_template),
-    ("repeat", scores.check_sameness),
+    ("repeat", sameness.check_sameness),
+    ("whole-texts", lengths.check_whole_texts),
     ("sanity", scores.check_ranking),
     ("speed", speed.check_speed),
     ("concurrency", speed.check_concurrency),
@@ -80,14 +78,14 @@ def check_model(config: ModelConfig, *, budget_s: float = BUDGET_S) -> Report:
                 config,
                 engine,
                 engine.servers[0],
-                get_dialect(config.dialect, extra=plugins().dialects()),
+                _dialect(config),
                 several=len(config.bases) > 1,
                 until=start + share * (number + 1),
             )
             targets.append(target)
             found = list(_ask_all(target, (*_CONNECTION, *(_CROSS_ENCODER if config.is_cross_encoder else _ENCODER))))
             findings += [*found, *_nothing_wrong(target, found)]
-    findings += alike(targets)
+    findings += sameness.alike(targets)
     return Report(config.model_name, config.servers, kind, tuple(findings), time.monotonic() - start)
 
 
@@ -99,59 +97,25 @@ def _ask_all(target: Target, checks: Sequence[tuple[str, Check]]) -> Iterator[Fi
             return
         except OutOfTimeError:
             left = ", ".join(name for name, _ in checks[number:])
-            yield target.finding(
-                "time",
-                "warning",
-                f"the server is too slow for a check of a minute; not asked, or not to the end: {left}",
-                "what was not asked may be wrong",
-                "see the findings `speed` and `reachable`; check again when the server is idle",
-            )
+            yield target.finding("time.over", left=left)
             return
         except ServerError as error:
             finding = connection.from_error(target, error, name)
             yield finding
-            if finding.check in ("reachable", "key", "model"):
+            if finding.check in ("reachable", "key", "model") or (name == "kind" and not target.answered):
                 return
 
 
 def _nothing_wrong(target: Target, found: Sequence[Finding]) -> Iterator[Finding]:
-    """The findings about answers in general: they are good where no answer was refused."""
-    seen = {finding.check for finding in found}
-    if "repeat" in seen and not seen & {"finite", "answers"}:
-        yield target.finding("finite", "ok", "no NaN, no infinity, no vector of zeros")
-        yield target.finding("answers", "ok", "one vector or score for each text, in every answer")
+    """The findings about answers in general: they are good where there were some and none was refused."""
+    if target.answered and not {finding.check for finding in found} & {"finite", "answers"}:
+        yield target.finding("finite.ok", answers=target.answered)
+        yield target.finding("answers.ok", answers=target.answered)
 
 
-def alike(targets: Sequence[Target]) -> Iterator[Finding]:
-    """Whether several servers give the same texts the same vectors, or pairs the same scores."""
-    for what in ("vectors", "scores"):
-        known = [target for target in targets if what in target.memory]
-        if len(known) < 2:
-            continue
-        first = known[0].memory[what]
-        for other in known[1:]:
-            answers = other.memory[what]
-            if answers.shape != first.shape:
-                gap = float("inf")
-            elif what == "vectors":
-                gap = 1 - float(np.diag(cosines(first, answers)).min())
-            else:
-                gap = float(np.abs(first - answers).max())
-            if gap <= _ALIKE:
-                yield other.finding(
-                    "servers-agree", "ok", f"agrees with {known[0].server}, differences up to {gap:.1e}"
-                )
-            else:
-                yield other.finding(
-                    "servers-agree",
-                    "wrong",
-                    f"its {what} differ from those of {known[0].server} by {gap:.2g}",
-                    "the servers of this model serve different weights or settings; results would be a mixture",
-                    "start them alike",
-                )
-
-
-def find_entry(url: str, *, model: str | None = None, api_key: str | None = None) -> dict[str, Any]:
+def find_entry(
+    url: str, *, model: str | None = None, api_key: str | None = None, dialect: str | None = None
+) -> dict[str, Any]:
     """Returns a model's entry for a server of which only the address is known.
 
     The kind of the model comes from the catalog, else from what the server answers.
@@ -160,30 +124,30 @@ def find_entry(url: str, *, model: str | None = None, api_key: str | None = None
         url: Its address, in any spelling.
         model: The served name; not needed where the server serves one model only.
         api_key: As in a model's entry.
+        dialect: As in a model's entry.
 
     Raises:
         ConfigError: The address cannot be used, or the server serves several models and none was named.
         ServerError: The server did not answer within 5 seconds, or refuses the key.
     """
-    entry: dict[str, Any] = {"model_name": model or "?", "api_base": url}
-    if api_key is not None:
-        entry["api_key"] = api_key
-    config = configure(entry, where=clean(url, limit=200))
+    where = clean(url, limit=200)
+    entry = _entry(url, model, api_key, dialect)
+    config = configure(entry, where=where)
     if len(config.bases) > 1:
         raise ConfigError("give one address, or a configuration file with a list in api_base")
     with connect(config, config.bases[0]) as engine:
-        target = Target(config, engine, engine.servers[0], get_dialect("auto"))
+        target = Target(config, engine, engine.servers[0], _dialect(config))
         names, _ = connection.first_contact(engine)
         if model is None:
             if len(names) != 1:
                 shown = ", ".join(clean(name, limit=200) for name in names) or "no list of its models"
                 raise ConfigError(f"{target.server} serves {shown}: say which with --model")
             entry["model_name"] = names[0]
-            config = target.config = configure(entry, where=clean(url, limit=200))
+            config = target.config = configure(entry, where=where)
         if target.entry is None:
             connection.introduce(target)
             entry["is_cross_encoder"] = bool(_is_cross_encoder(target))
-            config = target.config = configure(entry, where=clean(url, limit=200))
+            config = target.config = configure(entry, where=where)
         if config.is_cross_encoder and target.entry is None and scores.family_of(target):
             # its name says which template it was trained with; what a configuration should say then
             entry["rerank_template"] = "auto"
@@ -191,7 +155,12 @@ def find_entry(url: str, *, model: str | None = None, api_key: str | None = None
 
 
 def check_address(
-    url: str, *, model: str | None = None, api_key: str | None = None, budget_s: float = BUDGET_S
+    url: str,
+    *,
+    model: str | None = None,
+    api_key: str | None = None,
+    dialect: str | None = None,
+    budget_s: float = BUDGET_S,
 ) -> Report:
     """Asks everything about a server of which only the address is known; see :func:`find_entry`.
 
@@ -199,6 +168,7 @@ def check_address(
         url: Its address, in any spelling.
         model: The served name; not needed where the server serves one model only.
         api_key: As in a model's entry.
+        dialect: As in a model's entry.
         budget_s: Seconds in all.
 
     Raises:
@@ -206,15 +176,23 @@ def check_address(
     """
     where = clean(url, limit=200)
     try:
-        entry = find_entry(url, model=model, api_key=api_key)
+        entry = find_entry(url, model=model, api_key=api_key, dialect=dialect)
     except ServerError as error:
-        given = {"model_name": model or "?", "api_base": url, **({} if api_key is None else {"api_key": api_key})}
-        config = configure(given, where=where)
+        config = configure(_entry(url, model, api_key, dialect), where=where)
         with connect(config, config.bases[0]) as engine:
-            target = Target(config, engine, engine.servers[0], get_dialect("auto"))
+            target = Target(config, engine, engine.servers[0], _dialect(config))
             finding = connection.from_error(target, error, "reachable")
         return Report(model or "?", config.servers, "", (finding,))
     return check_model(configure(entry, where=where), budget_s=budget_s)
+
+
+def _entry(url: str, model: str | None, api_key: str | None, dialect: str | None) -> dict[str, Any]:
+    given = {"model_name": model or "?", "api_base": url, "api_key": api_key, "dialect": dialect}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _dialect(config: ModelConfig) -> Dialect:
+    return get_dialect(config.dialect, extra=plugins().dialects())
 
 
 def _is_cross_encoder(target: Target) -> bool | None:

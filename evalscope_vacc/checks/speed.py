@@ -29,40 +29,29 @@ def check_speed(target: Target) -> Iterator[Finding]:
         texts = [numbered(first + number, "batch") for number in range(size)]
         first += size
         seconds.append(_ask(target, texts))
-    seen = ", ".join(f"{n} {'text' if n == 1 else 'texts'}: {_ms(s)}" for n, s in zip(_SIZES, seconds, strict=True))
-    batch = target.config.batch_size or _BATCH
+    times = ", ".join(f"{n} {'text' if n == 1 else 'texts'}: {_shown(s)}" for n, s in zip(_SIZES, seconds, strict=True))
+    batch, timeout = target.config.batch_size or _BATCH, target.config.timeout_s
     expected = seconds[-1] * max(1.0, batch / _SIZES[-1])
-    if expected > target.config.timeout_s / 4:
-        yield target.finding(
-            "speed",
-            "warning",
-            seen,
-            f"a request of {batch} texts takes about {expected:.0f} s, one of long texts more; timeout_s is "
-            f"{target.config.timeout_s:g}",
-            "lower encode_kwargs.batch_size or raise timeout_s",
-        )
-    elif seconds[0] > _SLOW_S:
-        yield target.finding(
-            "speed", "warning", seen, "slow for one short text", "see whether something else uses the device"
-        )
+    if expected > timeout / 4:
+        yield target.finding("speed.timeout", times=times, batch=batch, expected=expected, timeout=timeout)
     else:
-        yield target.finding("speed", "ok", seen)
+        yield target.finding("speed.slow" if seconds[0] > _SLOW_S else "speed.ok", times=times)
 
 
 def check_concurrency(target: Target) -> Iterator[Finding]:
     """Whether ``max_concurrency`` requests at a time take less time than one after the other."""
     slots = target.config.max_concurrency
     if slots == 1:
-        yield target.finding("concurrency", "ok", "max_concurrency is 1: one request at a time")
+        yield target.finding("concurrency.one")
         return
     wide = min(slots, 8)
     one = _ask(target, [numbered(900, "single")])
     if one < _TOO_QUICK_S:
-        yield target.finding("concurrency", "ok", f"not measured: a request takes only {_ms(one)}")
+        yield target.finding("concurrency.quick", ms=one * 1000)
         return
     rounds = 1 if one > 1 else _ROUNDS
     if one * wide * rounds * 1.5 > target.left_s:
-        yield target.finding("concurrency", "ok", "not measured: there is no time left for it")
+        yield target.finding("concurrency.late")
         return
     base = next(base for base in target.config.bases if public_base(base) == target.server)
     alone, beside = [], []
@@ -80,17 +69,9 @@ def check_concurrency(target: Target) -> Iterator[Finding]:
     # the best round of each: what else the machine did meanwhile only ever adds time
     after_each_other, together = min(alone), min(beside)
     gain = after_each_other / max(together, 1e-9)
-    seen = f"{wide} requests: {_ms(after_each_other)} one by one, {_ms(together)} with {wide} at a time"
-    if gain >= _GAIN:
-        yield target.finding("concurrency", "ok", f"{seen}, {gain:.1f} times as fast")
-    else:
-        yield target.finding(
-            "concurrency",
-            "warning",
-            seen,
-            "the server, or a proxy before it, works on one request after the other: max_concurrency gains nothing",
-            "see the server's limits (--max-num-seqs, workers), or give several servers in api_base",
-        )
+    code = "concurrency.ok" if gain >= _GAIN else "concurrency.none"
+    alone_s, beside_s = _shown(after_each_other), _shown(together)
+    yield target.finding(code, wide=wide, alone=alone_s, together=beside_s, gain=gain)
 
 
 def _ask(target: Target, texts: list[str]) -> float:
@@ -108,5 +89,5 @@ def _request(target: Target, text: str) -> Request:
     return Request(path, body, 1, describe="a text of the check")
 
 
-def _ms(seconds: float) -> str:
+def _shown(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

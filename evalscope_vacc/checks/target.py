@@ -1,4 +1,4 @@
-"""One server under examination: how it is asked, and what is already known of it."""
+"""One server under examination: how it is asked, by the check, before a run and for parity, and what is known of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.catalog import Entry, find
-from evalscope_vacc.checks.findings import Finding, State
+from evalscope_vacc.checks.findings import Finding
+from evalscope_vacc.checks.tolerance import Tolerance
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import BadAnswerError
 from evalscope_vacc.redact import clean
@@ -65,7 +66,9 @@ class Target:
         template: The template that is applied here.
         instruction: What travels beside the texts, where the server's template takes an instruction.
         second: Seconds that a text of :data:`~evalscope_vacc.checks.texts.LONG_1`'s length took.
-        noise: One minus the least cosine between two answers to one text.
+        tolerance: How far two answers to one text may lie apart, by the number format that it computes in.
+        answered: Answers with vectors or scores so far.
+        size: Numbers of a vector; 0 before the first.
         memory: Answers to compare between servers.
     """
 
@@ -80,7 +83,9 @@ class Target:
     template: RerankTemplate | None = None
     instruction: str | None = None
     second: float = 0.0
-    noise: float = 0.0
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    answered: int = 0
+    size: int = 0
     memory: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
@@ -104,10 +109,14 @@ class Target:
         """Seconds left."""
         return float("inf") if self.until is None else self.until - time.monotonic()
 
-    def finding(self, check: str, state: State, seen: str, meaning: str = "", action: str = "") -> Finding:
-        """A finding about this server, cleaned for printing."""
-        seen, meaning, action = (clean(text, self.engine.secrets, 700) for text in (seen, meaning, action))
-        return Finding(check, state, seen, meaning, action, self.server if self.several else "")
+    def finding(self, code: str, **args: Any) -> Finding:
+        """A finding about this server, its texts cleaned for printing."""
+        secrets = self.engine.secrets
+        shown = {
+            name: clean(str(value), secrets, 700) if isinstance(value, (str, Exception)) else value
+            for name, value in args.items()
+        }
+        return Finding(code, shown, self.server if self.several else "")
 
     def call(self, method: str, path: str, payload: Mapping[str, Any] | None = None, *, describe: str = "") -> Answer:
         """Asks once.
@@ -146,11 +155,27 @@ class Target:
         answer = self.call("POST", path, payload, describe="a text of the check")
         try:
             got = self.dialect.read_embeddings(answer.body, len(texts))
+            self._check_size(got.values.shape[1])
         except BadAnswerError as error:
             raise with_context(error, answer, path, self.engine.secrets) from None
+        self.answered += 1
         return Vectors(got.values, got.tokens, answer.seconds)
 
-    def score(self, query: str, documents: Sequence[str], *, raw: bool = False, cut: bool = False) -> Scores:
+    def _check_size(self, size: int) -> None:
+        if self.size not in (0, size):
+            msg = f"a vector has {size} numbers, another one of this server had {self.size}"
+            raise BadAnswerError(msg)
+        self.size = size
+
+    def score(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        raw: bool = False,
+        cut: bool = False,
+        instruction: str | None = None,
+    ) -> Scores:
         """Scores of one query's documents as a run asks for them, template and instruction included.
 
         Args:
@@ -158,6 +183,7 @@ class Target:
             documents: The bare documents.
             raw: Without template and instruction.
             cut: Let the server cut to the limit.
+            instruction: Travels beside the texts instead of the one in force.
 
         Raises:
             ServerError: There are none.
@@ -170,7 +196,7 @@ class Target:
             query if template is None else template.query(query, None),
             texts,
             truncate_to=self.limit if cut and self.dialect.truncates else None,
-            instruction=None if raw else self.instruction,
+            instruction=None if raw else instruction or self.instruction,
             raw=self.config.raw_scores,
             **further,
         )
@@ -179,6 +205,7 @@ class Target:
             got = self.dialect.read_scores(answer.body, len(texts))
         except BadAnswerError as error:
             raise with_context(error, answer, path, self.engine.secrets) from None
+        self.answered += 1
         return Scores(got.values, got.tokens, answer.seconds)
 
 

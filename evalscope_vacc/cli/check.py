@@ -13,12 +13,13 @@ import typer
 from evalscope_vacc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
     from evalscope_vacc.checks.findings import Report
+    from evalscope_vacc.checks.wording import State
 
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://\S+|(?:[\w.-]+|\[[0-9a-f:]+\]):\d+(?:/\S*)?)", re.IGNORECASE)
-_STYLE: Mapping[str, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
+_STYLE: Mapping[State, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
 def check(
@@ -36,7 +37,11 @@ def check(
         metavar="KEY",
         help="API key, or '${NAME}' of the environment. Default: the file's, $VACC_API_KEY.",
     ),
+    dialect: Optional[str] = typer.Option(  # noqa: UP045
+        None, "--dialect", metavar="NAME", help="How the server is spoken to, as the key `dialect`; of an address only."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the findings as JSON, for machines."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="List what is in order, too."),
 ) -> None:
     """Check served models before the first task; takes at most a minute each.
 
@@ -46,10 +51,13 @@ def check(
     if is_address(config):
         from evalscope_vacc.checks.run import check_address
 
-        reports = [check_address(config if "://" in config else f"http://{config}", model=model, api_key=key)]
+        url = config if "://" in config else f"http://{config}"
+        reports = [check_address(url, model=model, api_key=key, dialect=dialect)]
+    elif dialect is not None:
+        raise ConfigError("--dialect goes with an address; in a file, write the key `dialect`")
     else:
         reports = [_checked(entry) for entry in model_entries(Path(config), model=model, key=key)]
-    _show(reports, as_json=as_json)
+    _show(reports, as_json=as_json, verbose=verbose)
     raise typer.Exit(max(report.exit_status for report in reports))
 
 
@@ -108,31 +116,6 @@ def model_entries(path: Path, *, model: str | None = None, key: str | None = Non
     return ours
 
 
-def findings_table(report: Report) -> Table:
-    """The findings as a table."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    where = ", ".join(report.servers)
-    kind = f", {report.kind}" if report.kind else ""
-    table = Table(title=escape(f"{report.model} at {where}{kind}"), title_justify="left", show_lines=False)
-    table.add_column("", no_wrap=True)
-    table.add_column("Check", no_wrap=True)
-    table.add_column("Seen, and what it means", ratio=3)
-    table.add_column("What to do", ratio=2)
-    for finding in report.findings:
-        meaning = f"\n[dim]{escape(finding.meaning)}[/dim]" if finding.meaning else ""
-        server = f"{escape(finding.server)}: " if finding.server else ""
-        style = _STYLE[finding.state]
-        table.add_row(
-            f"[{style}]{finding.state}[/{style}]",
-            finding.check,
-            f"{server}{escape(finding.seen)}{meaning}",
-            escape(finding.action),
-        )
-    return table
-
-
 def _checked(entry: Mapping[str, Any]) -> Report:
     from evalscope_vacc.checks.run import check_model
     from evalscope_vacc.config import configure
@@ -140,7 +123,7 @@ def _checked(entry: Mapping[str, Any]) -> Report:
     return check_model(configure(entry, where=f"model {entry.get('model_name', '?')!r}"))
 
 
-def _show(reports: Sequence[Report], *, as_json: bool) -> None:
+def _show(reports: Sequence[Report], *, as_json: bool, verbose: bool = False) -> None:
     if as_json:
         status = max(report.exit_status for report in reports)
         content = {"exit_status": status, "models": [report.to_json() for report in reports]}
@@ -150,7 +133,35 @@ def _show(reports: Sequence[Report], *, as_json: bool) -> None:
 
     console = Console(highlight=False)
     for report in reports:
-        console.print(findings_table(report))
-        counts = {state: sum(f.state == state for f in report.findings) for state in _STYLE}
-        shown = ", ".join(f"{count} {state}" for state, count in counts.items())
-        console.print(f"{report.state}: {shown}; {report.seconds:.1f} s", style=_STYLE[report.state], markup=False)
+        _show_report(report, console, verbose=verbose)
+
+
+def _show_report(report: Report, console: Console, *, verbose: bool) -> None:
+    """What is wrong first, each with what to do; then how much passed; the last line is the verdict."""
+
+    def line(text: str, style: str = "") -> None:
+        # what is read by a program or kept in a file is never broken inside a sentence
+        console.print(text, style=style, markup=False, soft_wrap=not console.is_terminal)
+
+    line(f"{report.model} at {', '.join(report.servers)}{f', {report.kind}' if report.kind else ''}")
+    bad: tuple[State, ...] = ("wrong", "warning")
+    for state in bad:
+        for finding in report.having(state):
+            where = f" ({finding.server})" if finding.server else ""
+            line(f"\n{state}  {finding.check}{where}: {finding.seen}", _STYLE[state])
+            for text in (finding.meaning, finding.action and f"→ {finding.action}"):
+                if text:
+                    line(f"  {text}")
+    passed = report.having("ok")
+    line(f"\n{len(passed)} checks passed{':' if verbose else ' (-v lists them)'}")
+    if verbose:
+        for finding in passed:
+            line(f"  {finding.line()}")
+    counts = [f"{len(report.having('wrong'))} wrong", _several(len(report.having("warning")), "warning")]
+    shown = ", ".join([count for count in counts if not count.startswith("0 ")] + [f"{len(passed)} passed"])
+    verdict = "FAILED" if report.exit_status else "PASSED"
+    line(f"{verdict}  {shown} in {report.seconds:.0f} s\n", _STYLE[report.state])
+
+
+def _several(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"

@@ -13,7 +13,7 @@ from evalscope_vacc.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evalscope_vacc.parity.run import ParityResult
+    from evalscope_vacc.checks.parity import ParityResult
 
 
 def parity(
@@ -30,7 +30,10 @@ def parity(
         None, "--save", metavar="FILE.npz", help="Store the served answers, to compare with later."
     ),
     dtype: str = typer.Option(
-        "float32", "--dtype", help="Number format of the served weights: float32, float16, bfloat16, int8, fp8, int4."
+        "float32",
+        "--dtype",
+        help="Number format of the served weights: float32, float16, bfloat16, int8, fp8, int4; auto takes what its "
+        "answers look like.",
     ),
     plots: Optional[Path] = typer.Option(  # noqa: UP045
         None, "--plots", metavar="DIR", help="Draw the differences as PNG files."
@@ -46,6 +49,9 @@ def parity(
     reference_key: Optional[str] = typer.Option(  # noqa: UP045
         None, "--reference-key", metavar="KEY", help="API key of a reference server; the other one is not sent there."
     ),
+    dialect: Optional[str] = typer.Option(  # noqa: UP045
+        None, "--dialect", metavar="NAME", help="How the server is spoken to, as the key `dialect`; of an address only."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, for machines."),
 ) -> None:
     """Send the same texts through a server and a reference, and say how far the answers lie apart.
@@ -53,10 +59,10 @@ def parity(
     Exit status: 0 when they agree within the thresholds of --dtype, 1 when they do not, 2 for a configuration or
     usage that cannot be compared.
     """
+    from evalscope_vacc.checks.parity import run_parity
     from evalscope_vacc.config import configure
-    from evalscope_vacc.parity.run import run_parity
 
-    entry = _entry(config, model, key)
+    entry = _entry(config, model, key, dialect)
     result = run_parity(
         configure(entry, where=f"model {entry.get('model_name', '?')!r}"),
         reference,
@@ -76,12 +82,14 @@ def parity(
     raise typer.Exit(result.exit_status)
 
 
-def _entry(config: str, model: str | None, key: str | None) -> dict[str, Any]:
+def _entry(config: str, model: str | None, key: str | None, dialect: str | None) -> dict[str, Any]:
     from evalscope_vacc.checks.run import find_entry
     from evalscope_vacc.cli.check import is_address, model_entries
 
     if is_address(config):
-        return find_entry(config if "://" in config else f"http://{config}", model=model, api_key=key)
+        return find_entry(config if "://" in config else f"http://{config}", model=model, api_key=key, dialect=dialect)
+    if dialect is not None:
+        raise ConfigError("--dialect goes with an address; in a file, write the key `dialect`")
     entries = model_entries(Path(config), model=model, key=key)
     if len(entries) > 1:
         names = ", ".join(str(entry.get("model_name")) for entry in entries)
@@ -92,7 +100,7 @@ def _entry(config: str, model: str | None, key: str | None) -> dict[str, Any]:
 def _show(result: ParityResult, console: Console) -> None:
     from rich.table import Table
 
-    from evalscope_vacc.parity.compare import PairParity, VectorParity
+    from evalscope_vacc.checks.compare import PairParity, VectorParity
 
     console.print(f"served     {result.served}", markup=False, soft_wrap=True)
     if result.reference:
@@ -127,9 +135,9 @@ def _show(result: ParityResult, console: Console) -> None:
         return
     console.print(f"not the same, by the thresholds of {result.dtype}:", style="bold red", markup=False)
     for problem in found.problems:
-        console.print(f"  {problem}", markup=False, soft_wrap=True)
+        console.print(f"  {problem!s}", markup=False, soft_wrap=True)
     for sign in found.looks_like:
-        console.print(f"looks like: {sign}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"looks like: {sign!s}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _cosine(value: float) -> str:

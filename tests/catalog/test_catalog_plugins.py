@@ -80,6 +80,6 @@ def test_results_of_it_have_its_defaults() -> None:
 
 
 def test_its_weights_are_a_reference_of_parity() -> None:
-    from evalscope_vacc.parity.reference import _hub_name
+    from evalscope_vacc.checks.reference import _hub_name
 
     assert _hub_name("tiny-reranker") == "us/tiny-reranker"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import re
 import socket
 import threading
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 from embedding_answers import vector
 from loopback_server import Got, LoopbackServer, Reply
+
+from evalscope_vacc.checks.texts import SANITY_EN, SANITY_ZH
 
 END = "<end>"
 TEMPLATE = 110
@@ -45,8 +48,14 @@ _SMALL = {
 }
 
 
+# what a trained model knows and words do not tell: which of the texts mean the same
+_MEANING = {text: f"meaning{n}" for n, pair in enumerate((*SANITY_EN, *SANITY_ZH)) for text in pair}
+
+
 def words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    found = _WORD.findall(text.lower())
+    meaning = _MEANING.get(text.strip())
+    return [meaning, *found] if meaning else found
 
 
 @lru_cache(maxsize=20_000)
@@ -57,7 +66,11 @@ def _word(word: str, size: int) -> np.ndarray:
 def embed(tokens: tuple[str, ...], size: int) -> np.ndarray:
     total = np.zeros(size)
     for place, token in enumerate(tokens):
-        total += _word(token, size) * (0.3 if token == END else 1 / (1 + 0.01 * place))
+        total += (
+            _word(token, size)
+            * (4.0 if "meaning" in token else 1.0)
+            * (0.3 if token == END else 1 / (1 + 0.01 * place))
+        )
     return (total / max(np.linalg.norm(total), 1e-9)).astype(np.float32)
 
 
@@ -85,18 +98,24 @@ class SoundServer(LoopbackServer):
         delay_s: float = 0.0,
         every_delay_s: float = 0.0,
         seed: str = "",
+        chance: int = 1,
     ) -> None:
         super().__init__(self._answer)
         self.name, self.kind, self.template, self.faults = name, kind, template, set(faults)
         self.max_model_len, self.size, self.key, self.version = max_model_len, size, key, version
         self.delay_s, self.every_delay_s, self.seed = delay_s, every_delay_s, seed
         self._turn = threading.Lock()
+        self._chance = random.Random(chance)
         self._seen: set[str] = set()
 
     # -- the model -----------------------------------------------------------------------------------------------
 
     def tokens(self, text: str, keep: int | None = None) -> list[str]:
         found = [self.seed + word for word in words(text)]
+        if "cuts at 100 silently" in self.faults:
+            return [*found[:99], END]
+        if "keeps the last 100" in self.faults:
+            return [*found[-99:], END]
         if keep is not None and len(found) + 1 > keep:
             if "end lost" in self.faults:
                 return found[:keep]
@@ -112,6 +131,8 @@ class SoundServer(LoopbackServer):
         if "second rounded" in self.faults and text in self._seen:
             out = (out * (1 + np.where(np.arange(self.size) % 2, 3e-3, -3e-3))).astype(np.float32)
         self._seen.add(text)
+        if "grainy" in self.faults:
+            out = (out.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
         return out * np.float32(7.0 if "long vectors" in self.faults else 1.0)
 
     def score(self, query: str, document: str) -> float:
@@ -191,6 +212,18 @@ class SoundServer(LoopbackServer):
             values = values[::-1]
         if "depends on neighbours" in self.faults and len(values) > 1:
             values = [v + 0.3 * values[0] for v in values]
+        if "padding counts" in self.faults:
+            most = max(len(self.tokens(text, keep)) for text in texts)
+            values = [
+                v + np.float32(0.1 * (most - len(self.tokens(t, keep)))) / most
+                for v, t in zip(values, texts, strict=True)
+            ]
+        spoil = {"one wrong in eight", "two swapped in eight"} & self.faults
+        if spoil and len(values) > 1 and self._chance.random() < 1 / 8:
+            if "one wrong in eight" in spoil:
+                values[0] = np.roll(values[0], 1)
+            else:
+                values[0], values[-1] = values[-1], values[0]
         plain = request.get("encoding_format") != "base64"
         if "one too few" in self.faults and len(values) > 1:
             values = values[:-1]
@@ -216,6 +249,12 @@ class SoundServer(LoopbackServer):
         if "refuses truncation" in self.faults and keep is not None:
             return self.refuse("truncate_prompt_tokens is not supported")
         values = [self.score(query, document) for document in documents]
+        if self.template == "instruction" and "deaf" not in self.faults:
+            values = [v + 1e-3 * len(str(request.get("instruction", ""))) for v in values]
+        if "two digits" in self.faults:
+            values = [round(v, 2) for v in values]
+        if "long ones alike" in self.faults:
+            values = [0.0 if len(document) > 900 else v for v, document in zip(values, documents, strict=True)]
         if "second differs" in self.faults:
             values = [v + 0.1 if document in self._seen else v for v, document in zip(values, documents, strict=True)]
             self._seen.update(documents)

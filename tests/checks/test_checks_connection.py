@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_a_refused_key_is_wrong_and_never_shown(key: str | None, says: str) -> N
 def test_the_right_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "right-key-456")
     with SoundServer(key="right-key-456") as server:
-        status, shown = run(server.base, "--key", "${MY_KEY}")
+        status, shown = run(server.base, "--key", "${MY_KEY}", "-v")
     assert status == 0
     assert "the key is accepted" in shown
     assert "right-key-456" not in shown
@@ -124,10 +125,31 @@ def test_an_address_alone_is_enough_for_one_model() -> None:
         status, shown = run(server.base)
         plain, _ = run(server.base.removeprefix("http://"))
     assert (status, plain) == (0, 0)
-    assert "ok: " in shown
+    assert re.search(r"^\d+ checks passed \(-v lists them\)\nPASSED  \d+ passed in \d+ s$", shown, re.MULTILINE), shown
     assert "some-model at " + server.base + ", encoder" in shown
     with SoundServer(kind="cross-encoder") as server:
         assert "cross-encoder" in run(server.base)[1]
+
+
+def test_what_is_wrong_comes_first_and_the_last_line_is_the_verdict() -> None:
+    with SoundServer(faults=("wrong order", "long vectors")) as server:
+        status, shown = run(server.base)
+    lines = shown.strip().splitlines()
+    assert status == 1
+    at = [
+        next(n for n, line in enumerate(lines) if line.startswith(word)) for word in ("wrong  order", "warning  norm")
+    ]
+    assert at == sorted(at)
+    assert lines[at[0] + 2].startswith("  → ")
+    assert re.fullmatch(r"FAILED  \d wrong, 1 warning, \d+ passed in \d+ s", lines[-1]), lines[-1]
+
+
+def test_a_dialect_can_be_named_for_an_address(tmp_path: Path) -> None:
+    with SoundServer() as server:
+        assert run(server.base, "--model", server.name, "--dialect", "openai", "--json")[0] == 0
+        assert not any("truncate_prompt_tokens" in got.body.decode() for got in server.requests)
+    with pytest.raises(ConfigError, match="write the key `dialect`"):
+        run(str(write(tmp_path)), "--dialect", "openai")
 
 
 def test_several_models_need_a_name() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 from evalscope_vacc.checks import CHECKS
+from evalscope_vacc.checks.signatures import SIGNATURES
+from evalscope_vacc.checks.wording import SIGNS, WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +41,7 @@ def test_tests_of_each_fault_name_the_findings_that_only_they_prove() -> None:
 
 
 def test_the_thresholds_are_those_of_the_code() -> None:
-    from evalscope_vacc.parity import THRESHOLDS
+    from evalscope_vacc.checks.tolerance import THRESHOLDS
 
     text = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     listed = {}
@@ -48,3 +51,15 @@ def test_the_thresholds_are_those_of_the_code() -> None:
             for name in cells[0].split(", "):
                 listed[name] = (float(cells[1].removeprefix("1 − ")), *map(float, cells[2:]))
     assert listed == {name: (t.least, t.absolute, t.overlap, t.score, t.tau) for name, t in THRESHOLDS.items()}
+
+
+def test_every_finding_that_is_made_has_words_and_no_others_do() -> None:
+    named = set()
+    for path in (ROOT / "evalscope_vacc" / "checks").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named |= {node.value} & (set(WORDS) | set(SIGNS))
+    made = {code for code in WORDS if not code.endswith(".request")} | set(SIGNS)
+    # the lengths of the signature of a cut are made from numbers
+    assert made - named == {f"cut.{tokens}" for tokens in (32, 64, 128, 256, 512)}
+    assert set(SIGNATURES) <= set(SIGNS)

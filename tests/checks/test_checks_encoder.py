@@ -29,7 +29,8 @@ def test_a_server_in_order_has_nothing_but_ok() -> None:
     assert report.exit_status == 0
     assert report.kind == "encoder"
     wanted = {"reachable", "key", "model", "version", "max-length", "kind", "dimensions", "norm", "finite", "repeat"}
-    wanted |= {"batch", "order", "base64", "truncation", "end-token", "long-texts", "sanity", "speed", "concurrency"}
+    wanted |= {"batch", "order", "base64", "truncation", "end-token", "whole-texts", "long-texts"}
+    wanted |= {"sanity", "speed", "concurrency"}
     assert wanted <= {f.check for f in report.findings}
 
 
@@ -38,7 +39,11 @@ def test_a_server_in_order_has_nothing_but_ok() -> None:
     [
         ("wrong order", "order", "wrong", "gets the vector of the text at position"),
         ("second differs", "repeat", "wrong", r"second answer .* cosine of 0\.|prefix cache"),
-        ("second rounded", "repeat", "wrong", "bfloat16"),
+        ("one wrong in eight", "batch", "wrong", r"in \d of 24 batches"),
+        ("two swapped in eight", "order", "wrong", "gets the vector of the text at position"),
+        ("padding counts", "batch", "wrong", "padding beside longer texts"),
+        ("cuts at 100 silently", "whole-texts", "wrong", "cut without a word after about"),
+        ("keeps the last 100", "whole-texts", "wrong", "keeps the end of a text"),
         ("depends on neighbours", "batch", "wrong", "beside a text in a batch"),
         ("nan", "finite", "wrong", "not a finite number"),
         ("long vectors", "norm", "warning", "7, not 1"),
@@ -64,6 +69,32 @@ def test_each_fault_is_found_and_said(fault: str, check: str, state: str, says: 
     assert re.search(says, f"{found.seen} {found.meaning}"), found
     assert report.exit_status == int(report.state == "wrong")
     assert state != "wrong" or report.exit_status == 1
+
+
+@pytest.mark.parametrize(("fault", "says"), [("second rounded", "as bfloat16 rounds"), ("grainy", "allowed 3.0e-04")])
+def test_rounding_is_in_order_and_said(fault: str, says: str) -> None:
+    with SoundServer(faults=(fault,)) as server:
+        report = report_of(server)
+    assert report.exit_status == 0
+    assert says in report.of("repeat").seen
+    assert report.of("batch").state == "ok"
+
+
+def test_a_fault_of_one_batch_in_eight_is_found_by_nearly_every_check() -> None:
+    found = 0
+    for seed in range(40):
+        with SoundServer(faults=("one wrong in eight",), chance=seed) as server:
+            found += report_of(server).exit_status
+    # the chance of one check is 0.96; 34 of 40 or fewer would come once in a thousand times
+    assert found > 34
+
+
+def test_no_finding_is_in_order_where_nothing_was_answered() -> None:
+    with SoundServer() as server:
+        report = report_of(server, dialect="infinity")
+    assert report.exit_status == 1
+    assert not {"finite", "answers", "repeat", "norm"} & {f.check for f in report.findings if f.state == "ok"}
+    assert [f.check for f in report.having("wrong")] == ["kind"]
 
 
 @pytest.mark.parametrize("fault", ["wrong order", "depends on neighbours", "second differs", "big end first"])
@@ -188,5 +219,6 @@ def test_the_instruction_in_force_is_shown() -> None:
 def test_a_dictionary_that_is_not_there_is_told_before_the_run() -> None:
     with SoundServer("Qwen3-Embedding-0.6B", size=1024, max_model_len=8192) as server:
         found = finding(server, "instruction", model_kwargs={"instruction_dict_path": "nowhere/prompts.json"})
-    assert found.state == "warning"
+    # a run would stop at its first query
+    assert found.state == "wrong"
     assert "nowhere" in found.seen

@@ -55,15 +55,24 @@ def sent(server: SoundServer) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["encoder", "cross-encoder"])
-def test_a_server_in_order_costs_a_handful_of_requests(kind: str, look) -> None:
+def test_a_server_in_order_costs_some_forty_requests_of_two_or_three_texts(kind: str, look) -> None:
     with SoundServer(kind=kind) as server:
         start = time.monotonic()
         report = look(server, is_cross_encoder=kind == "cross-encoder")
         seconds = time.monotonic() - start
     assert report.state == "ok"
     assert report.kind == kind
-    assert len(server.requests) <= 10
+    assert len(server.requests) <= 45
     assert seconds < 10
+
+
+@pytest.mark.parametrize("kind", ["encoder", "cross-encoder"])
+def test_a_slow_server_is_asked_less_often(kind: str, look) -> None:
+    with SoundServer(kind=kind, delay_s=0.4) as server:
+        report = look(server, is_cross_encoder=kind == "cross-encoder")
+    assert report.state == "ok"
+    assert len(server.requests) <= 28
+    assert report.of("order").args["batches"] < 24
 
 
 @pytest.mark.parametrize("kind", ["encoder", "cross-encoder"])
@@ -127,7 +136,8 @@ def test_a_template_on_both_sides_stops_the_run(template: str, look) -> None:
     [
         ("encoder", "long vectors", "norm"),
         ("encoder", "second differs", "repeat"),
-        ("encoder", "depends on neighbours", "repeat"),
+        ("encoder", "depends on neighbours", "batch"),
+        ("encoder", "two swapped in eight", "order"),
         ("encoder", "all alike", "sanity"),
         ("encoder", "one too few", "answers"),
         ("cross-encoder", "half", "spread"),

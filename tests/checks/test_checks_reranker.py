@@ -32,13 +32,15 @@ def test_a_reranker_in_order_has_nothing_but_ok() -> None:
 @pytest.mark.parametrize(
     ("fault", "check", "state", "says"),
     [
-        ("half", "spread", "wrong", "all 100 pairs score 0.5"),
+        ("half", "spread", "wrong", "all 514 pairs score 0.5"),
         ("grainy", "grain", "warning", "grid of bfloat16"),
+        ("two digits", "grain", "wrong", "2 decimals at most"),
+        ("long ones alike", "whole-texts", "wrong", "all score 0"),
         ("wrong order", "order", "wrong", "same order whatever the order of the documents"),
         ("second differs", "repeat", "wrong", "prefix cache"),
-        ("depends on neighbours", "batch", "wrong", "beside a document in a batch"),
+        ("depends on neighbours", "batch", "wrong", "beside a text in a batch"),
         ("nan", "finite", "wrong", "not a finite number"),
-        ("worst first", "sanity", "wrong", "English: 0 of 5"),
+        ("worst first", "sanity", "wrong", "English: 0 of 17"),
         ("refuses truncation", "long-texts", "wrong", "may be cut"),
         ("no counts", "template", "warning", "no token counts"),
     ],
@@ -82,6 +84,12 @@ def test_a_template_is_applied_exactly_once(on_server: str, configured: str, sta
     assert bool(here) == (on_server == "none" and configured != "none")
     with_instruction = [body for body in sent if "instruction" in body and len(body["text_2"]) > 1]
     assert bool(with_instruction) == (on_server == "instruction" and configured == "auto")
+
+
+def test_an_instruction_that_is_counted_and_not_read_is_wrong() -> None:
+    with reranker("Qwen3-Reranker-0.6B", template="instruction", max_model_len=4096, faults=("deaf",)) as server:
+        found = report_of(server, rerank_template="auto").of("instruction")
+    assert (found.code, found.state) == ("instruction.unread", "wrong")
 
 
 @pytest.mark.parametrize(("on_server", "state"), [("fixed", "warning"), ("instruction", "ok"), ("none", "ok")])

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from evalscope_vacc.checks.findings import Report
+from evalscope_vacc.checks.parity import run_parity
 from evalscope_vacc.checks.run import check_address, check_model
 from evalscope_vacc.config import configure
-from evalscope_vacc.parity.run import run_parity
 from evalscope_vacc.text.templates import TEMPLATES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from evalscope_vacc.checks.compare import PairParity, VectorParity
+from evalscope_vacc.checks.samples import Sample
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.parity.compare import PairParity, VectorParity
-from evalscope_vacc.parity.texts import Sample
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 # below this a cosine's distance from 1 is float64's own rounding; a logarithm needs a floor

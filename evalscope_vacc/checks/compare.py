@@ -10,14 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalscope_vacc.parity.texts import Sample
-from evalscope_vacc.parity.thresholds import Threshold
+from evalscope_vacc.checks.samples import Sample
+from evalscope_vacc.checks.tolerance import Threshold
+from evalscope_vacc.checks.wording import SIGNS
 
 NEIGHBOURS = 10
+# of the neighbours so many are kept by the same weights in another use
+_KEPT = 0.6
 # a cosine below this is another text's, or another model's, vector; rounding does not reach it
 _ROUNDING = 1e-2
 # relative error of a vector that was rounded to bfloat16 (8 bits) is about 1.1e-3, to float16 (11 bits) 1.4e-4
 _BFLOAT16 = 6e-4
+
+
+class Sign:
+    """What exceeds a threshold, or what a difference looks like: a key of :data:`~.wording.SIGNS`, and figures."""
+
+    def __init__(self, code: str, **args: Any) -> None:
+        self.code, self.args = code, args
+
+    def __str__(self) -> str:
+        return SIGNS[self.code].format_map(self.args)
 
 
 @dataclass(frozen=True)
@@ -47,8 +60,8 @@ class VectorParity:
     buckets: tuple[Bucket, ...]
     overlap: float
     absolute: float
-    problems: tuple[str, ...]
-    looks_like: tuple[str, ...]
+    problems: tuple[Sign, ...]
+    looks_like: tuple[Sign, ...]
 
     @property
     def passed(self) -> bool:
@@ -66,8 +79,9 @@ class VectorParity:
             "buckets": [vars(bucket) for bucket in self.buckets],
             f"overlap_at_{NEIGHBOURS}": self.overlap,
             "max_absolute_difference": self.absolute,
-            "problems": list(self.problems),
-            "looks_like": list(self.looks_like),
+            "problems": [str(sign) for sign in self.problems],
+            "looks_like": [str(sign) for sign in self.looks_like],
+            "codes": [sign.code for sign in (*self.problems, *self.looks_like)],
         }
 
 
@@ -86,8 +100,8 @@ class PairParity:
     served: NDArray[np.float64]
     reference: NDArray[np.float64]
     taus: NDArray[np.float64]
-    problems: tuple[str, ...]
-    looks_like: tuple[str, ...]
+    problems: tuple[Sign, ...]
+    looks_like: tuple[Sign, ...]
 
     @property
     def passed(self) -> bool:
@@ -110,8 +124,9 @@ class PairParity:
             "mean_absolute_difference": float(np.abs(self.differences).mean()),
             "kendall_tau_mean": float(self.taus.mean()) if len(self.taus) else None,
             "kendall_tau_least": float(self.taus.min()) if len(self.taus) else None,
-            "problems": list(self.problems),
-            "looks_like": list(self.looks_like),
+            "problems": [str(sign) for sign in self.problems],
+            "looks_like": [str(sign) for sign in self.looks_like],
+            "codes": [sign.code for sign in (*self.problems, *self.looks_like)],
         }
 
 
@@ -128,10 +143,8 @@ def compare_vectors(
     """
     if served.shape[1] != reference.shape[1]:
         nothing = np.zeros(len(samples))
-        sizes = f"vectors of {served.shape[1]} numbers against {reference.shape[1]}"
-        return VectorParity(
-            nothing, (), 0.0, float("inf"), (sizes,), ("another model, or vectors that were cut (`dimensions`)",)
-        )
+        sizes = Sign("differs.size", served=served.shape[1], reference=reference.shape[1])
+        return VectorParity(nothing, (), 0.0, float("inf"), (sizes,), (Sign("looks.size"),))
     a, b = _unit(served), _unit(reference)
     table = a @ b.T
     cosines = np.clip(np.diag(table).copy(), -1.0, 1.0)
@@ -142,13 +155,13 @@ def compare_vectors(
         buckets.append(Bucket(name, len(mine), float(mine.mean()), float(mine.min())))
     overlap = _overlap(a, b)
     absolute = float(np.abs(a - b).max())
-    problems = []
+    problems: list[Sign] = []
     if 1 - cosines.min() > limits.least:
-        problems.append(f"least cosine 1 - {1 - cosines.min():.1e}, allowed 1 - {limits.least:g}")
+        problems.append(Sign("differs.cosine", gap=float(1 - cosines.min()), allowed=limits.least))
     if absolute > limits.absolute:
-        problems.append(f"largest difference of a number {absolute:.1e}, allowed {limits.absolute:g}")
+        problems.append(Sign("differs.number", gap=absolute, allowed=limits.absolute))
     if overlap < limits.overlap:
-        problems.append(f"{overlap:.1%} of the {NEIGHBOURS} nearest neighbours kept, wanted {limits.overlap:.0%}")
+        problems.append(Sign("differs.neighbours", kept=overlap, count=NEIGHBOURS, wanted=limits.overlap))
     looks = _vector_signs(samples, table, cosines, overlap, limits) if problems else ()
     return VectorParity(cosines, tuple(buckets), overlap, absolute, tuple(problems), looks)
 
@@ -159,7 +172,7 @@ def _vector_signs(
     cosines: NDArray[np.float64],
     overlap: float,
     limits: Threshold,
-) -> tuple[str, ...]:
+) -> tuple[Sign, ...]:
     gaps = 1 - cosines
     best = table.argmax(axis=1)
     theirs = table[np.arange(len(table)), best]
@@ -168,12 +181,7 @@ def _vector_signs(
     swapped = lost[np.isin(best[lost], lost)]
     if len(swapped) >= 2:
         first = int(swapped[0])
-        return (
-            (
-                f"the order is wrong: {len(swapped)} texts have another text's vector (text {first + 1} has that of text "
-                f"{int(best[first]) + 1})"
-            ),
-        )
+        return (Sign("looks.order", count=len(swapped), text=first + 1, other=int(best[first]) + 1),)
     # what is clearly more than rounding
     bad = gaps > max(limits.least, _ROUNDING / 10)
     tokens = np.array([s.tokens for s in samples])
@@ -184,27 +192,14 @@ def _vector_signs(
         languages = {s.language for s, wrong in zip(samples, bad, strict=True) if wrong}
         if len(languages) == 1 and len({s.language for s in samples}) > 1:
             name = {"zh": "Chinese"}.get(next(iter(languages)), "Latin-script")
-            return (f"only {name} texts differ: another tokenizer, or a text encoding on the way",)
+            return (Sign("looks.language", language=name),)
     if gaps.max() <= _ROUNDING:
         relative = float(np.sqrt(2 * max(float(np.median(gaps)), 0.0)))
-        name = "bfloat16" if relative >= _BFLOAT16 else "float16"
-        return (
-            (
-                f"rounding: all texts differ a little, long and short alike (relative error {relative:.1e}), as with {name}; "
-                f"if the server computes in it, say --dtype {name}"
-            ),
-        )
-    if overlap >= 0.6:
-        return (
-            (
-                "the same weights used in another way: neighbours are mostly kept, vectors are not; an instruction or prompt "
-                "on one side, other special tokens, another pooling or normalisation"
-            ),
-        )
-    return ("other weights: not even the neighbours are kept",)
+        return (Sign("looks.rounded", error=relative, dtype="bfloat16" if relative >= _BFLOAT16 else "float16"),)
+    return (Sign("looks.used" if overlap >= _KEPT else "looks.weights"),)
 
 
-def _cut(tokens: NDArray[Any], bad: NDArray[np.bool_], languages: NDArray[Any]) -> str | None:
+def _cut(tokens: NDArray[Any], bad: NDArray[np.bool_], languages: NDArray[Any]) -> Sign | None:
     """Says where texts are cut, when in each language the long ones differ and the short ones do not."""
     below, above = 0, 10**9
     for language in set(languages.tolist()):
@@ -220,10 +215,7 @@ def _cut(tokens: NDArray[Any], bad: NDArray[np.bool_], languages: NDArray[Any]) 
         below = max(below, int(good.max()))
         above = min(above, int(wrong.min()))
     low, high = sorted((below, above))
-    return (
-        f"texts are cut: those of up to about {low} tokens are the same, those from about {high} on differ; compare "
-        "max_tokens, the server's --max-model-len and the reference's own limit"
-    )
+    return Sign("looks.cut", low=low, high=high)
 
 
 def compare_scores(
@@ -245,13 +237,13 @@ def compare_scores(
     ranked = [g for g in groups.values() if len(g) > 1 and np.ptp(reference[g]) > 0 and np.ptp(served[g]) > 0]
     found = np.array([kendalltau(served[g], reference[g]).statistic for g in ranked], dtype=np.float64)
     largest = float(np.abs(served - reference).max())
-    problems = []
+    problems: list[Sign] = []
     if largest > limits.score:
-        problems.append(f"largest difference of a score {largest:.2g}, allowed {limits.score:g}")
+        problems.append(Sign("differs.score", gap=largest, allowed=limits.score))
     if np.ptp(served) == 0 and np.ptp(reference) > 0:
-        problems.append("all served scores are the same")
+        problems.append(Sign("differs.same"))
     elif len(found) and found.mean() < limits.tau:
-        problems.append(f"Kendall's tau {found.mean():.3f}, wanted {limits.tau:g}")
+        problems.append(Sign("differs.tau", tau=float(found.mean()), wanted=limits.tau))
     looks = _score_signs(list(groups.values()), served, reference, found) if problems else ()
     return PairParity(served, reference, found, tuple(problems), looks)
 
@@ -261,25 +253,21 @@ def _score_signs(
     served: NDArray[np.float64],
     reference: NDArray[np.float64],
     taus: NDArray[np.float64],
-) -> tuple[str, ...]:
+) -> tuple[Sign, ...]:
     if np.ptp(served) == 0:
-        return ("the classification head was not loaded, or the prompt's end is cut off: every pair scores the same",)
+        return (Sign("looks.head"),)
     tau = float(taus.mean()) if len(taus) else 0.0
     if tau < 0.9:
         same = [np.allclose(np.sort(served[g]), np.sort(reference[g]), atol=1e-3) for g in map(list, groups)]
         if np.mean(same) > 0.5:
-            return ("the order is wrong: a query's scores are all there, at other documents",)
+            return (Sign("looks.documents"),)
     if tau < -0.5:
-        return ("the sign is turned: the worst document scores highest",)
+        return (Sign("looks.turned"),)
     if tau >= 0.98 and _logits(served, reference):
-        return ("another activation: one side gives logits, the other their sigmoid; the ranking is the same",)
+        return (Sign("looks.activation"),)
     if tau >= 0.9 and float(np.abs(served - reference).max()) < 0.05:
-        return (
-            "rounding, or a small difference of the prompt: the ranking is nearly kept (a lost newline makes 0.006)",
-        )
-    if tau >= 0.5:
-        return ("another prompt: a template or instruction on one side only, or applied twice",)
-    return ("other weights, or the template is missing on one side",)
+        return (Sign("looks.prompt-rounded"),)
+    return (Sign("looks.prompt" if tau >= 0.5 else "looks.no-template"),)
 
 
 def _logits(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evalscope_vacc.checks.texts import BY_WORDS, POOL, SANITY_EN, SANITY_ZH
 from evalscope_vacc.errors import ConfigError
 
 MOST_TEXTS = 120
@@ -80,6 +81,15 @@ _ZH = (
     "新水泵的出水量是旧的两倍，用电只有三分之一。它唯一的毛病是声音，每当水库快满的时候就会发出细细的哨声。",
     "岛上的信总是一捆一捆地来，因为船要等风。人们先回最早的那一封，所以每一次谈话都比天气晚几个月。",
 )
+# what a gateway may take away or turn into something else
+_STRANGE = (
+    "first line\nsecond\nthird",
+    "  set apart by spaces  ",
+    "The bakery closed 😀 and the cat 🐈 left.",
+    "圖書館的鐘樓開門時間很長。",
+    "Ångström, naïve façade, Čapek & Šárka",
+    'The END of ALL letters; is "this" (really) a question?!',
+)
 
 
 @dataclass(frozen=True)
@@ -121,15 +131,13 @@ def own_samples() -> list[Sample]:
         # long ones of up to some 700 tokens, no two of which begin alike; the last parts differ, so that a cut shows
         found += [gap.join(medium[i:] + medium[:i]) for i in range(0, len(medium), 2)]
         found += [gap.join((medium[i + 1 :] + medium[: i + 1]) * 2) for i in range(0, len(medium), 4)]
-    return [sample(text) for text in found]
+    return [sample(text) for text in dict.fromkeys((*found, *_STRANGE, *POOL))]
 
 
 def own_pairs() -> tuple[list[str], list[str]]:
     """Queries and documents of our own for rerankers, corresponding: ten queries with ten documents each."""
-    from evalscope_vacc.checks.texts import SANITY_EN, SANITY_ZH
-
     queries, documents = [], []
-    for pairs, lines in ((SANITY_EN, _EN), (SANITY_ZH, _ZH)):
+    for pairs, lines in ((SANITY_EN[:BY_WORDS], _EN), (SANITY_ZH[:BY_WORDS], _ZH)):
         shown = [document for _, document in pairs] + list(lines[8:13])
         for query, _ in pairs:
             queries += [query] * len(shown)

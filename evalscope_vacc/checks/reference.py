@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,18 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.catalog import find
+from evalscope_vacc.checks.connection import first_contact
+from evalscope_vacc.checks.scores import check_kind, family_of, template_finding
+from evalscope_vacc.checks.stored import load, text_hash
+from evalscope_vacc.checks.target import Target, connect
 from evalscope_vacc.config import ModelConfig, configure
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.parity.stored import load, text_hash
+from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
-from evalscope_vacc.text.task import TaskInfo
-from evalscope_vacc.text.templates import RerankTemplate
+from evalscope_vacc.text.templates import RerankTemplate, get_template
+from evalscope_vacc.text.truncation import LocalTokenizer, cut_text
 from evalscope_vacc.wire.address import normalize_base, public_base
-
-logger = logging.getLogger(__name__)
+from evalscope_vacc.wire.dialects import get_dialect
+from evalscope_vacc.wire.probe import probe, require_model
 
 _BATCH = 8
-_TASK = TaskInfo(name="", type="Reranking")
 
 
 class Side(Protocol):
@@ -49,69 +52,72 @@ class Side(Protocol):
 
 
 class ServedSide:
-    """A served model, asked as a run asks it, but for instructions: those are text, and not what is compared."""
+    """A served model, asked as the check asks it: no instruction, no smaller size; those are not what is compared.
+
+    Of several servers the first one is asked; whether all are alike is the check's question.
+
+    Raises:
+        ServerError: It cannot be asked.
+        ConfigError: It is not what the configuration takes it for.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
-        self._config = config.with_values(
-            dimensions=None,
-            instruction_profile="none",
-            instruction_template=None,
-            instruction_dict_path=None,
-            prompt=None,
-            prompts=None,
-            embed_results={},
-            store="off",
-            preflight=False,
-            show_progress_bar=False,
-            retries=min(config.retries, 2),
-            wait_for_server_s=min(config.wait_for_server_s, 5.0),
-        )
-        self._folder = tempfile.TemporaryDirectory(prefix="vacc-parity-")
-        self._model: Any = None
+        self._engine = connect(config, config.bases[0])
+        dialect = get_dialect(config.dialect, extra=plugins().dialects())
+        self.target = Target(config, self._engine, self._engine.servers[0], dialect)
+        try:
+            first_contact(self._engine)
+            self.target.facts = probe(self._engine, config.model_name, server=self.target.server)
+            require_model(self.target.facts, config.model_name)
+            if config.is_cross_encoder:
+                self._settle()
+        except BaseException:
+            self.close()
+            raise
+
+    def _settle(self) -> None:
+        for finding in (*check_kind(self.target), template_finding(self.target)):
+            # an embedding server's cosines can be compared, too
+            if finding.state == "wrong" and finding.code != "kind.embeds":
+                raise ConfigError(f"{self.about}: {finding.line()}")
 
     @property
     def about(self) -> str:
         """What it is."""
-        return f"{self._config.model_name} at {', '.join(self._config.servers)}"
+        return f"{self.target.config.model_name} at {self.target.server}"
 
     @property
     def template(self) -> RerankTemplate | None:
         """The template that stands around the texts, on whichever side it is applied."""
-        from evalscope_vacc.text.templates import get_template
-
-        side = self._opened().open().side
-        found: RerankTemplate | None = side.template
-        return get_template("qwen3") if found is None and side.on_server else found
+        on_server = self.target.rerank is not None and self.target.rerank.template == "server"
+        if self.target.template is not None or not on_server:
+            return self.target.template
+        return get_template(family_of(self.target) or "qwen3", extra=plugins().rerank_templates())
 
     def facts(self) -> dict[str, Any]:
         """What the server says of itself."""
-        facts = self._opened().open().facts
-        return {"version": facts.version, "max_model_len": facts.max_model_len}
-
-    def _opened(self) -> Any:
-        if self._model is None:
-            from evalscope_vacc.models.cross_encoder import VaccCrossEncoder
-            from evalscope_vacc.models.encoder import VaccEncoder
-
-            kind = VaccCrossEncoder if self._config.is_cross_encoder else VaccEncoder
-            self._model = kind.from_config(self._config, folder=Path(self._folder.name))
-        return self._model
+        facts = self.target.facts
+        return {"version": facts.version, "max_model_len": facts.max_model_len} if facts is not None else {}
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of exact texts, shape (texts, dimensions); see :class:`Side`."""
-        found: NDArray[np.float32] = self._opened().encode(list(texts), show_progress_bar=False)
-        return found
+        limit = self.target.limit
+        by_server = limit if self.target.dialect.truncates else None
+        if limit is not None and by_server is None and self.target.config.tokenizer:
+            counter = LocalTokenizer(self.target.config.tokenizer)
+            texts = [cut_text(text, limit, counter).text for text in texts]
+        parts = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]
+        return np.concatenate([self.target.embed(part, truncate_to=by_server).values for part in parts])
 
     def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
-        """Scores of corresponding queries and documents; see :class:`Side`."""
-        found = self._opened().score(queries, documents, task=_TASK, shown=False)
-        return np.asarray(found, dtype=np.float64)
+        """Scores of corresponding queries and documents, those of a query standing together; see :class:`Side`."""
+        pairs = zip(queries, documents, strict=True)
+        groups = [(query, [document for _, document in group]) for query, group in groupby(pairs, key=itemgetter(0))]
+        return np.concatenate([self.target.score(query, group).values for query, group in groups])
 
     def close(self) -> None:
         """Frees what it holds."""
-        if self._model is not None:
-            self._model.close()
-        self._folder.cleanup()
+        self._engine.close()
 
 
 class StoredSide:
@@ -173,6 +179,21 @@ class LocalEncoder:
             list(texts), batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=False
         )
         return np.asarray(found, dtype=np.float32)
+
+    def pooled(
+        self, texts: Sequence[str], pool: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Vectors as another pooling makes them of the states of a text's tokens, shape (tokens, dimensions)."""
+        states = self._model.encode(list(texts), batch_size=1, show_progress_bar=False, output_value="token_embeddings")
+        return np.stack([pool(one.cpu().numpy()) for one in states]).astype(np.float32)
+
+    def cut_to(self, texts: Sequence[str], tokens: int) -> NDArray[np.float32]:
+        """Vectors of texts cut to fewer tokens."""
+        own, self._model.max_seq_length = self._model.max_seq_length, tokens
+        try:
+            return self.vectors(texts)
+        finally:
+            self._model.max_seq_length = own
 
     def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:  # noqa: ARG002
         """Refuses: it gives vectors."""

@@ -1,0 +1,260 @@
+"""One text, one answer: again, in a batch, beside any other text, and at any place.
+
+What varies is asked for often. A fault that one batch in eight has is found with a chance of 1 - (7/8) ** batches, 96 %
+with the :data:`BATCHES` of a check.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalscope_vacc.checks.findings import Finding
+from evalscope_vacc.checks.target import Target, cosines
+from evalscope_vacc.checks.texts import LONG_1, POOL, SANITY_EN
+from evalscope_vacc.checks.tolerance import COSINES, SCORES, Scale, Tolerance, seen
+
+BATCHES = 24
+_TEXTS = 6
+_LEAST_BATCHES = 3
+# share of the time that is left which may go into batches
+_SHARE = 1 / 3
+# of the batches or texts that a fault concerns, so many show it
+_NEARLY = 0.8
+# two equal texts that stand next to each other may hide it
+_MOST = 0.5
+# two servers may differ by so many times what one server's own answers do: other kernels, the same weights
+_SERVERS = 10
+
+Answers = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """How texts are asked for, alone or together, and how far two answers lie apart.
+
+    Attributes:
+        ask: Texts to answers, shape (texts, dimensions) or (texts, 1).
+        gaps: Answers of shapes (m, d) and (n, d) to their differences, shape (m, n).
+        scale: Of the differences.
+        measure: What the differences are called.
+    """
+
+    ask: Callable[[Sequence[str]], Answers]
+    gaps: Callable[[Answers, Answers], NDArray[np.float64]]
+    scale: Scale
+    measure: str
+
+
+def vectors_of(target: Target) -> Asker:
+    """Asks for vectors of texts."""
+    limit = target.limit if target.dialect.truncates else None
+    return Asker(
+        lambda texts: target.embed(texts, truncate_to=limit).values,
+        lambda a, b: np.maximum(1 - cosines(a, b), 0.0),
+        COSINES,
+        "one minus the cosine",
+    )
+
+
+def scores_of(target: Target, query: str, *, raw: bool = False) -> Asker:
+    """Asks for the scores of documents with one query."""
+    # long pairs fit every model but the smallest; those must be allowed to cut
+    cut = (raw or target.template is None) and (target.rerank is None or target.rerank.template != "server")
+
+    def gaps(a: Answers, b: Answers) -> NDArray[np.float64]:
+        return np.asarray(np.abs(a - b.T) / np.maximum(1.0, np.abs(b.T)), dtype=np.float64)
+
+    return Asker(lambda texts: target.score(query, texts, raw=raw, cut=cut).values[:, None], gaps, SCORES, "difference")
+
+
+@dataclass(frozen=True)
+class Sameness:
+    """Answers to the same texts, alone and in batches.
+
+    Attributes:
+        texts: Those asked for.
+        alone: Their answers, each in a request of its own, shape (texts, d).
+        again: The same a second time.
+        batches: Positions in ``texts`` that each batch is made of.
+        answers: The answers of each batch.
+    """
+
+    asker: Asker
+    texts: Sequence[str]
+    alone: Answers
+    again: Answers
+    batches: Sequence[Sequence[int]]
+    answers: Sequence[Answers]
+
+    @property
+    def repeats(self) -> NDArray[np.float64]:
+        """Difference of each second answer from the first."""
+        return np.diag(self.asker.gaps(self.again, self.alone))
+
+    @property
+    def tables(self) -> list[NDArray[np.float64]]:
+        """Of each batch, the difference of each place from each text's own answer."""
+        return [self.asker.gaps(answers, self.alone) for answers in self.answers]
+
+    def own(self, table: NDArray[np.float64], batch: Sequence[int]) -> NDArray[np.float64]:
+        """Of a batch, the difference of each place from the answer of the text that stands there."""
+        return table[np.arange(len(batch)), list(batch)]
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """What rounding explains, by the differences and the answers themselves."""
+        gaps = [self.own(table, batch) for table, batch in zip(self.tables, self.batches, strict=True)]
+        return seen(
+            np.concatenate(gaps or [self.repeats]), np.concatenate([self.alone, *self.answers]), self.asker.scale
+        )
+
+
+def compositions(texts: int, size: int, count: int) -> list[list[int]]:
+    """Batches of different texts, every text in many of them, one text of each batch twice; always the same ones."""
+    chance = random.Random(2)  # noqa: S311 - nothing secret
+    made = []
+    for _ in range(count):
+        batch = chance.sample(range(texts), min(size, texts))
+        batch.insert(chance.randrange(len(batch) + 1), chance.choice(batch))
+        made.append(batch)
+    return made
+
+
+def ask_often(asker: Asker, texts: Sequence[str] = POOL, *, size: int = _TEXTS, seconds: float) -> Sameness:
+    """Asks for each text alone, then again, then in batches.
+
+    Args:
+        asker: How to ask.
+        texts: Different from each other.
+        size: Different texts of a batch.
+        seconds: For the batches; those that would take longer are left out, but for the first three.
+    """
+    alone = np.concatenate([asker.ask([text]) for text in texts])
+    again = np.concatenate([asker.ask([text]) for text in texts])
+    batches: list[list[int]] = []
+    answers: list[Answers] = []
+    start = time.monotonic()
+    for batch in compositions(len(texts), size, BATCHES):
+        spent = time.monotonic() - start
+        if len(batches) >= _LEAST_BATCHES and spent * (1 + 1 / len(batches)) > seconds:
+            break
+        answers.append(asker.ask([texts[i] for i in batch]))
+        batches.append(batch)
+    return Sameness(asker, texts, alone, again, batches, answers)
+
+
+def check_sameness(target: Target) -> Iterator[Finding]:
+    """One text, one vector; one pair, one score: again, alone, in a batch, and at another position."""
+    asker = scores_of(target, SANITY_EN[0][0]) if target.config.is_cross_encoder else vectors_of(target)
+    start = time.perf_counter()
+    asker.ask([LONG_1])
+    target.second = time.perf_counter() - start
+    found = ask_often(asker, seconds=target.left_s * _SHARE)
+    target.memory["scores" if target.config.is_cross_encoder else "vectors"] = found.alone
+    yield from judge(target, found)
+
+
+def judge(target: Target, found: Sameness) -> Iterator[Finding]:
+    """Says what differs, and what it looks like; remembers what rounding explains."""
+    tolerance = target.tolerance = found.tolerance
+    said = {"measure": found.asker.measure, "allowed": tolerance.allowed, "like": tolerance.like}
+    repeats = found.repeats
+    bad = int((repeats > tolerance.allowed).sum())
+    code = "repeat.differs" if bad else "repeat.ok"
+    yield target.finding(code, gap=float(repeats.max()), bad=bad, texts=len(repeats), **said)
+    yield from _judge_batches(target, found, tolerance.allowed, {**said, "batches": len(found.batches)})
+
+
+def _judge_batches(target: Target, found: Sameness, allowed: float, said: dict[str, Any]) -> Iterator[Finding]:
+    own = [found.own(table, batch) for table, batch in zip(found.tables, found.batches, strict=True)]
+    faulty = [number for number, gaps in enumerate(own) if gaps.max() > allowed]
+    said |= {"gap": float(max(gaps.max() for gaps in own)), "bad": len(faulty)}
+    if len(faulty) > _MOST * len(own) and all(map(_only_doubled, own, found.batches, [allowed] * len(own))):
+        yield target.finding("order.equal", **said)
+        return
+    moved = [number for number in faulty if len(_moved(found, number, allowed)) >= 2]
+    if moved:
+        said["bad"] = len(moved)
+        yield _order(target, found, moved, allowed, said)
+        return
+    yield target.finding("order.ok", chance=1 - (7 / 8) ** len(found.batches), **said)
+    if not faulty:
+        yield target.finding("batch.ok", **said)
+    elif _only_shorter(found, own, allowed):
+        yield target.finding("batch.padding", **said)
+    else:
+        yield target.finding("batch.differs", **said)
+
+
+def _moved(found: Sameness, number: int, allowed: float) -> list[tuple[int, int]]:
+    """Places of a batch that have another text's answer, each with the text that it is of."""
+    table, batch = found.tables[number], found.batches[number]
+    if found.alone.shape[1] == 1:
+        # scores lie near each other by chance: all of a batch must be there, at other places
+        right, got = found.alone[list(batch)], found.answers[number]
+        if found.asker.gaps(np.sort(got, axis=0), np.sort(right, axis=0)).diagonal().max() > allowed:
+            return []
+    own, best = found.own(table, batch), table.argmin(axis=1)
+    return [
+        (place, int(best[place]))
+        for place, text in enumerate(batch)
+        if own[place] > allowed and best[place] != text and table[place, best[place]] <= allowed
+    ]
+
+
+def _order(target: Target, found: Sameness, moved: Sequence[int], allowed: float, said: dict[str, Any]) -> Finding:
+    if found.alone.shape[1] > 1:
+        number = moved[0]
+        place, text = _moved(found, number, allowed)[0]
+        batch = found.batches[number]
+        return target.finding("order.swapped", place=place, other=batch.index(text) if text in batch else -1, **said)
+    steps = [np.diff(found.answers[number][:, 0]) for number in moved]
+    one_way = all((step <= 0).all() for step in steps) or all((step >= 0).all() for step in steps)
+    return target.finding("order.sorted" if one_way else "order.moved", **said)
+
+
+def _only_doubled(own: NDArray[np.float64], batch: Sequence[int], allowed: float) -> bool:
+    """Whether only the text that stands twice in a batch is wrong."""
+    doubled = np.array([batch.count(text) > 1 for text in batch])
+    return not (own[~doubled] > allowed).any()
+
+
+def _only_shorter(found: Sameness, own: Sequence[NDArray[np.float64]], allowed: float) -> bool:
+    """Whether the longest text of each batch is right, and nearly all shorter ones are not."""
+    shorter: list[float] = []
+    longest: list[float] = []
+    for gaps, batch in zip(own, found.batches, strict=True):
+        sizes = np.array([len(found.texts[i].encode()) for i in batch])
+        short = 3 * sizes < sizes.max()
+        # only where one text is clearly the longest, it is surely the one that is padded to
+        if len({batch[place] for place in range(len(batch)) if not short[place]}) == 1:
+            longest += gaps[~short].tolist()
+            shorter += gaps[short].tolist()
+    return bool(longest and shorter and max(longest) <= allowed and np.mean(np.array(shorter) > allowed) > _NEARLY)
+
+
+def alike(targets: Sequence[Target]) -> Iterator[Finding]:
+    """Whether several servers give the same texts the same vectors, or pairs the same scores."""
+    for what in ("vectors", "scores"):
+        known = [target for target in targets if what in target.memory]
+        if len(known) < 2:
+            continue
+        first = known[0].memory[what]
+        allowed = _SERVERS * max(target.tolerance.allowed for target in known)
+        for other in known[1:]:
+            answers = other.memory[what]
+            if answers.shape != first.shape:
+                gap = float("inf")
+            elif what == "vectors":
+                gap = 1 - float(np.diag(cosines(first, answers)).min())
+            else:
+                gap = float(np.abs(first - answers).max())
+            code = "servers-agree.ok" if gap <= allowed else "servers-agree.differ"
+            yield other.finding(code, other=known[0].server, what=what, gap=gap, allowed=allowed)

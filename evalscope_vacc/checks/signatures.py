@@ -1,0 +1,91 @@
+"""What known faults look like: the reference is made to do the same, and whoever gives the served vectors is named."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalscope_vacc.checks.reference import LocalEncoder
+from evalscope_vacc.checks.target import cosines
+
+Vectors = NDArray[np.float32]
+Faulty = Callable[[LocalEncoder, Sequence[str]], Vectors]
+
+# the texts that differ most tell most; more of them tell no more
+_TEXTS = 10
+# one minus the cosine: rounding of the served side still fits, another fault does not
+_FITS = 1e-3
+# a fault explains a difference only where it makes nearly all of it go away
+_BETTER = 0.05
+
+
+def _pooled(pool: Callable[[Vectors], Vectors]) -> Faulty:
+    return lambda reference, texts: reference.pooled(texts, pool)
+
+
+def _read(change: Callable[[str], str]) -> Faulty:
+    return lambda reference, texts: reference.vectors([change(text) for text in texts])
+
+
+def _cut(tokens: int) -> Faulty:
+    return lambda reference, texts: reference.cut_to(texts, tokens)
+
+
+def _kept(keep: Callable[[str], bool]) -> Faulty:
+    return _read(lambda text: "".join(sign for sign in text if keep(sign)))
+
+
+def _without_accents(text: str) -> str:
+    return "".join(sign for sign in unicodedata.normalize("NFD", text) if not unicodedata.combining(sign))
+
+
+# code to how the fault is made; the words stand in checks.wording.SIGNS
+SIGNATURES: Mapping[str, Faulty] = MappingProxyType(
+    {
+        "pooled.first": _pooled(lambda states: states[0]),
+        "pooled.last": _pooled(lambda states: states[-1]),
+        "pooled.mean": _pooled(lambda states: states.mean(axis=0)),
+        "pooled.maximum": _pooled(lambda states: states.max(axis=0)),
+        "pooled.inner": _pooled(lambda states: states[1:-1].mean(axis=0)),
+        **{f"cut.{tokens}": _cut(tokens) for tokens in (32, 64, 128, 256, 512)},
+        "cut.characters": _read(lambda text: text[:512]),
+        "read.lower": _read(str.lower),
+        "read.accents": _read(_without_accents),
+        "read.emoji": _kept(lambda sign: unicodedata.category(sign) != "So"),
+        "read.newlines": _kept(lambda sign: sign not in "\r\n"),
+        "read.spaces": _read(str.strip),
+        "read.punctuation": _kept(lambda sign: not unicodedata.category(sign).startswith("P")),
+        "read.latin-1": _read(lambda text: text.encode("utf-8", "replace").decode("latin-1")),
+        "read.prefix": _read(lambda text: f"query: {text}"),
+        "read.instruction": _read(lambda text: f"Represent this sentence for searching relevant passages: {text}"),
+    }
+)
+
+
+def recognise(reference: LocalEncoder, texts: Sequence[str], served: Vectors, gaps: NDArray[np.float64]) -> str:
+    """Names the fault that gives the served vectors.
+
+    Args:
+        reference: The same weights in process.
+        texts: The exact texts.
+        served: Their vectors, shape (texts, dimensions).
+        gaps: One minus the cosine of each with the reference's.
+
+    Returns:
+        A key of :data:`SIGNATURES`, or "" where none of them fits.
+    """
+    worst = np.argsort(-gaps)[:_TEXTS]
+    chosen = [texts[i] for i in worst]
+    best, least = "", _FITS
+    for code, fault in SIGNATURES.items():
+        made = fault(reference, chosen)
+        if made.shape[1] != served.shape[1]:
+            continue
+        left = float((1 - np.diag(cosines(made, served[worst]))).max())
+        if left < least and left < _BETTER * float(gaps[worst].max()):
+            best, least = code, left
+    return best

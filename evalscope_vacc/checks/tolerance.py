@@ -1,0 +1,137 @@
+"""How far two answers to one text may lie apart: by the number format that a server computes in, as it is seen or told.
+
+One and the same sum in another order differs by about 1e-7 in float32. Rounding to a format of m bits of mantissa makes
+relative errors of about 2**-(m+2) a number; layers add up. The figures leave room for that, and none for a lost token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalscope_vacc.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What still passes between a server and a reference.
+
+    Attributes:
+        least: Most that one minus the cosine of any text may be.
+        absolute: Most that a number of a vector (scaled to length 1) may differ by.
+        overlap: Least share of the ten nearest neighbours that stay the same, on average.
+        score: Most that a score may differ by.
+        tau: Least Kendall rank correlation of a query's documents, on average.
+    """
+
+    least: float
+    absolute: float
+    overlap: float
+    score: float
+    tau: float
+
+
+THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
+    {
+        "float32": Threshold(1e-6, 1e-5, 0.99, 1e-4, 0.98),
+        "float16": Threshold(1e-4, 5e-3, 0.95, 1e-2, 0.95),
+        "bfloat16": Threshold(5e-3, 3e-2, 0.90, 3e-2, 0.90),
+        "int8": Threshold(3e-2, 1e-1, 0.80, 1e-1, 0.80),
+        "fp8": Threshold(3e-2, 1e-1, 0.80, 1e-1, 0.80),
+        "int4": Threshold(1e-1, 2e-1, 0.70, 2e-1, 0.70),
+    }
+)
+
+
+def threshold(dtype: str) -> Threshold:
+    """Returns the thresholds of a number format.
+
+    Raises:
+        ConfigError: It is not one of :data:`THRESHOLDS`.
+    """
+    if dtype not in THRESHOLDS:
+        raise ConfigError(f"dtype {dtype!r} is not known; give auto, or one of {', '.join(THRESHOLDS)}")
+    return THRESHOLDS[dtype]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the differences of one kind of answer grow with the coarseness of a number format.
+
+    Attributes:
+        floor: What float32 never exceeds.
+        most: What no rounding exceeds between two answers of one server to one text.
+        levels: Up to which usual difference (see :func:`seen`) an answer looks like a format, finest first.
+        grains: Least tolerance where the answers themselves are written in a format.
+    """
+
+    floor: float
+    most: float
+    levels: tuple[tuple[str, float], ...]
+    grains: Mapping[str, float]
+
+
+# one minus the cosine: half the squared relative error. Seen: 1e-13 in float32, 1e-7 in float16, 1e-5 to 1e-4 in bfloat16
+COSINES = Scale(
+    1e-6, 2e-3, (("float32", 3e-9), ("float16", 3e-6), ("bfloat16", 2e-3)), {"float16": 1e-5, "bfloat16": 3e-4}
+)
+# a score's difference over its size: bfloat16 has a step of 0.004 below 1
+SCORES = Scale(
+    1e-5, 3e-2, (("float32", 1e-5), ("float16", 1e-3), ("bfloat16", 3e-2)), {"float16": 2e-3, "bfloat16": 2e-2}
+)
+# rounding makes differences of one size; what is so many times the usual one is no rounding
+_STANDS_OUT = 30
+_USUAL = 75
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What rounding explains.
+
+    Attributes:
+        allowed: The largest difference of two answers to one text that is still rounding.
+        dtype: The number format that the usual difference looks like; "" where it is larger than any rounding.
+    """
+
+    allowed: float = COSINES.floor
+    dtype: str = "float32"
+
+    @property
+    def like(self) -> str:
+        """For a finding: " as of bfloat16", or "" where it looks like float32."""
+        return f" as {self.dtype} rounds" if self.dtype not in ("", "float32") else ""
+
+
+def seen(gaps: NDArray[np.float64], values: NDArray[np.float32] | NDArray[np.float64], scale: Scale) -> Tolerance:
+    """Tells a number format from how answers to one text differ, and how far they may.
+
+    The usual difference is what three in four comparisons stay below, so that a fault of every eighth batch does not
+    widen what is allowed; a fault of every batch exceeds what rounding ever makes.
+
+    Args:
+        gaps: Differences of answers to the same text, alone, again, and in batches.
+        values: Some answers; a coarse format shows in their bits.
+        scale: Of this kind of answer.
+    """
+    usual = float(np.percentile(gaps, _USUAL)) if gaps.size else 0.0
+    written = grid(values)
+    floor = max(scale.floor, scale.grains.get(written or "", 0.0))
+    level = next((name for name, most in scale.levels if usual <= most), "")
+    order = [name for name, _ in scale.levels]
+    dtype = max(level, written, key=order.index) if level and written in order else level
+    return Tolerance(min(max(floor, _STANDS_OUT * usual), scale.most), dtype)
+
+
+def grid(values: NDArray[np.float32] | NDArray[np.float64]) -> str | None:
+    """The number format whose few values all numbers are, or None. 0 and 1 are in every format and tell nothing."""
+    inner = values[(values != 0) & (np.abs(values) != 1)]
+    if inner.size < 8:
+        return None
+    bits = np.ascontiguousarray(inner, np.float32).view(np.uint32)
+    if not (bits & 0xFFFF).any():
+        return "bfloat16"
+    return "float16" if not (bits & 0x1FFF).any() else None
