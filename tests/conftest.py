@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -28,6 +29,15 @@ if not os.environ.get("VACC_VLLM_VENV"):
     collect_ignore.append("vllm")
 if not os.environ.get("VACC_SERVERS"):
     collect_ignore.append("others")
+
+
+@pytest.fixture(autouse=True)
+def our_logs() -> None:
+    """Makes our logger new for each test: hosts take its lines to their own handlers, and pytest would see them no more."""
+    ours = logging.getLogger("evalscope_vacc")
+    ours.setLevel(logging.NOTSET)
+    ours.propagate = True
+    ours.handlers.clear()
 
 
 def _free_port() -> int:

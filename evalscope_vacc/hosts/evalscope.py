@@ -7,7 +7,6 @@ EvalScope's, to the letter.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -38,8 +37,14 @@ def _change(cls: Any, fields: Mapping[str, Any], validate: Any, serialize: Any =
         known[name] = FieldInfo(annotation=annotation, default=None)
         cls.__annotations__[name] = annotation
 
+    def quietly(value: Any, default: Any) -> Any:
+        with warnings.catch_warnings():
+            # EvalScope types its fields otherwise than what it puts there: each dump warned, in our name
+            warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
+            return serialize(value, default)
+
     def schema(_: Any, source: Any, handler: Any) -> Any:
-        shown = core_schema.wrap_serializer_function_ser_schema(serialize) if serialize else None
+        shown = core_schema.wrap_serializer_function_ser_schema(quietly) if serialize else None
         return core_schema.no_info_wrap_validator_function(validate, handler(source), serialization=shown)
 
     cls.__get_pydantic_core_schema__ = classmethod(schema)
@@ -114,8 +119,6 @@ def hook_mteb_arguments(module: ModuleType) -> None:
             raise ConfigError(explain(error, "eval_config")) from None
 
     _change(module.MTEBToolConfig, {}, validate)
-    # EvalScope types eval_config as a string or dictionary and puts an object there: each dump warned, in our name
-    warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning, re.escape(__name__))
 
 
 def _without_empty(name: str) -> Any:

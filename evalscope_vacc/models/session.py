@@ -313,8 +313,8 @@ def _ask(served: Served, engine: Engine) -> Session:
     if config.is_cross_encoder:
         side = _choose_side(served, rerank)
         if not dialect.truncates or side.template is not None or side.server_tokens:
-            see = partial(_cut_here, dialect)
-        dialect = see(limit) if limit is not None else _cut_here(dialect, 0)
+            see = partial(_unchanged, dialect)
+        dialect = dialect if limit is None else see(limit)
     limits = [each.limit for each in seen if each.limit is not None]
     report: Report | None = None
     if config.preflight:
@@ -426,8 +426,8 @@ def _try_texts(
     return _try_servers(served, engine, asked, dialect, limit, guess=guess)[0]
 
 
-def _cut_here(dialect: Dialect, limit: int) -> Dialect:  # noqa: ARG001 -- whatever the limit is
-    return dialect.changed(truncates=False)
+def _unchanged(dialect: Dialect, limit: int) -> Dialect:  # noqa: ARG001 -- whatever the limit is
+    return dialect
 
 
 def _try_pairs(served: Served, engine: Engine, dialect: Dialect, pairwise: bool, limit: int) -> Dialect:

@@ -79,7 +79,7 @@ def test_a_slow_server_is_asked_less_often(kind: str, look) -> None:
 def test_its_texts_can_be_recognised(kind: str, look) -> None:
     with SoundServer(kind=kind) as server:
         look(server, is_cross_encoder=kind == "cross-encoder", rerank_template="auto")
-        assert sent(server) - {"a", "b", FIRST, SECOND, QUERY, "reproducibility"} == set(PREFLIGHT_TEXTS)
+        assert sent(server) - {"a", "b", FIRST, SECOND, QUERY, "reproducibility"} <= set(PREFLIGHT_TEXTS)
 
 
 def test_an_unreachable_server_stops_the_run(look) -> None:
@@ -194,7 +194,7 @@ def test_raw_scores_that_a_server_ignores_are_told(look) -> None:
         assert "use_activation" not in str([got.json() for got in server.requests if got.path == "/v1/score"])
         report = look(server, is_cross_encoder=True, raw_scores=True)
         asked = [got.json().get("use_activation") for got in server.requests if got.path == "/v1/score"]
-    assert report.of("grain").seen == "raw_scores is true, and all of 8 scores lie between 0 and 1"
+    assert report.of("grain").seen == "raw_scores is true, and all of 6 scores lie between 0 and 1"
     assert False in asked
 
 

@@ -34,7 +34,7 @@ def test_a_reranker_in_order_has_nothing_but_ok() -> None:
     [
         ("half", "spread", "wrong", "all 514 pairs score 0.5"),
         ("grainy", "grain", "warning", "grid of bfloat16"),
-        ("two digits", "grain", "wrong", "2 decimals at most"),
+        ("two digits", "grain", "wrong", "rounded to 2 decimals"),
         ("long ones alike", "whole-texts", "wrong", "all score 0"),
         ("wrong order", "order", "wrong", "same order whatever the order of the documents"),
         ("second differs", "repeat", "wrong", "prefix cache"),

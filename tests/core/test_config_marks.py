@@ -28,6 +28,7 @@ OTHER: dict[str, Any] = {
     "dialect": "tei", "task_name": ["A"], "embed_results": ["a.json"], "batch_size": 3, "show_progress_bar": False,
     "max_concurrency": 2, "timeout_s": 1, "retries": 1, "wait_for_server_s": 1, "verify": False, "trust_env": True,
     "store": "off", "revision": "mine", "preflight": "off", "empty": "space",
+    "extra_body": {"a": 1}, "extra_body_query": {"b": "q"}, "extra_body_document": {"b": "d"},
 }  # fmt: skip
 NEEDS: dict[str, dict[str, Any]] = {
     "rerank_template": {"is_cross_encoder": True},
@@ -67,7 +68,10 @@ def test_a_named_key_is_read_back_from_the_name_of_a_result(name: str) -> None:
     found = experiment_conditions(settings)
     assert found
     assert revision_conditions("__".join(["served", *(f"{k}_{v}" for k, v in settings.items())])) == found
-    assert experiment_conditions(config.public()).items() >= {k: v for k, v in found.items() if k != "prompts"}.items()
+    assert (
+        experiment_conditions(config.public()).items()
+        >= {k: v for k, v in found.items() if k not in {"prompts", "body"}}.items()
+    )
 
 
 def test_scores_of_texts_that_were_cut_are_not_held_against_a_run_that_refused_long_texts() -> None:

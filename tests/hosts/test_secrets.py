@@ -132,7 +132,7 @@ def test_no_secret_is_in_anything_that_a_run_of_two_stages_writes(
         assert {got.headers["x-auth"] for got in [*encoder.requests, *reranker.requests]} == {HEADER}
     wanted = ("usage.json", "sent_samples.jsonl", "server.json", ".sqlite", "configs/", "logs/", "output-0.txt")
     check(tmp_path, run, (*wanted, "_predictions.json", f"{STS}.json", "reports/"))
-    assert "sent again" in run.output(), "the refusals were met, and told of"
+    assert "takes requests again" in run.output() or "sent again" in run.output(), "the refusals were met, and told of"
 
 
 @pytest.mark.parametrize("command", EVAL)
@@ -143,7 +143,7 @@ def test_no_secret_is_in_the_traceback_of_a_run_that_failed(command: str, warm: 
         run = begin(warm, tmp_path, EVAL[command], models, [STS])
         assert run.wait() == 1
         assert any(got.headers.get("authorization") == f"Bearer {REFERENCED}" for got in server.requests)
-    assert "Traceback" in run.output()
+    assert "refuses the key" in run.output()
     check(tmp_path, run, ("configs/", "logs/", "output-0.txt"))
     dumped = b"".join(content for name, content in written(tmp_path).items() if "configs/" in name)
     assert b"${MY_KEY}" in dumped, "the reference, so that the run can be repeated"

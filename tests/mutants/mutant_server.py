@@ -28,7 +28,7 @@ from evalscope_vacc.text.templates import TEMPLATES
 Texts = Sequence[str]
 TEMPLATE_TOKENS = 116
 MINILM = "all-MiniLM-L6-v2"
-RERANKER = "qwen3-reranker-mutant"
+RERANKER = "Qwen3-Reranker-0.6B"
 _PART = 200
 _SUFFIX = TEMPLATES["qwen3"].document("")[-20:]
 
