@@ -245,7 +245,7 @@ def test_models_lists_every_model_with_the_columns_of_the_vendors_table(command:
     rows = {line.split()[0]: line.split()[1:] for line in table}
     headings = rows.pop("Model")
     assert list(rows) == [e.name for e in catalog.entries() if not e.rules_only]
-    assert headings == ["Size", "Layers", "Length", "Dimension", "MRL", "Instruct", "TP", "Requests"]
+    assert headings == ["Size", "Layers", "Length", "Dim", "MRL", "Instruct", "TP", "Conc"]
     assert rows["Qwen3-Embedding-8B"] == ["8B", "36", "32768", "4096", "yes", "yes", "2/4/8", "4"]
     assert rows["Qwen3-Reranker-0.6B"] == ["0.6B", "28", "32768", "–", "–", "yes", "1/2/4/8", "4"]
     assert rows["bge-m3"] == ["568M", "24", "8192", "1024", "–", "–", "1/2/4/8", "4"]
