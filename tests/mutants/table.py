@@ -81,7 +81,7 @@ def page_of(found: list[Row]) -> str:
     shown = "; ".join(
         f"{name} {list_[len(list_) // 2]:.0f} s (at most {list_[-1]:.0f} s)" for name, list_ in times.items()
     )
-    page += f"Time of each, on two cores that compute about 100 texts a second: {shown}.\n"
+    page += f"Time of each on two cores: {shown}.\n"
     return page
 
 
