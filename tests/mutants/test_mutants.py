@@ -53,6 +53,7 @@ def test_parity_names_another_pooling_by_its_vectors() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [case.name for case in CASES if case.sound])
+# one takes more than a minute of the processor, and times out on a busy one: `nox -s mutants` has it
+@pytest.mark.parametrize("name", [case.name for case in CASES if case.sound and case.name != "reranker in bfloat16"])
 def test_no_sound_variation_is_called_wrong(name: str) -> None:
     assert not check(BY_NAME[name]).wrong
