@@ -16,6 +16,7 @@ from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
 from evalscope_vacc.errors import ConfigError, TextError, TextTooLongError
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.models.base import Table, VaccModel, quote
+from evalscope_vacc.models.keeping import fields_key
 from evalscope_vacc.models.rows import Rows, count_rows, read_rows
 from evalscope_vacc.models.session import Session, halves
 from evalscope_vacc.models.tasks import task_info
@@ -59,10 +60,12 @@ class _Batch:
         """The documents as they are sent (``text_2``)."""
         return [text for _, text in self.documents]
 
-    def keys(self, scope: Scope) -> list[bytes]:
-        """The keys of the scores in the store."""
+    def keys(self, scope: Scope, config: ModelConfig) -> list[bytes]:
+        """The keys of the scores in the store; what a request says beside the texts is part of them."""
         beside = () if self.query.instruction is None else (self.query.instruction,)
-        return [text_key(scope.identity, self.query.text, text, *beside) for text in self.texts]
+        fields = {**config.extra_body, **({"raw_scores": True} if config.raw_scores else {})}
+        identity = scope.identity + fields_key(fields)
+        return [text_key(identity, self.query.text, text, *beside) for text in self.texts]
 
 
 class VaccCrossEncoder(VaccModel):
@@ -191,7 +194,7 @@ class VaccCrossEncoder(VaccModel):
                 if got.tokens is not None:
                     counts.tokens = (counts.tokens or 0) + got.tokens
                 if scope is not None:
-                    scope.put(batch.keys(scope), np.asarray(got.values, np.float64)[:, None])
+                    scope.put(batch.keys(scope, session.config), np.asarray(got.values, np.float64)[:, None])
         if table.filled != counts.unique:
             raise TextError(f"{what}: {counts.unique - table.filled} pairs have no score; this is a defect here")
         scores = table.rows()
@@ -232,7 +235,7 @@ class VaccCrossEncoder(VaccModel):
                     self.served.evidence.samples(*seen, [(query.text, text) for _, text in sent[:3]])
                 batch = _Batch(query, sent)
                 if scope is not None:
-                    at, scores = scope.get(batch.keys(scope), "<f8")
+                    at, scores = scope.get(batch.keys(scope, session.config), "<f8")
                     if len(at):
                         table.put(np.array([index for index, _ in sent])[at], scores[:, 0])
                         counts.stored += len(at)

@@ -306,3 +306,22 @@ def test_a_task_that_is_known_by_its_name_alone_has_one_place(server: ServedMode
     model.close()
     (kept,) = listing(tmp_path / "home" / "store")
     assert (kept.label.split(",")[0], kept.entries) == ("STSBenchmark", 10)
+
+
+@pytest.mark.parametrize("key", [{"extra_body": {"mode": "strict"}}, {"raw_scores": True}])
+def test_scores_asked_for_in_another_way_are_not_taken_from_the_store(key: dict) -> None:
+    with ServedModel(kind="cross-encoder") as server:
+        sent = []
+        for keys in ({}, key, key):
+            server.requests.clear()
+            options = {
+                "is_cross_encoder": True,
+                "rerank_template": "none",
+                "store": "reuse",
+                "preflight": "off",
+                **keys,
+            }
+            with contextlib.closing(VaccCrossEncoder(server.name, api_base=server.base, **options)) as model:
+                model.predict(["q"] * 3, ["a", "b", "c"])
+            sent.append(len([pair for pair in server.pairs() if pair[0] == "q"]))
+    assert sent == [3, 3, 0]
