@@ -83,15 +83,13 @@ def write_out(text: str) -> None:
 def to_terminal(blocks: Sequence[Block], width: int | None = None) -> str:
     """Returns what a terminal of ``width`` columns shows; without a terminal nothing is wrapped or left out.
 
-    A width that the environment names (``COLUMNS``) holds without a terminal, too.
     No word is ever broken: a line is wrapped between words, and a table leaves out its extra columns.
     """
     from rich.console import Console
     from rich.text import Text
 
     real = Console(highlight=False)
-    named = real.is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    limit = width if width is not None else real.width if named else None
+    limit = width if width is not None else real.width if real.is_terminal else None
     out = io.StringIO()
     console = Console(
         file=out, highlight=False, width=limit or 1_000_000, force_terminal=real.is_terminal, no_color=real.no_color,

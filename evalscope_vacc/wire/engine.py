@@ -401,6 +401,7 @@ class Engine:
                 raise _Suspect
             server = await self._dispatcher.slot(run, job)
             sent = time.monotonic()
+            job.downs = server.downs
             try:
                 return await server.ask(run.method, job.request, body, timeout_s=run.timeout_s)
             except Failure as failure:
@@ -470,7 +471,7 @@ class Engine:
         Raises:
             Failure: This is the one.
         """
-        job.broke = (server, server.downs)
+        job.broke = (server, job.downs)
         if job.alone_since is None or (failure.kind is not Kind.DOWN and await server.is_healthy()):
             return
         if server.answered_at < job.alone_since:
@@ -518,7 +519,8 @@ class _Job:
         last_try: Whether it shows, for a request that is to be divided, that dividing helps.
         avoid: The server that failed with it last.
         failed_at: When the first attempt that failed was sent.
-        broke: The server whose connection broke with it, and how often that had gone away before.
+        downs: How often its server had gone away when it was sent.
+        broke: The server whose connection broke with it, and ``downs`` of that attempt.
         not_finite: Whether an answer to it had NaN or infinity in it.
     """
 
@@ -529,6 +531,7 @@ class _Job:
     last_try: bool = False
     avoid: Server | None = None
     failed_at: float | None = None
+    downs: int = 0
     broke: tuple[Server, int] | None = None
     not_finite: bool = False
 

@@ -14,7 +14,7 @@ from draining import drain
 from embedding_answers import score, vectors
 from fault_server import ALL, HARMLESS, TRANSIENT, WRONG, FaultServer
 
-from evalscope_vacc.errors import ServerError, VaccError
+from evalscope_vacc.errors import BadAnswerError, ServerError, VaccError
 from evalscope_vacc.wire.dialects import get_dialect
 from evalscope_vacc.wire.engine import Connection, Engine, Request
 
@@ -36,6 +36,8 @@ def encode(engine: Engine, texts: list[str], batch: int = 32) -> np.ndarray:
         first, last = request.tag
         got = DIALECT.read_embeddings(answer.body, last - first)
         assert np.isnan(out[first:last]).all(), "an answer was handed on twice"
+        if got.values.shape[1] != out.shape[1]:  # as the encoder does, which knows the width of earlier answers
+            raise BadAnswerError(f"a vector has {got.values.shape[1]} dimensions, others {out.shape[1]}")
         out[first:last] = got.values
 
     drain(engine, (make(i, min(i + batch, len(texts))) for i in range(0, len(texts), batch)), handle)

@@ -322,6 +322,33 @@ def test_a_text_that_kills_the_server_is_named_after_the_second_time(
     assert deaths <= (2 if bad != "0" else 3)
 
 
+def test_the_text_that_killed_is_alone_the_second_time_though_its_failure_came_last(
+    serve: Serve, connect: Connect
+) -> None:
+    """The others in flight fail first, and are the ones by which the death is noticed."""
+    dead_until = 0.0
+    deaths: list[int] = []
+
+    def answer(got: Got, sock: Any) -> Reply:
+        nonlocal dead_until
+        dead = time.monotonic() < dead_until
+        if got.path == "/health":
+            return Reply(503 if dead else 200, b"")
+        gone = Reply.of({"error": {"message": "EngineCore encountered an issue."}}, 500)
+        if "40" in items_of(got) and not dead:
+            deaths.append(len(items_of(got)))
+            dead_until = time.monotonic() + 0.5
+            time.sleep(0.25)
+            return gone
+        time.sleep(0.01)
+        return gone if time.monotonic() < dead_until else echo(got)
+
+    engine = connect(serve(answer), wait_for_server_s=20, retries=0, backoff_s=0.05)
+    with pytest.raises(EngineDeadError, match="went away twice at item 40,"):
+        answered(engine, batches(640))
+    assert deaths == [32, 1]
+
+
 def test_a_server_that_dies_once_is_no_fault_of_its_texts(serve: Serve, connect: Connect) -> None:
     died = threading.Event()
     dead_until = 0.0
