@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -210,6 +211,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
+def kept(disk: Path) -> int:
+    """How many answers are in the files of a store."""
+    count = 0
+    for path in files(disk / "store"):
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as reader:
+            count += reader.execute("SELECT count(*) FROM answer WHERE length(key) = 16").fetchone()[0]
+        reader.close()
+    return count
+
+
 def test_a_disk_that_fills_in_the_middle_of_a_run_costs_the_rest_of_the_store_and_no_score(
     server: ServedModel, small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -219,7 +230,9 @@ def test_a_disk_that_fills_in_the_middle_of_a_run_costs_the_rest_of_the_store_an
 
     def answer(got, sock):
         if len(server.requests) == 40:
-            time.sleep(0.3)  # what came in until now is on the disk
+            until = time.monotonic() + 20
+            while kept(small_disk) == 0 and time.monotonic() < until:
+                time.sleep(0.05)
             with contextlib.suppress(OSError), (small_disk / "somebody else's").open("wb", buffering=0) as file:
                 while file.write(bytes(4096)):
                     pass
@@ -232,11 +245,13 @@ def test_a_disk_that_fills_in_the_middle_of_a_run_costs_the_rest_of_the_store_an
     assert caplog.text.count("make room on its disk") == 1
     assert "The run goes on" in caplog.text
     assert "were not kept" in caplog.text
+    assert 0 < kept(small_disk) < 2000
     server.requests.clear()
+    caplog.clear()
     second = encoder(server, **options)
     np.testing.assert_array_equal(second.encode(texts), vectors(texts))
     second.close()
-    assert 0 < len(server.texts()) < 2000
+    assert 0 < len(server.texts()) < 2000, caplog.text
     assert [verdict.damaged for verdict in map(verify, files(small_disk / "store"))] == [0]
 
 
