@@ -245,7 +245,7 @@ class Store:
 
     def _make_room(self) -> int:
         """Removes what is too old or too much beside the runs of this process; returns how many bytes remain."""
-        own = {path for store in list(_OPEN) for path in list(store.used)}
+        own = {path for store in list(_OPEN) if store.folder == self.folder for path in list(store.used)}
         rest = self.limit_bytes - sum(map(folders.size_of, own))
         folders.evict(self.folder, rest, keep=own)
         return sum(map(folders.size_of, folders.files(self.folder)))

@@ -249,26 +249,28 @@ class Table:
         return sound, damaged
 
     def remove(self) -> bool:
-        """Removes the file, unless somebody else uses it; says whether it is gone, and closes it then.
+        """Removes the file, unless somebody else uses it; says whether it is gone. Only a file that stays is open after.
 
         Raises:
             StoreError: The folder cannot be written.
         """
-        with self._lock, self.errors("removed"):
+        with self._lock, self.errors("removed"), contextlib.ExitStack() as end:
+            # also after an error: no lock may stay with a connection that nobody uses
+            end.callback(self._db.close)
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE").fetchone()
             try:
                 # leaving the write-ahead log needs, and keeps, a lock that nobody else can have beside us
                 self._db.execute("PRAGMA journal_mode=DELETE").fetchone()
             except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
                 self._db.execute("PRAGMA locking_mode=NORMAL").fetchone()
-                if "locked" in str(error):
-                    return False
-                raise
+                end.pop_all()
+                return False
             if os.name == "nt":
                 # it removes no open file
                 self._db.close()
             unlink(self.path)
-            self._db.close()
         return True
 
     def close(self) -> None:

@@ -18,8 +18,9 @@ from loopback_server import Reply
 from served_model import ServedModel
 
 from evalscope_vacc import VaccCrossEncoder, VaccEncoder
-from evalscope_vacc.errors import VaccError
+from evalscope_vacc.errors import StoreError, VaccError
 from evalscope_vacc.store import files, listing, verify
+from evalscope_vacc.store.table import Table
 
 TEXTS = [f"text {i} " + "word " * (i % 11) for i in range(200)]
 
@@ -253,6 +254,20 @@ def test_a_disk_that_fills_in_the_middle_of_a_run_costs_the_rest_of_the_store_an
     second.close()
     assert 0 < len(server.texts()) < 2000, caplog.text
     assert [verdict.damaged for verdict in map(verify, files(small_disk / "store"))] == [0]
+
+
+def test_a_file_that_a_full_disk_does_not_let_go_is_not_locked_by_the_attempt(small_disk: Path) -> None:
+    path = small_disk / "reuse-0123456789abcdef.sqlite"
+    table = Table(path, {"model": "m"})
+    table.put((bytes([n] * 16), bytes(64)) for n in range(200))
+    with contextlib.suppress(OSError), (small_disk / "somebody else's").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    with pytest.raises(StoreError, match="make room on its disk"):
+        table.remove()
+    again = Table(path)
+    assert again.count() == 200
+    again.close()
 
 
 def test_a_read_only_disk_is_said_and_the_run_goes_on_without_a_store(

@@ -66,6 +66,16 @@ def test_what_is_in_use_is_not_evicted_by_another_store(tmp_path: Path) -> None:
         assert len(scope.get(keys(500), "<f4")[0]) == 500
 
 
+def test_what_is_in_use_in_another_folder_takes_no_room_here(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    mine = fill(here, "x", 500, 500)
+    with Store.open(there) as other:
+        other.scope("run", B).put(keys(500), rows(500))
+        other.flush()
+        with Store.open(here, limit_bytes=3 * MIB):
+            assert mine.exists()
+
+
 def test_foreign_files_in_the_folder_are_neither_counted_nor_touched(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"x" * 5 * MIB)
     (tmp_path / "other.sqlite").write_bytes(b"x" * 5 * MIB)
