@@ -64,6 +64,7 @@ def test_a_server_that_comes_up_within_the_wait_is_checked() -> None:
     assert report.state == "ok"
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_given_five_seconds() -> None:
     with SoundServer(every_delay_s=30) as server:
         start = time.monotonic()

@@ -80,6 +80,7 @@ def test_rounding_is_in_order_and_said(fault: str, says: str) -> None:
     assert report.of("batch").state == "ok"
 
 
+@pytest.mark.slow
 def test_a_fault_of_one_batch_in_eight_is_found_by_nearly_every_check() -> None:
     found = 0
     for seed in range(40):
@@ -161,6 +162,7 @@ def test_a_cross_encoder_configured_as_an_encoder_is_wrong() -> None:
     assert report.of("repeat") is None
 
 
+@pytest.mark.slow
 def test_requests_that_wait_for_each_other_are_found() -> None:
     with SoundServer(faults=("serial",), delay_s=0.1) as server:
         found = finding(server, "concurrency")

@@ -66,6 +66,7 @@ def test_a_server_in_order_costs_some_forty_requests_of_two_or_three_texts(kind:
     assert seconds < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder", "cross-encoder"])
 def test_a_slow_server_is_asked_less_often(kind: str, look) -> None:
     with SoundServer(kind=kind, delay_s=0.4) as server:

@@ -20,7 +20,9 @@ def report_of(server: RecordedModel, **keys: object) -> Report:
 
 
 def states(report: Report, *without: str) -> dict[str, str]:
-    return {f.check: f.state for f in report.findings if f.state != "ok" and f.check not in without}
+    # how long answers take beside each other is this machine's matter, not the recorded server's
+    left_out = {"concurrency", *without}
+    return {f.check: f.state for f in report.findings if f.state != "ok" and f.check not in left_out}
 
 
 @pytest.mark.parametrize("server", ["embedding", "minilm"])

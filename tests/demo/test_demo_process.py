@@ -151,6 +151,7 @@ def test_stopping_ends_the_child_and_may_be_repeated() -> None:
         _ = server.url
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(ServerUnreachableError, match=r"(?s)ended with status 1.*No such file or directory"):
         DemoServer(record=tmp_path / "no-such-folder" / "record", start_timeout_s=400).start()

@@ -122,6 +122,7 @@ def same(name: str, ours: Any, theirs: Any) -> None:
         assert ours == theirs, name
 
 
+@pytest.mark.slow
 @few
 @given(batch=st.lists(texts, min_size=1, max_size=12))
 def test_a_text_gets_the_same_vector_alone_and_in_any_batch(demo_server: DemoServer, batch: list[str]) -> None:
@@ -223,6 +224,7 @@ def test_each_served_name_is_known_and_others_are_not(demo_server: DemoServer) -
     assert (status, answer["error"]["message"]) == (404, "The model `nobody` does not exist.")
 
 
+@pytest.mark.slow
 def test_requests_at_the_same_time_get_their_own_vectors(demo_server: DemoServer) -> None:
     batches = [[f"request {r} text {t} " + "word " * ((r * 7 + t * 13) % 60) for t in range(8)] for r in range(10)]
     with ThreadPoolExecutor(8) as pool:

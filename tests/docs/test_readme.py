@@ -80,6 +80,7 @@ def test_links_lead_to_files(name: str) -> None:
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.slow
 @pytest.mark.host
 def test_the_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The three configurations and the Python lines, on small tasks, against servers at the addresses they name."""

@@ -90,6 +90,7 @@ def test_of_something_else(): raise ValueError
 """
 
 
+@pytest.mark.slow
 def test_a_cell_says_yes_only_where_a_test_passed_and_none_failed(tmp_path: Path) -> None:
     (tmp_path / "test_marked.py").write_text(TESTS)
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())

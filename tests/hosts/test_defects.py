@@ -205,6 +205,7 @@ def test_11_a_reranker_alone_reranks_stored_predictions(
     assert evaluate([of(rank, model_kwargs=kwargs)], [RETRIEVAL], top_k=4).rows()
 
 
+@pytest.mark.slow
 def test_12_an_sts_task_in_a_two_stage_list_is_no_obstacle(
     evaluate: Callable, enc: ServedModel, rank: ServedModel
 ) -> None:
@@ -213,6 +214,7 @@ def test_12_an_sts_task_in_a_two_stage_list_is_no_obstacle(
     assert {t for t, _ in main_scores(result, "stage2")} == {RETRIEVAL}
 
 
+@pytest.mark.slow
 def test_13_two_stages_take_several_models_and_a_hundred_candidates(evaluate: Callable, rank: ServedModel) -> None:
     with ServedModel("a") as a, ServedModel("b", dimensions=9) as b:
         result = evaluate([of(a), of(b), of(rank)], [RETRIEVAL])

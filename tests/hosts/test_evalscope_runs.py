@@ -94,6 +94,7 @@ def test_reranking_what_the_first_stage_found_by_the_same_score_changes_nothing(
         assert second[where] == pytest.approx(score, abs=1e-6), where
 
 
+@pytest.mark.slow
 def test_several_of_each_run_in_every_pairing(evaluate: Callable) -> None:
     with ServedModel("e1") as e1, ServedModel("e2", dimensions=12) as e2, ServedModel("r1", kind="cross-encoder") as r1:
         result = evaluate([of(e1), of(e2), of(r1)], [RETRIEVAL], top_k=5)
@@ -102,14 +103,20 @@ def test_several_of_each_run_in_every_pairing(evaluate: Callable) -> None:
     assert {s.model for s in result.stages} == {"vacc/e1", "vacc/e2", "vacc/r1"}
 
 
-@pytest.fixture
-def stored(evaluate: Callable, encoder: ServedModel, reranker: ServedModel, tmp_path: Path) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def first_stage(evaluating_in: Callable, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A two-stage run: its score, and its first stage's predictions in both formats."""
-    result = evaluate([of(encoder), of(reranker)], [RETRIEVAL], top_k=6, work_dir=str(tmp_path / "first"))
+    with ServedModel("enc") as encoder, ServedModel("rank", kind="cross-encoder") as reranker:
+        evaluate = evaluating_in(tmp_path_factory.mktemp("first"))
+        result = evaluate([of(encoder), of(reranker)], [RETRIEVAL], top_k=6)
     path = result.output_folder / "stage1" / "predictions" / f"{RETRIEVAL}_predictions.json"
-    content = json.loads(path.read_text())
-    reranker.requests.clear()
-    return {"path": path, "content": content, "scores": main_scores(result, "stage2")}
+    return {"path": path, "scores": main_scores(result, "stage2")}
+
+
+@pytest.fixture
+def stored(first_stage: dict[str, Any]) -> dict[str, Any]:
+    """The same, with the predictions for a test to change."""
+    return {**first_stage, "content": json.loads(first_stage["path"].read_text())}
 
 
 @pytest.mark.shows("stored")
@@ -121,6 +128,7 @@ def test_stored_predictions_rerank_to_the_score_of_the_two_stage_run(
     assert main_scores(result) == pytest.approx(stored["scores"])
 
 
+@pytest.mark.slow
 @pytest.mark.shows("stored")
 def test_predictions_of_mteb_1_give_the_same_score(
     evaluate: Callable, reranker: ServedModel, stored: dict[str, Any], tmp_path: Path
@@ -188,6 +196,7 @@ def custom(tmp_path: Path) -> dict[str, Any]:
     return {"task": {"name": "OwnRetrieval", "data_path": str(folder)}, "path": path}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [[RETRIEVAL, "OwnRetrieval"], ["OwnRetrieval", RETRIEVAL]])
 def test_stored_predictions_of_several_tasks_are_reranked(
     order: list[str], evaluate: Callable, reranker: ServedModel, stored: dict[str, Any], custom: dict[str, Any]
@@ -367,6 +376,7 @@ def in_one_folder(folder: Path, models: list[dict[str, Any]], task: str, **evalu
     )
 
 
+@pytest.mark.slow
 def test_a_cached_first_stage_never_goes_with_the_candidates_of_other_settings(
     evaluate: Callable, encoder: ServedModel, reranker: ServedModel, tmp_path: Path
 ) -> None:
@@ -385,6 +395,7 @@ def test_a_cached_first_stage_never_goes_with_the_candidates_of_other_settings(
     assert encoder.texts() == [], "and then are used again"
 
 
+@pytest.mark.slow
 def test_scores_earned_with_another_template_of_the_server_are_refused(
     evaluate: Callable, encoder: ServedModel, tmp_path: Path
 ) -> None:
@@ -399,6 +410,7 @@ def test_scores_earned_with_another_template_of_the_server_are_refused(
         assert server.pairs(), "the server was started with a template"
 
 
+@pytest.mark.slow
 def test_scores_of_an_earlier_server_are_refused_until_every_task_is_scored_anew(
     evaluate: Callable, encoder: ServedModel, tmp_path: Path
 ) -> None:

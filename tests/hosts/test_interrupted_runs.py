@@ -64,6 +64,7 @@ def begin(
     return warm.start([command, *arguments], folder, environment={"VACC_HOME": str(folder / "home")}, before=before)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_command_within_two_seconds_and_it_goes_on_where_it_was(
     warm: WarmProcess, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_ctrl_c_ends_the_command_within_two_seconds_and_it_goes_on_where_it_was(
         assert not answered >= set(server.texts())
 
 
+@pytest.mark.slow
 def test_evalscopes_own_command_says_how_to_go_on_too(warm: WarmProcess, tmp_path: Path) -> None:
     with Hanging(requests=6) as server:
         run = begin(warm, tmp_path, server, "evalscope")
@@ -103,6 +105,7 @@ def test_evalscopes_own_command_says_how_to_go_on_too(warm: WarmProcess, tmp_pat
     assert GO_ON in run.output().strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_kills(warm: WarmProcess, tmp_path: Path) -> None:
     with Hanging(requests=6) as server:
         run = begin(warm, tmp_path, server, before=STUCK)

@@ -93,6 +93,7 @@ def test_all_text_mock_tasks_are_there() -> None:
     assert len(text_tasks(*RERANKING)) == 4
 
 
+@pytest.mark.slow
 def test_every_text_mock_task_scores_as_in_process_and_sends_the_exact_texts(encoder_server: ServedModel) -> None:
     from evalscope_vacc import VaccEncoder
 

@@ -30,6 +30,7 @@ def reranker() -> Iterator[ServedModel]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MockRerankingTask", "MockInstructionReranking"])
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside an encoder"])
 def test_a_reranking_task_takes_the_stored_predictions_that_are_named_for_it(

@@ -48,6 +48,7 @@ def test_the_check_before_a_run_sees_a_swap_and_nothing_else() -> None:
     assert before_a_run(BY_NAME["sound"]).codes == ()
 
 
+@pytest.mark.slow
 def test_parity_names_another_pooling_by_its_vectors() -> None:
     assert parity(BY_NAME["CLS instead of mean pooling"]).codes[0] == "pooled.first"
 

@@ -119,6 +119,7 @@ def test_another_server_is_a_reference(demo_server: str) -> None:
     assert found["reference"] == f"minilm at {other.base}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -108,6 +108,7 @@ def config(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     return {"tool": "MTEB", "models": [entry], "eval": {"task_names": ["STSBenchmark"], **evaluation}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOR_EVALSCOPE or ["evalscope-1.14.1"])
 def test_a_patched_evalscope_loads_the_model_through_the_entry_point_alone(
     name: str, encoder: ServedModel, hub: str, tmp_path: Path
@@ -148,6 +149,7 @@ print("RESULT", json.dumps([model.mteb_model_meta.name, result[0].get_score()]))
 """
 
 
+@pytest.mark.slow
 def test_a_patched_mteb_finds_the_model_through_the_entry_point_alone(
     encoder: ServedModel, hub: str, tmp_path: Path
 ) -> None:

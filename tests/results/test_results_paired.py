@@ -162,6 +162,7 @@ def test_the_same_seed_gives_the_same_interval_and_no_difference_is_certain() ->
     assert interval(np.zeros(30)) == Interval(0.0, 0.0, 1.0, 30)
 
 
+@pytest.mark.slow
 def test_ten_thousand_queries_do_not_need_a_gigabyte() -> None:
     import tracemalloc
 

@@ -30,6 +30,7 @@ BENCHMARKS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_files_are_what_the_script_writes() -> None:
     done = subprocess.run([sys.executable, FOLDER / "make.py", "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

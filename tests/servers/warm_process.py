@@ -1,7 +1,7 @@
 """A process that has imported the hosts and forks a child for each run, so that a start costs nothing.
 
 Run as a program it reads a line of JSON for each run, forks, prints the child's process number, waits for its end and
-prints how it ended. What a run that went to its end had imported is imported for the next ones. It starts no thread, so
+prints how it ended. What a run had imported that went to its end, or refused its configuration, is imported for the next ones. It starts no thread, so
 that a child is as a new process is.
 """
 
@@ -155,7 +155,7 @@ def _run(task: dict[str, Any]) -> None:
     except BaseException:
         traceback.print_exc()
         status = 1
-    if not status:
+    if status in (0, 2, None):
         Path(task["log"] + ".modules").write_text("\n".join(sys.modules), encoding="utf-8")
     sys.stdout.flush()
     sys.stderr.flush()

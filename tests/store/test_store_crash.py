@@ -69,6 +69,7 @@ def write_until_killed(folder: Path, ready: object, arrived: object) -> None:
             arrived[at // 32] = time.monotonic()
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_only_the_last_100_ms_are_missing_and_nothing_is_damaged(tmp_path: Path) -> None:
     lost = []
     pause = 0.0

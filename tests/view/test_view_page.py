@@ -181,6 +181,7 @@ def test_each_models_verdict_says_whose_it_is(tmp_path: Path, make_page) -> None
     assert second
 
 
+@pytest.mark.slow
 def test_a_run_of_forty_thousand_subsets_stays_a_page(tmp_path: Path, make_page) -> None:
     scores = {("Flores", "devtest", f"aaa{i}-bbb"): ("f1", 0.5) for i in range(40_000)}
     run = write_results(tmp_path / "run", scores, model="vacc/mine")
