@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -14,6 +15,8 @@ from evalscope_vacc.files import replacing
 from evalscope_vacc.hosts.entries import any_ours
 from evalscope_vacc.hosts.hooking import replace
 from evalscope_vacc.hosts.plan import PREDICTIONS, Plan
+
+logger = logging.getLogger(__name__)
 
 LOCK = ".vacc.lock"
 TIMESTAMP = "%Y%m%d_%H%M%S"
@@ -89,7 +92,10 @@ def take_folder(folder: Path, *, new: bool) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return False
-    except NotImplementedError:  # a file system without locks: nothing is known of other runs
+    except NotImplementedError:
+        logger.warning(
+            "the file system of %s has no locks: two runs at once in this folder would mix their files", folder
+        )
         return True
     _held[folder] = lock
     return True

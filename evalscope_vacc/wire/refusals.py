@@ -53,8 +53,8 @@ _TOO_LONG = re.compile(
 # asking to cut to more tokens than the model takes is a wrong request, not a long text
 _NOT_TOO_LONG = re.compile(r"truncate_prompt_tokens", re.IGNORECASE)
 _TOKEN_LIMIT = re.compile(
-    r"(?:context length|model length|input length|max(?:imum)? context size|max_model_len|current batch size"
-    r"|must have less than)\D{0,24}?(\d{2,7})",
+    r"(?:context length|model length|input length|maximum length (?:is|of)|max(?:imum)? context size|max_model_len"
+    r"|current batch size|must have less than)\D{0,24}?(\d{2,7})",
     re.IGNORECASE,
 )
 # DashScope, SiliconFlow, Gemini, text-embeddings-inference, FastAPI's list of items; never a number of tokens
@@ -223,14 +223,14 @@ def refusal(
         )
     if status in SPLITTABLE_STATUS and _TOO_LONG.search(message) and not _NOT_TOO_LONG.search(message):
         limit = token_limit(message)
+        key = f"max_tokens: {limit}" if limit else "max_tokens"
         return InputTooLongError(
-            f"{where} refuses {describe or 'a text'} as too long (HTTP {status}{said}). Set max_tokens"
-            f"{f': {limit}' if limit else ''}, or leave truncate at 'cut'.",
+            f"{where} refuses {describe or 'a text'} as too long (HTTP {status}{said}). Set {key}, or leave truncate at "
+            "'cut'.",
             **fields,
         )
     if 300 <= status < 400:
-        # without its query: keys travel there
-        target = clean(location.partition("?")[0], secrets, 200)
+        target = clean(location.partition("?")[0], secrets, 200)  # without its query: keys travel there
         return RequestRefusedError(
             f"{where} redirects to {target or 'another address'} (HTTP {status}). Redirections are not followed: they "
             "would carry the key away. Put the final address into api_base.",

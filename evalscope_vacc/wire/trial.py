@@ -9,7 +9,6 @@ for as numbers where the first was packed as base64, so that the same answer sho
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from evalscope_vacc.errors import (
 )
 from evalscope_vacc.wire.dialects import Dialect, Scores, Vectors
 from evalscope_vacc.wire.engine import Engine
-from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, is_missing_route, with_context
+from evalscope_vacc.wire.refusals import SPLITTABLE_STATUS, is_missing_route, token_limit, with_context
 
 # about a dozen tokens and five times as many characters
 FIRST = "the clerk at the harbour wrote the name of every boat into a green book"
@@ -41,8 +40,6 @@ SECOND = FIRST + " and nobody found a page of it again until spring" * 64
 _SAME = 1e-3
 # a limit at least this large leaves the first text whole in every tokenizer
 _WHOLE = 64
-# vLLM's words for a length above its own
-_LARGEST = re.compile(r"max_model_len[^0-9]{0,20}(\d+)|maximum (?:context |model )?length (?:is|of)[^0-9]{0,10}(\d+)")
 
 
 @dataclass(frozen=True)
@@ -226,8 +223,7 @@ def _first(
             raise first from None
     if isinstance(first, RequestRefusedError) and first.status not in SPLITTABLE_STATUS:
         raise first
-    named = _LARGEST.search(first.server_message)
-    told = int(named[1] or named[2]) if named is not None else None
+    told = token_limit(first.server_message)
     told = told if cut is not None and told is not None and told < cut else None
     # a server whose own length is below the first text's takes it cut only
     shortest = limit if cut is None and dialect.truncates and isinstance(first, InputTooLongError) else None
