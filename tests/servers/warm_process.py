@@ -1,8 +1,8 @@
 """A process that has imported the hosts and forks a child for each run, so that a start costs nothing.
 
 Run as a program it reads a line of JSON for each run, forks, prints the child's process number, waits for its end and
-prints how it ended. What a run had imported that went to its end, or refused its configuration, is imported for the next ones. It starts no thread, so
-that a child is as a new process is.
+prints how it ended. What a run had imported that went to its end, or refused its configuration, is imported for the
+next ones. It starts no thread, so that a child is as a new process is.
 """
 
 from __future__ import annotations
