@@ -73,6 +73,14 @@ def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str,
             return _names(answer.body), answer.seconds
 
 
+def _names(body: bytes) -> tuple[str, ...]:
+    try:
+        entries = json.loads(body)["data"][:10_000]
+    except (ValueError, TypeError, KeyError):
+        return ()
+    return tuple(e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), str))
+
+
 def check_contact(target: Target) -> Iterator[Finding]:
     """Whether the server answers and accepts the key."""
     _, seconds = first_contact(target.engine)
@@ -104,7 +112,13 @@ def check_facts(target: Target) -> Iterator[Finding]:
     facts = introduce(target)
     yield from _model(target, facts)
     yield _version(target, facts)
-    yield _max_length(target, facts)
+    has, wants = facts.max_model_len, target.config.max_tokens
+    if has is None:
+        yield target.finding("max-length.unknown" if wants is None else "max-length.own", wants=wants)
+    elif wants is not None and wants > has:
+        yield target.finding("max-length.less", has=has, wants=wants)
+    else:
+        yield target.finding("max-length.ok", has=has, limit=target.limit)
     config = target.config
     if config.tokenizer:
         yield target.finding("token-counts.tokenizer")
@@ -120,31 +134,18 @@ def check_facts(target: Target) -> Iterator[Finding]:
 
 def _model(target: Target, facts: ServerFacts) -> Iterator[Finding]:
     name = target.config.model_name
-    if facts.serves(name) is None:
+    served = facts.serves(name)
+    names = [clean(other, limit=200) for other in facts.served]
+    if served is None:
         yield target.finding("model.unlisted", name=name)
-        return
-    if facts.serves(name):
+    elif served:
         yield target.finding("model.root" if facts.root else "model.ok", name=name, root=facts.root)
-        return
-    names = [clean(served, limit=200) for served in facts.served]
-    if _answers(target):
+    elif target.answers(pairs=target.config.is_cross_encoder):
         yield target.finding("model.alias", name=name, listed=", ".join(names[:5]))
-        return
-    near = nearest(name, names, 3, likeness=0.3) or names[:5]
-    yield target.finding("model.other", name=name, near=", ".join(map(repr, near)), best=near[0])
-    raise NothingMoreError
-
-
-def _answers(target: Target) -> bool:
-    """Whether a request under the name is answered, whatever the list of models says."""
-    try:
-        if target.config.is_cross_encoder:
-            target.score("a", ["b"], raw=True)
-        else:
-            target.embed(["a"])
-    except (RequestRefusedError, BadAnswerError, ServerFaultError):
-        return False
-    return True
+    else:
+        near = nearest(name, names, 3, likeness=0.3) or names[:5]
+        yield target.finding("model.other", name=name, near=", ".join(map(repr, near)), best=near[0])
+        raise NothingMoreError
 
 
 def _version(target: Target, facts: ServerFacts) -> Finding:
@@ -160,34 +161,8 @@ def _version(target: Target, facts: ServerFacts) -> Finding:
     return target.finding("version.ok", version=said)
 
 
-def _max_length(target: Target, facts: ServerFacts) -> Finding:
-    has, wants = facts.max_model_len, target.config.max_tokens
-    if has is None:
-        return target.finding("max-length.unknown" if wants is None else "max-length.own", wants=wants)
-    if wants is not None and wants > has:
-        return target.finding("max-length.less", has=has, wants=wants)
-    return target.finding("max-length.ok", has=has, limit=target.limit)
-
-
-def _names(body: bytes) -> tuple[str, ...]:
-    try:
-        listed = json.loads(body)
-    except ValueError:
-        return ()
-    entries = listed.get("data") if isinstance(listed, dict) else None
-    if not isinstance(entries, list):
-        return ()
-    return tuple(e["id"] for e in entries[:10_000] if isinstance(e, dict) and isinstance(e.get("id"), str))
-
-
 def from_error(target: Target, error: ServerError, check: str) -> Finding:
-    """What an error of a request says about the server.
-
-    Args:
-        target: The server.
-        error: What was raised.
-        check: The question that the request was to answer.
-    """
+    """What an error of a request says about the server; ``check`` is the question that the request was to answer."""
     if isinstance(error, AuthenticationError):
         code = "key.refused" if target.config.api_key else "key.missing"
     else:

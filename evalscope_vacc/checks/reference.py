@@ -24,10 +24,14 @@ from evalscope_vacc.redact import clean
 from evalscope_vacc.text.templates import RerankTemplate, get_template
 from evalscope_vacc.text.truncation import LocalTokenizer, cut_text
 from evalscope_vacc.wire.address import normalize_base, public_base
-from evalscope_vacc.wire.dialects import get_dialect
 from evalscope_vacc.wire.probe import probe, require_model
 
 _BATCH = 8
+
+Item = tuple[str, ...]
+"""An exact text, or a bare query and a bare document."""
+Answers = NDArray[Any]
+"""Vectors, float32 of shape (texts, dimensions), or scores, float64 of shape (pairs,)."""
 
 
 class Side(Protocol):
@@ -37,15 +41,10 @@ class Side(Protocol):
         about: What it is, in a few words and without secrets.
     """
 
-    @property
-    def about(self) -> str:
-        """What it is."""
+    about: str
 
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of exact texts, shape (texts, dimensions)."""
-
-    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
-        """Scores of corresponding bare queries and documents, shape (pairs,)."""
+    def answers(self, items: Sequence[Item]) -> Answers:
+        """Answers to texts, or to pairs."""
 
     def close(self) -> None:
         """Frees what it holds."""
@@ -63,8 +62,8 @@ class ServedSide:
 
     def __init__(self, config: ModelConfig) -> None:
         self._engine = connect(config, config.bases[0])
-        dialect = get_dialect(config.dialect, extra=plugins().dialects())
-        self.target = Target(config, self._engine, self._engine.servers[0], dialect)
+        self.target = Target.at(config, self._engine)
+        self.about = f"{config.model_name} at {self.target.server}"
         try:
             first_contact(self._engine)
             self.target.facts = probe(self._engine, config.model_name, server=self.target.server)
@@ -82,15 +81,9 @@ class ServedSide:
                 raise ConfigError(f"{self.about}: {finding.line()}")
 
     @property
-    def about(self) -> str:
-        """What it is."""
-        return f"{self.target.config.model_name} at {self.target.server}"
-
-    @property
     def template(self) -> RerankTemplate | None:
         """The template that stands around the texts, on whichever side it is applied."""
-        on_server = self.target.rerank is not None and self.target.rerank.template == "server"
-        if self.target.template is not None or not on_server:
+        if self.target.template is not None or not self.target.templated:
             return self.target.template
         return get_template(family_of(self.target) or "qwen3", extra=plugins().rerank_templates())
 
@@ -99,21 +92,19 @@ class ServedSide:
         facts = self.target.facts
         return {"version": facts.version, "max_model_len": facts.max_model_len} if facts is not None else {}
 
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of exact texts, shape (texts, dimensions); see :class:`Side`."""
-        limit = self.target.limit
-        by_server = limit if self.target.dialect.truncates else None
-        if limit is not None and by_server is None and self.target.config.tokenizer:
-            counter = LocalTokenizer(self.target.config.tokenizer)
-            texts = [cut_text(text, limit, counter).text for text in texts]
+    def answers(self, items: Sequence[Item]) -> Answers:
+        """Answers to texts, or to pairs, those of a query standing together."""
+        target = self.target
+        if target.config.is_cross_encoder:
+            groups = [(query, [pair[1] for pair in pairs]) for query, pairs in groupby(items, key=itemgetter(0))]
+            return np.concatenate([target.score(query, documents).values for query, documents in groups])
+        texts = [text for (text,) in items]
+        by_server = target.limit if target.dialect.truncates else None
+        if target.limit is not None and by_server is None and target.config.tokenizer:
+            counter = LocalTokenizer(target.config.tokenizer)
+            texts = [cut_text(text, target.limit, counter).text for text in texts]
         parts = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]
-        return np.concatenate([self.target.embed(part, truncate_to=by_server).values for part in parts])
-
-    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
-        """Scores of corresponding queries and documents, those of a query standing together; see :class:`Side`."""
-        pairs = zip(queries, documents, strict=True)
-        groups = [(query, [document for _, document in group]) for query, group in groupby(pairs, key=itemgetter(0))]
-        return np.concatenate([self.target.score(query, group).values for query, group in groups])
+        return np.concatenate([target.embed(part, truncate_to=by_server).values for part in parts])
 
     def close(self) -> None:
         """Frees what it holds."""
@@ -121,33 +112,21 @@ class ServedSide:
 
 
 class StoredSide:
-    """Answers that ``--save`` wrote."""
+    """Answers that ``--save`` wrote.
 
-    def __init__(self, path: Path) -> None:
+    Raises:
+        ConfigError: The file cannot be read, or holds answers of another kind.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
         self._stored = load(path)
-        self._path = path
-
-    @property
-    def about(self) -> str:
-        """What it is."""
-        return clean(f"{self._path.name}, stored of {self._stored.about.get('served', 'a server')}", limit=300)
-
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of exact texts, shape (texts, dimensions); see :class:`Side`."""
-        self._need("vectors")
-        found: NDArray[np.float32] = self._stored.values[self._stored.rows([text_hash(text) for text in texts])]
-        return found
-
-    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
-        """Scores of corresponding queries and documents; see :class:`Side`."""
-        self._need("scores")
-        keys = [text_hash(query, document) for query, document in zip(queries, documents, strict=True)]
-        found: NDArray[np.float64] = self._stored.values[self._stored.rows(keys)]
-        return found
-
-    def _need(self, kind: str) -> None:
         if self._stored.kind != kind:
-            raise ConfigError(f"{self._path} holds {self._stored.kind}; this model gives {kind}")
+            raise ConfigError(f"{path} holds {self._stored.kind}; this model gives {kind}")
+        self.about = clean(f"{path.name}, stored of {self._stored.about.get('served', 'a server')}", limit=300)
+
+    def answers(self, items: Sequence[Item]) -> Answers:
+        """Answers to texts, or to pairs."""
+        return np.asarray(self._stored.values[self._stored.rows([text_hash(*item) for item in items])])
 
     def close(self) -> None:
         """Frees what it holds."""
@@ -159,7 +138,6 @@ class LocalEncoder:
     def __init__(self, source: str, limit: int | None) -> None:
         from sentence_transformers import SentenceTransformer
 
-        self._source = source
         self._model: Any = _loaded(source, lambda: SentenceTransformer(source, device="cpu"))
         self._model.float()
         # what the texts are is decided by us; a model's own default prompt would be put before them without a word
@@ -167,14 +145,14 @@ class LocalEncoder:
         own = self._model.max_seq_length
         if limit is not None and (own is None or limit < own):
             self._model.max_seq_length = limit
+        self.about = f"{source} in process (at most {self._model.max_seq_length} tokens)"
 
-    @property
-    def about(self) -> str:
-        """What it is."""
-        return f"{self._source} in process (at most {self._model.max_seq_length} tokens)"
+    def answers(self, items: Sequence[Item]) -> Answers:
+        """Vectors of texts."""
+        return self.vectors([text for (text,) in items])
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of exact texts, shape (texts, dimensions); see :class:`Side`."""
+        """Vectors of exact texts, shape (texts, dimensions)."""
         found = self._model.encode(
             list(texts), batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=False
         )
@@ -195,10 +173,6 @@ class LocalEncoder:
         finally:
             self._model.max_seq_length = own
 
-    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:  # noqa: ARG002
-        """Refuses: it gives vectors."""
-        raise ConfigError(f"{self._source} is an embedding model; the served model scores pairs")
-
     def close(self) -> None:
         """Frees what it holds."""
         self._model = None
@@ -208,11 +182,10 @@ class LocalCrossEncoder:
     """A reranker in this process, in float32 on the CPU: a classifier, or a language model that says yes or no."""
 
     def __init__(self, source: str, limit: int | None, template: RerankTemplate | None) -> None:
-        self._source, self._limit, self._template = source, limit, template
-        self._causal = _is_causal(source)
+        self._limit, self._template = limit, template
         self._model: Any
         self._tokenizer: Any = None
-        if self._causal:
+        if _is_causal(source):
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
             self._tokenizer = _loaded(source, lambda: AutoTokenizer.from_pretrained(source, padding_side="left"))
@@ -221,26 +194,17 @@ class LocalCrossEncoder:
             from sentence_transformers import CrossEncoder
 
             self._model = _loaded(source, lambda: CrossEncoder(source, device="cpu", max_length=limit))
+        how = "classifier" if self._tokenizer is None else "language model, yes against no"
+        self.about = f"{source} in process ({how}{f', template {template.name}' if template else ''})"
 
-    @property
-    def about(self) -> str:
-        """What it is."""
-        how = "language model, yes against no" if self._causal else "classifier"
-        template = f", template {self._template.name}" if self._template is not None else ""
-        return f"{self._source} in process ({how}{template})"
-
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:  # noqa: ARG002
-        """Refuses: it gives scores."""
-        raise ConfigError(f"{self._source} is loaded as a reranker; the served model gives vectors")
-
-    def scores(self, queries: Sequence[str], documents: Sequence[str]) -> NDArray[np.float64]:
-        """Scores of corresponding queries and documents; see :class:`Side`."""
+    def answers(self, items: Sequence[Item]) -> Answers:
+        """Scores of pairs."""
         template = self._template
         pairs = [
             (query, document) if template is None else (template.query(query, None), template.document(document))
-            for query, document in zip(queries, documents, strict=True)
+            for query, document in items
         ]
-        if self._causal:
+        if self._tokenizer is not None:
             return np.array([self._yes(query + document) for query, document in pairs], dtype=np.float64)
         found = self._model.predict(pairs, batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True)
         return np.asarray(found, dtype=np.float64).reshape(-1)
@@ -297,7 +261,7 @@ def open_reference(
         return ServedSide(configure({k: v for k, v in entry.items() if v is not None}, where=f"--reference {shown}"))
     path = Path(given).expanduser()
     if path.suffix == ".npz" or path.is_file():
-        return StoredSide(path)
+        return StoredSide(path, "scores" if config.is_cross_encoder else "vectors")
     source = str(path) if path.is_dir() else _hub_name(given)
     if config.is_cross_encoder:
         return LocalCrossEncoder(source, config.max_tokens, template)
@@ -330,7 +294,7 @@ def _is_causal(source: str) -> bool:
     return any(str(name).endswith("ForCausalLM") for name in names)
 
 
-def _loaded(source: str, load_it: Any) -> Any:
+def _loaded(source: str, load_it: Callable[[], Any]) -> Any:
     try:
         return load_it()
     except (OSError, ValueError, KeyError, ImportError) as error:

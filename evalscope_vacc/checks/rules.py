@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.target import Target
-from evalscope_vacc.errors import BadAnswerError, RequestRefusedError
+from evalscope_vacc.checks.target import REFUSED, Target
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.text.truncation import LocalTokenizer
 
 # a letter is one token (two where the start of a word counts), and no model puts more than two around a text
@@ -18,13 +18,13 @@ _A_PREFIX = 2
 
 def check_configuration(target: Target) -> Iterator[Finding]:
     """What the configuration says otherwise than the catalog, or what nobody chose."""
-    config = target.config
+    said = target.config.warnings
     if target.entry is None:
         # a run says it; here it is no fault of the server or the file
-        yield target.finding("catalog.unknown", said="; ".join(config.warnings) or "no rule knows this model")
-        return
-    yield from (target.finding("catalog.contradicted", said=warning) for warning in config.warnings)
-    if not config.warnings:
+        yield target.finding("catalog.unknown", said="; ".join(said) or Reason("no_rule"))
+    elif said:
+        yield from (target.finding("catalog.contradicted", said=warning) for warning in said)
+    else:
         yield target.finding("catalog.ok", name=target.entry.name)
 
 
@@ -36,14 +36,12 @@ def check_prefix(target: Target) -> Iterator[Finding]:
             yield target.finding("prefix.uncounted")
             return
         added = tokens - _tokens_alone(target, tokens)
-    except (RequestRefusedError, BadAnswerError):
-        return
-    if added < _A_PREFIX:
-        yield target.finding("prefix.ok", tokens=tokens)
+    except REFUSED:
         return
     config = target.config
     ours = config.prompt or config.prompts or config.catalog_prompts or config.instruction_profile != "none"
-    yield target.finding("prefix.doubled" if ours else "prefix.server", added=added, tokens=tokens)
+    code = "prefix.ok" if added < _A_PREFIX else "prefix.doubled" if ours else "prefix.server"
+    yield target.finding(code, added=added, tokens=tokens)
 
 
 def _tokens_alone(target: Target, at_most: int) -> int:
@@ -51,7 +49,7 @@ def _tokens_alone(target: Target, at_most: int) -> int:
     if target.config.tokenizer:
         return LocalTokenizer(target.config.tokenizer).count("a")
     if target.facts is not None and target.facts.tokenize:
-        with suppress(RequestRefusedError, BadAnswerError):
+        with suppress(*REFUSED):
             path, payload = target.dialect.counting(target.config.model_name, "a")
             return target.dialect.read_count(target.call("POST", path, payload, describe="a letter").body)
     return at_most if at_most <= _A_LETTER else _A_LETTER - 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,27 +42,25 @@ def _without_accents(text: str) -> str:
     return "".join(sign for sign in unicodedata.normalize("NFD", text) if not unicodedata.combining(sign))
 
 
-# code to how the fault is made; the words stand in checks.wording.SIGNS
-SIGNATURES: Mapping[str, Faulty] = MappingProxyType(
-    {
-        "pooled.first": _pooled(lambda states: states[0]),
-        "pooled.last": _pooled(lambda states: states[-1]),
-        "pooled.mean": _pooled(lambda states: states.mean(axis=0)),
-        "pooled.maximum": _pooled(lambda states: states.max(axis=0)),
-        "pooled.inner": _pooled(lambda states: states[1:-1].mean(axis=0)),
-        **{f"cut.{tokens}": _cut(tokens) for tokens in (32, 64, 128, 256, 512)},
-        "cut.characters": _read(lambda text: text[:512]),
-        "read.lower": _read(str.lower),
-        "read.accents": _read(_without_accents),
-        "read.emoji": _kept(lambda sign: unicodedata.category(sign) != "So"),
-        "read.newlines": _kept(lambda sign: sign not in "\r\n"),
-        "read.spaces": _read(str.strip),
-        "read.punctuation": _kept(lambda sign: not unicodedata.category(sign).startswith("P")),
-        "read.latin-1": _read(lambda text: text.encode("utf-8", "replace").decode("latin-1")),
-        "read.prefix": _read(lambda text: f"query: {text}"),
-        "read.instruction": _read(lambda text: f"Represent this sentence for searching relevant passages: {text}"),
-    }
-)
+# code, as in the catalogue of messages, to how the fault is made
+SIGNATURES: Mapping[str, Faulty] = {
+    "pooled.first": _pooled(lambda states: states[0]),
+    "pooled.last": _pooled(lambda states: states[-1]),
+    "pooled.mean": _pooled(lambda states: states.mean(axis=0)),
+    "pooled.maximum": _pooled(lambda states: states.max(axis=0)),
+    "pooled.inner": _pooled(lambda states: states[1:-1].mean(axis=0)),
+    **{f"cut.{tokens}": _cut(tokens) for tokens in (32, 64, 128, 256, 512)},
+    "cut.characters": _read(lambda text: text[:512]),
+    "read.lower": _read(str.lower),
+    "read.accents": _read(_without_accents),
+    "read.emoji": _kept(lambda sign: unicodedata.category(sign) != "So"),
+    "read.newlines": _kept(lambda sign: sign not in "\r\n"),
+    "read.spaces": _read(str.strip),
+    "read.punctuation": _kept(lambda sign: not unicodedata.category(sign).startswith("P")),
+    "read.latin-1": _read(lambda text: text.encode("utf-8", "replace").decode("latin-1")),
+    "read.prefix": _read(lambda text: f"query: {text}"),
+    "read.instruction": _read(lambda text: f"Represent this sentence for searching relevant passages: {text}"),
+}
 
 
 def recognise(reference: LocalEncoder, texts: Sequence[str], served: Vectors, gaps: NDArray[np.float64]) -> str:

@@ -18,6 +18,7 @@ from evalscope_vacc.redact import clean
 
 _FORMAT = 1
 _MOST_BYTES = 4 << 30
+_SHAPES = {"vectors": (2, np.dtype(np.float32)), "scores": (1, np.dtype(np.float64))}
 
 
 @dataclass(frozen=True)
@@ -87,19 +88,15 @@ def load(path: Path) -> Stored:
     Raises:
         ConfigError: It cannot be read, or is not such a file.
     """
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(f"{path}: larger than any file that --save writes")
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            keys = values = about = None
-        else:
-            with np.load(path, allow_pickle=False) as file:
-                keys, values, about = file["keys"], file["values"], json.loads(str(file["about"]))
+        with np.load(path, allow_pickle=False) as file:
+            keys, values, about = file["keys"], file["values"], dict(json.loads(str(file["about"])))
     except Exception as error:  # noqa: BLE001 -- zipfile and numpy raise all kinds for a damaged file
         raise ConfigError(f"{path}: cannot be read: {clean(str(error), limit=200)}") from None
-    if not isinstance(about, dict) or keys is None or values is None:
-        raise ConfigError(f"{path}: not a file that --save writes")
     kind = str(about.get("kind"))
-    shapes = {"vectors": (2, np.dtype(np.float32)), "scores": (1, np.dtype(np.float64))}
-    good = shapes.get(kind) == (values.ndim, values.dtype) and about.get("format") == _FORMAT
+    good = _SHAPES.get(kind) == (values.ndim, values.dtype) and about.get("format") == _FORMAT
     if not good or keys.shape != (len(values),) or keys.dtype != np.dtype("S64"):
         raise ConfigError(f"{path}: not a file that --save of this version writes")
     if not np.isfinite(values).all():

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.messages import Reason
 
 
-@dataclass(frozen=True)
-class Threshold:
+class Threshold(NamedTuple):
     """What still passes between a server and a reference.
 
     Attributes:
@@ -35,16 +35,14 @@ class Threshold:
     tau: float
 
 
-THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
-    {
-        "float32": Threshold(1e-6, 1e-5, 0.99, 1e-4, 0.98),
-        "float16": Threshold(1e-4, 5e-3, 0.95, 1e-2, 0.95),
-        "bfloat16": Threshold(5e-3, 3e-2, 0.90, 3e-2, 0.90),
-        "int8": Threshold(3e-2, 1e-1, 0.80, 1e-1, 0.80),
-        "fp8": Threshold(3e-2, 1e-1, 0.80, 1e-1, 0.80),
-        "int4": Threshold(1e-1, 2e-1, 0.70, 2e-1, 0.70),
-    }
-)
+THRESHOLDS: Mapping[str, Threshold] = {
+    "float32": Threshold(1e-6, 1e-5, 0.99, 1e-4, 0.98),
+    "float16": Threshold(1e-4, 5e-3, 0.95, 1e-2, 0.95),
+    "bfloat16": Threshold(5e-3, 3e-2, 0.90, 3e-2, 0.90),
+    "int8": Threshold(3e-2, 1e-1, 0.80, 1e-1, 0.80),
+    "fp8": Threshold(3e-2, 1e-1, 0.80, 1e-1, 0.80),
+    "int4": Threshold(1e-1, 2e-1, 0.70, 2e-1, 0.70),
+}
 
 
 def threshold(dtype: str) -> Threshold:
@@ -58,8 +56,7 @@ def threshold(dtype: str) -> Threshold:
     return THRESHOLDS[dtype]
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(NamedTuple):
     """How the differences of one kind of answer grow with the coarseness of a number format.
 
     Attributes:
@@ -71,18 +68,14 @@ class Scale:
 
     floor: float
     most: float
-    levels: tuple[tuple[str, float], ...]
+    levels: Mapping[str, float]
     grains: Mapping[str, float]
 
 
 # one minus the cosine: half the squared relative error. Seen: 1e-13 in float32, 1e-7 in float16, 1e-5 to 1e-4 in bfloat16
-COSINES = Scale(
-    1e-6, 2e-3, (("float32", 3e-9), ("float16", 3e-6), ("bfloat16", 2e-3)), {"float16": 1e-5, "bfloat16": 3e-4}
-)
+COSINES = Scale(1e-6, 2e-3, {"float32": 3e-9, "float16": 3e-6, "bfloat16": 2e-3}, {"float16": 1e-5, "bfloat16": 3e-4})
 # a score's difference over its size: bfloat16 has a step of 0.004 below 1
-SCORES = Scale(
-    1e-5, 3e-2, (("float32", 1e-5), ("float16", 1e-3), ("bfloat16", 3e-2)), {"float16": 2e-3, "bfloat16": 2e-2}
-)
+SCORES = Scale(1e-5, 3e-2, {"float32": 1e-5, "float16": 1e-3, "bfloat16": 3e-2}, {"float16": 2e-3, "bfloat16": 2e-2})
 # rounding makes differences of one size; what is so many times the usual one is no rounding
 _STANDS_OUT = 30
 _USUAL = 75
@@ -101,9 +94,9 @@ class Tolerance:
     dtype: str = "float32"
 
     @property
-    def like(self) -> str:
-        """For a finding: " as of bfloat16", or "" where it looks like float32."""
-        return f" as {self.dtype} rounds" if self.dtype not in ("", "float32") else ""
+    def like(self) -> Reason | str:
+        """For a finding: as which format the answers are rounded, or "" where they look like float32."""
+        return Reason.of("rounds_as", dtype=self.dtype) if self.dtype not in ("", "float32") else ""
 
 
 def seen(gaps: NDArray[np.float64], values: NDArray[np.float32] | NDArray[np.float64], scale: Scale) -> Tolerance:
@@ -120,8 +113,8 @@ def seen(gaps: NDArray[np.float64], values: NDArray[np.float32] | NDArray[np.flo
     usual = float(np.percentile(gaps, _USUAL)) if gaps.size else 0.0
     written = grid(values)
     floor = max(scale.floor, scale.grains.get(written or "", 0.0))
-    level = next((name for name, most in scale.levels if usual <= most), "")
-    order = [name for name, _ in scale.levels]
+    level = next((name for name, most in scale.levels.items() if usual <= most), "")
+    order = list(scale.levels)
     dtype = max(level, written, key=order.index) if level and written in order else level
     return Tolerance(min(max(floor, _STANDS_OUT * usual), scale.most), dtype)
 

@@ -12,7 +12,8 @@ from evalscope_vacc.cli.options import Against, Dtype, Lang, Tolerance
 from evalscope_vacc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evalscope_vacc.results.model import Reason, Verdict
+    from evalscope_vacc.messages import Reason
+    from evalscope_vacc.results.model import Verdict
     from evalscope_vacc.results.noise import Noise
 
 
@@ -61,8 +62,8 @@ def report(
 
 def _verdict(run: Path, against: str | None, noise: Noise) -> tuple[Verdict | None, Reason | None]:
     """Compares as `compare` does; a run whose model has no published scores gets a page without a verdict."""
+    from evalscope_vacc.messages import Reason
     from evalscope_vacc.results.ask import verdict_of
-    from evalscope_vacc.results.model import Reason
 
     try:
         return verdict_of([run], against, noise), None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.names import nearest
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results import published
@@ -21,7 +22,7 @@ from evalscope_vacc.results.asked import is_cross_encoder, plan
 from evalscope_vacc.results.benchmarks import benchmarks, main_metric
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import read_packaged
-from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reason, Reference
+from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reference
 from evalscope_vacc.task_file import TOP_K, read_config
 from evalscope_vacc.text.task import RERANKING
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.results.benchmarks import benchmark
 from evalscope_vacc.results.means import benchmark_means, with_means
 from evalscope_vacc.results.model import (
@@ -28,7 +29,6 @@ from evalscope_vacc.results.model import (
     Comparison,
     Interval,
     Judgement,
-    Reason,
     Reference,
     Results,
     Row,

@@ -18,12 +18,13 @@ from pydantic import TypeAdapter, ValidationError
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.files import read_bounded
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.results.ask import insane
 from evalscope_vacc.results.asked import asked_of, servers_of, task_config
 from evalscope_vacc.results.files import finite, read_json, shown
 from evalscope_vacc.results.judge import judge
 from evalscope_vacc.results.load import load_results
-from evalscope_vacc.results.model import Comparison, Reason, Results, Row, Verdict
+from evalscope_vacc.results.model import Comparison, Results, Row, Verdict
 from evalscope_vacc.results.secrets import Cleaner
 
 MAX_BYTES = 64 << 20

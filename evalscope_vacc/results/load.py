@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.benchmarks import main_metric
 from evalscope_vacc.results.evidence import (
@@ -28,7 +29,7 @@ from evalscope_vacc.results.evidence import (
     without_first_stage,
 )
 from evalscope_vacc.results.files import finite, read_json, shown
-from evalscope_vacc.results.model import Kind, Predictions, Reason, Results, Row, Run
+from evalscope_vacc.results.model import Kind, Predictions, Results, Row, Run
 from evalscope_vacc.text.task import RERANKING
 
 MAX_FILES = 100_000

@@ -1,7 +1,6 @@
 """The values of a judgement, all frozen: scores and their conditions, references, and the verdict on them.
 
-No sentences: what is to be said of a value is a :class:`Reason`, a code with its figures. :mod:`evalscope_vacc.view` has the
-words, in English and Chinese.
+No sentences: what is to be said of a value is a :class:`~evalscope_vacc.messages.Reason`, a code with its figures.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.results.settings import settings
 
 Kind = Literal["encoder", "cross-encoder"]
@@ -20,22 +20,6 @@ JUDGED: tuple[Judgement, ...] = ("pass", "above", "fail")
 Outcome = Literal["pass", "fail", "above", "incomplete", "nothing comparable"]
 State = Literal["judged", "failed", "not run", "no reference"]
 EXIT_STATUS: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "above": 1, "incomplete": 3, "nothing comparable": 2}
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why something is as it is: a code of the catalogue of messages, and the figures that its sentence needs."""
-
-    code: str
-    args: tuple[tuple[str, Any], ...] = ()
-
-    @classmethod
-    def of(cls, code: str, **args: Any) -> Reason:
-        """Makes one of keywords."""
-        return cls(code, tuple(args.items()))
-
-    def __lt__(self, other: Reason) -> bool:
-        return repr(self) < repr(other)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass
 
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.results.model import Judgement, Reason
+from evalscope_vacc.messages import Reason
+from evalscope_vacc.results.model import Judgement
 
 FLOAT32 = 5e-4
 HALF = 2e-3

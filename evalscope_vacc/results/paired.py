@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.files import read_bounded
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.results.files import finite, read_json, shown
-from evalscope_vacc.results.model import Interval, Predictions, Reason, Row
+from evalscope_vacc.results.model import Interval, Predictions, Row
 
 if TYPE_CHECKING:
     import numpy as np

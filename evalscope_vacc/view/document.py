@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Style = Literal["", "good", "bad", "doubt", "soft"]
-Kind = Literal["head", "text", "loud", "fact", "note"]
+Kind = Literal["head", "text", "more", "loud", "fact", "note"]
+_INDENT = ("more", "fact", "note")
 _COLOURS = {"good": "green", "bad": "bold red", "doubt": "yellow", "soft": "dim", "": ""}
 _GAP = 2
 NARROWEST = 40
@@ -24,15 +25,17 @@ class Line:
     """One line, or paragraph.
 
     Attributes:
-        kind: "head" is the verdict or a title, "loud" must not be missed, "fact" is provenance, "note" belongs to a number
-            in a table.
+        kind: "head" is the verdict or a title, "more" belongs to it, "loud" must not be missed, "fact" is provenance, "note"
+            belongs to a number in a table.
         number: Of a note.
+        gap: Whether a terminal leaves a line free before it.
     """
 
     text: str
     kind: Kind = "text"
     style: Style = ""
     number: int = 0
+    gap: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,10 @@ def to_terminal(blocks: Sequence[Block], width: int | None = None) -> str:
             if position + 1 < len(blocks):
                 console.print()
             continue
+        if block.gap:
+            console.print()
         style = "bold" if block.kind in ("head", "loud") else "dim" if block.kind in ("fact", "note") else ""
-        indent = "  " if block.kind in ("fact", "note") else ""
+        indent = "  " if block.kind in _INDENT else ""
         said = f"[{block.number}] {block.text}" if block.number else block.text
         for line in _wrapped(said, limit - len(indent) if limit else 0):
             text = Text(indent + line, f"{style} {_COLOURS[block.style]}")
@@ -174,7 +179,9 @@ def _markdown(block: Block) -> str:
         rule = ["---:" if column.right else "---" for column in block.columns]
         rows = [heads, rule, *([_escaped(cell) for cell in row] for row in block.rows)]
         return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    before = {"head": "## ", "loud": "**", "fact": "* ", "note": f"{block.number}. ", "text": ""}[block.kind]
+    before = {"head": "## ", "loud": "**", "fact": "* ", "note": f"{block.number}. ", "text": "", "more": ""}[
+        block.kind
+    ]
     return before + _escaped(block.text) + ("**" if block.kind == "loud" else "")
 
 

@@ -9,9 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.estimate import Estimate
-from evalscope_vacc.results.model import Reason, Row
+from evalscope_vacc.results.model import Row
 from evalscope_vacc.results.published import Published
 from evalscope_vacc.view.document import Block, Column, Line, Style, Table
 from evalscope_vacc.view.machine import plain

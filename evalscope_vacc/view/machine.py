@@ -12,7 +12,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from evalscope_vacc.results.model import ComparedRow, Comparison, Reason, TaskState, Verdict
+from evalscope_vacc.messages import Reason
+from evalscope_vacc.results.model import ComparedRow, Comparison, TaskState, Verdict
 from evalscope_vacc.view.words import Words, allowed, percent, points, where
 
 FORMAT = "evalscope-vacc/compare"
