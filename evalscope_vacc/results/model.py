@@ -1,12 +1,13 @@
 """The values of a judgement, all frozen: scores and their conditions, references, and the verdict on them.
 
-No sentences: what is to be said of a value is a :class:`~evalscope_vacc.messages.Reason`, a code with its figures.
+No sentences: what is to be said of a value is a :class:`~evalscope_vacc.messages.Reason`, a code with its figures. Scores,
+differences and tolerances are fractions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,10 @@ Kind = Literal["encoder", "cross-encoder"]
 MEAN_OF_SUBSETS = "mean of subsets"
 Judgement = Literal["pass", "above", "fail", "not judged", "no reference"]
 JUDGED: tuple[Judgement, ...] = ("pass", "above", "fail")
+JUDGEMENTS: tuple[Judgement, ...] = (*JUDGED, "not judged", "no reference")
 Outcome = Literal["pass", "fail", "above", "incomplete", "nothing comparable"]
 State = Literal["judged", "failed", "not run", "no reference"]
+TASK_STATES: tuple[State, ...] = ("judged", "failed", "not run", "no reference")
 EXIT_STATUS: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "above": 1, "incomplete": 3, "nothing comparable": 2}
 
 
@@ -27,12 +30,7 @@ class Conditions:
     """What changes a score besides the weights. None means that it was not recorded.
 
     Attributes:
-        profile: Instruction profile, such as "qwen-official".
-        max_tokens: Tokens kept of one text, the instruction included.
-        template: Rerank template.
-        top_k: Candidates per query that a cross-encoder was given.
         first_stage: Who chose the candidates: a model's name, or the digest of a prediction file.
-        dimensions: Size that the vectors were cut to.
         dtype: Number format of the served weights, such as "float16".
         limit: Queries or samples that a task was cut to; None means the whole task.
         prompts: Digest of prompts or instructions of the user's own.
@@ -62,6 +60,22 @@ class Conditions:
         """Returns the value of a setting, or None where it was not recorded."""
         return getattr(self, name) if name in self.__dataclass_fields__ else dict(self.others).get(name)
 
+    def recorded(self) -> dict[str, Any]:
+        """Returns every setting that is not None, by name."""
+        own = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("assumed", "others")]
+        return {name: value for name, value in (*own, *self.others) if value is not None}
+
+    def merged(self, other: Conditions) -> Conditions:
+        """Fills what is not recorded here from ``other``."""
+        mine = self.recorded()
+        assumed = tuple(sorted({*self.assumed, *(name for name in other.assumed if name not in mine)}))
+        return Conditions.of({**other.recorded(), **mine, "assumed": assumed})
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what is recorded, by name."""
+        found = {**self.recorded(), "assumed": list(self.assumed)}
+        return {name: value for name, value in found.items() if value}
+
     def conflicts(self, reference: Conditions) -> tuple[Reason, ...]:
         """Says what makes a score another measurement than the reference; empty when the two may be compared.
 
@@ -82,24 +96,16 @@ class Conditions:
 
     def unrecorded(self, reference: Conditions) -> tuple[Reason, ...]:
         """Names what the reference records and this run does not, and what was taken from the catalog."""
-        names = blocking()
-        defaults = {setting.name: setting.default for setting in settings()}
-        mine, theirs = {n: self.get(n) for n in names}, {n: reference.get(n) for n in names}
-        found = [
-            Reason.of("unrecorded_here", setting=name, theirs=theirs[name])
-            for name in names
-            if mine[name] is None and theirs[name] is not None
-        ]
-        found += [
-            Reason.of("unrecorded_there", setting=name, ours=mine[name])
-            for name in names
-            if mine[name] not in (None, defaults[name]) and theirs[name] is None and name not in self.assumed
-        ]
-        found += [
-            Reason.of("assumed", setting=name, ours=mine[name])
-            for name in self.assumed
-            if name in names and theirs[name] is not None
-        ]
+        defaults = {setting.name: setting.default for setting in settings() if setting.compared}
+        here, there = [], []
+        for name, default in defaults.items():
+            ours, theirs = self.get(name), reference.get(name)
+            if ours is None and theirs is not None:
+                here.append(Reason.of("unrecorded_here", setting=name, theirs=theirs))
+            elif theirs is None and ours not in (None, default) and name not in self.assumed:
+                there.append(Reason.of("unrecorded_there", setting=name, ours=ours))
+        assumed = [name for name in self.assumed if name in defaults and reference.get(name) is not None]
+        found = [*here, *there, *(Reason.of("assumed", setting=name, ours=self.get(name)) for name in assumed)]
         stages = self.first_stage, reference.first_stage
         if all(stages) and not _same_kind_of_name(*stages):
             found.append(Reason.of("first_stage_names", ours=stages[0], theirs=stages[1]))
@@ -111,24 +117,6 @@ class Conditions:
     def candidates_of(self) -> str:
         """Name of the model that chose the candidates; "" where it is not known, a digest being no name."""
         return "" if self.first_stage is None or _is_digest(self.first_stage) else self.first_stage
-
-    def merged(self, other: Conditions) -> Conditions:
-        """Fills what is not recorded here from ``other``."""
-        changes = {
-            f.name: getattr(other, f.name)
-            for f in fields(self)
-            if f.name not in ("assumed", "others")
-            and getattr(self, f.name) is None
-            and getattr(other, f.name) is not None
-        }
-        assumed = tuple(sorted({*self.assumed, *(name for name in other.assumed if name in changes)}))
-        others = tuple(sorted({**dict(other.others), **dict(self.others)}.items()))
-        return replace(self, **changes, assumed=assumed, others=others)
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns what is recorded, by name."""
-        pairs = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "others"] + [*self.others]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs if value}
 
 
 def blocking() -> tuple[str, ...]:
@@ -157,14 +145,12 @@ def _is_digest(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a score comes from: one model under one revision and one set of options.
+    """Where a score comes from: one model under one revision and one set of options; "" for what is not known.
 
     Attributes:
-        model: As recorded, such as "vacc/Qwen3-Embedding-0.6B"; "" when unknown.
-        revision: As recorded, or "".
-        experiment: Name of MTEB's experiment folder, or "".
-        kind: None when not recorded.
-        folder: Where it lies, where several such runs are laid side by side; else "".
+        model: As recorded, such as "vacc/Qwen3-Embedding-0.6B".
+        experiment: Name of MTEB's experiment folder.
+        folder: Where it lies, where several such runs are laid side by side.
     """
 
     model: str = ""
@@ -192,7 +178,7 @@ class Row:
 
     Attributes:
         metric: Name of the task's main metric.
-        score: Its value as a fraction; None when the file holds none or one that is not finite.
+        score: Its value; None when the file holds none or one that is not finite.
         metrics: Every finite number that was recorded, by name; may be empty for published rows.
         rounding: Half a unit of the last published digit, where that is coarse enough to matter.
         suspect: Whether the value is known to be wrong.
@@ -227,11 +213,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A file of per-query results, not read yet.
-
-    Attributes:
-        subset: Set for mteb 1.x, whose files hold one subset each; None for 2.x.
-    """
+    """A file of per-query results, not read yet; ``subset`` is set for mteb 1.x, whose files hold one subset each."""
 
     path: Path
     task: str
@@ -240,11 +222,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was found under one or more paths.
-
-    Attributes:
-        problems: What could not be read.
-    """
+    """Everything that was found under one or more paths, and what could not be read."""
 
     rows: tuple[Row, ...]
     predictions: tuple[Predictions, ...] = ()
@@ -259,14 +237,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A published mean over several tasks.
-
-    Attributes:
-        benchmark: Such as "MTEB(eng, v2)" or "MTEB-R".
-        measure: "Mean(Task)", "Mean(Type)" or a task type.
-        value: Fraction.
-        judged_by: False for figures of another protocol, which are listed and never compared.
-    """
+    """A published mean over several tasks; figures of another protocol are listed, and not ``judged_by``."""
 
     benchmark: str
     measure: str
@@ -279,11 +250,7 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a run is held against: published scores, or another run.
-
-    Attributes:
-        is_run: Another run, of which the run held against it may lack a part; of published scores it always does.
-    """
+    """What a run is held against: published scores, or another run (``is_run``)."""
 
     name: str
     rows: tuple[Row, ...]
@@ -303,8 +270,7 @@ class AskedTask:
     Attributes:
         model: As its results are filed, such as "vacc/minilm"; "" where any model's result will do.
         stage: "" for a run of one stage, else "stage1" or "stage2".
-        splits: Names; empty where the run left no word of them.
-        subsets: Names; empty where the run left no word of them.
+        splits: Names, as of the subsets; empty where the run left no word of them.
         error: Why the evaluation failed, or "".
     """
 
@@ -327,14 +293,7 @@ def tail_of(model: str) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """The difference by query, ours less the reference.
-
-    Attributes:
-        low: Lower end of the 95 % interval.
-        high: Upper end.
-        p_value: Two-sided, of the paired randomisation test.
-        queries: Queries that both sides answered.
-    """
+    """The 95 % interval of the difference by query, ours less the reference, and the paired randomisation test's p-value."""
 
     low: float
     high: float
@@ -344,7 +303,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """One line of the verdict. Scores, differences and tolerances are fractions.
+    """One line of the verdict.
 
     Attributes:
         share: Ours divided by the reference; None where that means nothing.
@@ -385,14 +344,10 @@ class MeanRow:
     """A benchmark's mean over the tasks that are there.
 
     Attributes:
-        measure: "Mean(Task)" or "Mean(Type)".
-        tasks: Tasks whose every split and subset is there.
-        of: Tasks of the benchmark.
-        ours: Mean over those tasks.
+        tasks: Tasks whose every split and subset is there, ``of`` those of the benchmark.
         reference: The reference's mean over the same tasks; for a benchmark known as a mean only, that mean.
         published: The published mean over all tasks, for information.
         verdict: "not judged" unless every task is there.
-        run: Whose scores these are.
     """
 
     benchmark: str
@@ -433,8 +388,7 @@ class Comparison:
     @property
     def counts(self) -> dict[str, int]:
         """Rows by verdict."""
-        names: tuple[Judgement, ...] = (*JUDGED, "not judged", "no reference")
-        return {name: sum(row.verdict == name for row in self.rows) for name in names}
+        return {name: sum(row.verdict == name for row in self.rows) for name in JUDGEMENTS}
 
     @property
     def outcome(self) -> Outcome:
@@ -483,8 +437,7 @@ class Verdict:
     @property
     def counts(self) -> dict[State, int]:
         """Tasks by state."""
-        names: tuple[State, ...] = ("judged", "failed", "not run", "no reference")
-        return {name: sum(task.state == name for task in self.tasks) for name in names}
+        return {name: sum(task.state == name for task in self.tasks) for name in TASK_STATES}
 
     @property
     def asked(self) -> int | None:

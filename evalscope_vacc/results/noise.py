@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.messages import Reason
@@ -26,8 +27,7 @@ _QUANTISED = ("int8", "int4", "fp8", "float8", "awq", "gptq")
 DTYPES = ("float32", "float16", "bfloat16", "int8", "fp8", "int4")
 
 
-@dataclass(frozen=True)
-class Tolerance:
+class Tolerance(NamedTuple):
     """Absolute tolerance of one row as a fraction, and why it is this one."""
 
     value: float
@@ -71,19 +71,13 @@ class Noise:
             rounding: Half a unit of the reference's last digit, added.
         """
         if self.tolerance is not None:
-            return Tolerance(self.tolerance + rounding, Reason.of("tolerance_given"))
-        served = _plain(self.dtype or ours or "")
-        parts = (
-            [_one(served, reference)]
-            if served and known_dtype(served)
-            else [Tolerance(HALF, Reason.of("tolerance_assumed"))]
-        )
-        other = _plain(theirs or "")
-        if other in _FLOAT:
-            against = _one(other, reference)
-            if against.value > parts[0].value:
-                parts = [Tolerance(against.value, Reason.of("tolerance_of_reference", dtype=other))]
-        return Tolerance(parts[0].value + rounding, parts[0].reason)
+            return Tolerance(self.tolerance + rounding, Reason("tolerance_given"))
+        served, other = _plain(self.dtype or ours or ""), _plain(theirs or "")
+        known = bool(served) and known_dtype(served)
+        value, reason = _one(served, reference) if known else Tolerance(HALF, Reason("tolerance_assumed"))
+        if _FLOAT.get(other, 0.0) > value:
+            value, reason = _FLOAT[other], Reason.of("tolerance_of_reference", dtype=other)
+        return Tolerance(value + rounding, reason)
 
     def describe(self) -> Reason:
         """Says the model in a line."""
@@ -115,6 +109,13 @@ def within(difference: float, tolerance: float) -> bool:
     return abs(difference) <= tolerance or math.isclose(abs(difference), tolerance, rel_tol=1e-9, abs_tol=1e-12)
 
 
+def judgement(difference: float, tolerance: float) -> Judgement:
+    """Tells on which side of the tolerance a difference lies, if at all."""
+    if within(difference, tolerance):
+        return "pass"
+    return "above" if difference > 0 else "fail"
+
+
 def share(ours: float, reference: float) -> float | None:
     """Returns ours as a share of the reference; None where that means nothing (a reference of zero or below)."""
     return ours / reference if reference > 0 else None
@@ -124,13 +125,4 @@ def mark(part: float | None) -> str:
     """Names MLPerf's accuracy mark that a share reaches: "99.9 %", "99 %", "below 99 %", or ""."""
     if part is None:
         return ""
-    if part >= 0.999:
-        return "99.9 %"
-    return "99 %" if part >= 0.99 else "below 99 %"
-
-
-def judgement(difference: float, tolerance: float) -> Judgement:
-    """Tells on which side of the tolerance a difference lies, if at all."""
-    if within(difference, tolerance):
-        return "pass"
-    return "above" if difference > 0 else "fail"
+    return "99.9 %" if part >= 0.999 else "99 %" if part >= 0.99 else "below 99 %"
