@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evalscope_vacc.errors import ConfigError, ResultError
+from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.results import published
 from evalscope_vacc.results.asked import asked_of, servers_of
 from evalscope_vacc.results.judge import PairedTest, judge, reference_from
@@ -42,12 +42,7 @@ def verdict_of(
         ResultError: A path cannot be read, or holds no result.
         ConfigError: No scores are published under the name that is given or served.
     """
-    results = load_results(paths)
-    if not results.rows:
-        problems = "; ".join(str(dict(problem.args)["text"]) for problem in results.problems[:3])
-        detail = f": {problems}" if problems else "; give the folder that `results` lies in"
-        msg = f"no result was found under {', '.join(results.paths)}{detail}"
-        raise ResultError(msg)
+    results = load_results(paths).needed()
     parts = runs_of(results)
     references, unpublished = _references(parts, against, paths)
     servers = servers_of(paths)

@@ -15,6 +15,10 @@ from evalscope_vacc.paths import data_folder
 from evalscope_vacc.redact import clean
 
 MAX_FILE_BYTES = 256 * 2**20  # the largest honest one, FloresBitextMining with 41,412 subsets, has about 30 MB
+MAX_EVIDENCE_BYTES = 64 * 2**20
+MAX_PACKED_BYTES = 64 * 2**20
+LEVELS = 8
+SUFFIX = ".json.gz"
 
 
 def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
@@ -28,6 +32,30 @@ def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         msg = f"{shown(path)} cannot be read as JSON: {clean(str(error), limit=200)}"
         raise ResultError(msg) from error
+
+
+def listed(path: Path, key: str, problems: set[str] | None = None) -> list[dict[str, Any]]:
+    """Returns the mappings that a file of a run's evidence lists under ``key``; none where it has no such list.
+
+    Args:
+        path: The file; it may be missing.
+        key: Of its outer mapping.
+        problems: Gets a line where the file cannot be read.
+    """
+    try:
+        data = read_json(path, MAX_EVIDENCE_BYTES) if path.is_file() else {}
+    except ResultError as error:
+        data = {}
+        if problems is not None:
+            problems.add(str(error))
+    found = data.get(key) if isinstance(data, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def levels(path: Path) -> tuple[Path, ...]:
+    """Returns a folder and those that it lies in, the nearest first, as far up as a run's folder can be."""
+    here = path.absolute()
+    return (here, *here.parents)[:LEVELS]
 
 
 def finite(value: object) -> float | None:
@@ -57,10 +85,6 @@ def write_file(path: Path, text: str) -> None:
     except OSError as error:
         msg = f"{shown(path)} cannot be written: {error.strerror or error}"
         raise ResultError(msg) from error
-
-
-SUFFIX = ".json.gz"
-MAX_PACKED_BYTES = 64 * 2**20
 
 
 def packaged_folder() -> Path:

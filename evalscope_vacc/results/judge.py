@@ -218,15 +218,13 @@ def reference_from(results: Results, *, like: Iterable[Run] = ()) -> Reference:
     Raises:
         ResultError: There is no result, or more than one run could be meant.
     """
-    wanted = list(like)
-    runs = results.runs
-    if not runs:
-        hint = "; ".join(str(dict(p.args).get("text", p.code)) for p in results.problems[:3])
-        msg = f"no result was found under {', '.join(results.paths)}{f' ({hint})' if hint else ''}"
-        raise ResultError(msg)
-    for narrower in (_same_kind, _same_model, _same_experiment, _same_revision):
+    wanted, runs = list(like), results.needed().runs
+    kinds = {run.kind for run in wanted}
+    narrower: list[Callable[[Run], object]] = [lambda run: run.kind] if len(kinds) == 1 else []
+    narrower += [lambda run: run.served_name.casefold(), lambda run: run.experiment, lambda run: run.revision]
+    for of in narrower:
         if len(runs) > 1 and wanted:
-            runs = tuple(narrower(runs, wanted)) or runs
+            runs = tuple(run for run in runs if of(run) in {of(one) for one in wanted}) or runs
     if len(runs) > 1:
         msg = (
             f"{len(runs)} runs lie under {', '.join(results.paths)}: {'; '.join(r.label for r in runs[:5])}. "
@@ -234,10 +232,9 @@ def reference_from(results: Results, *, like: Iterable[Run] = ()) -> Reference:
         )
         raise ResultError(msg)
     chosen = runs[0]
-    rows = tuple(row for row in results.rows if row.run == chosen)
     return Reference(
         name=chosen.label,
-        rows=rows,
+        rows=tuple(row for row in results.rows if row.run == chosen),
         kind=chosen.kind,
         revision=chosen.revision,
         source=", ".join(results.paths),
@@ -251,26 +248,6 @@ def _missing(mine: Sequence[Row], reference: Reference) -> tuple[str, ...]:
     return tuple(
         f"{task} ({split})" + (f" {subset}" if subset != "default" else "") for task, split, subset in sorted(keys)
     )
-
-
-def _same_kind(runs: Sequence[Run], like: Sequence[Run]) -> Iterable[Run]:
-    kinds = {run.kind for run in like}
-    return [run for run in runs if run.kind in kinds] if len(kinds) == 1 else ()
-
-
-def _same_model(runs: Sequence[Run], like: Sequence[Run]) -> Iterable[Run]:
-    names = {run.served_name.casefold() for run in like}
-    return [run for run in runs if run.served_name.casefold() in names]
-
-
-def _same_experiment(runs: Sequence[Run], like: Sequence[Run]) -> Iterable[Run]:
-    names = {run.experiment for run in like}
-    return [run for run in runs if run.experiment in names]
-
-
-def _same_revision(runs: Sequence[Run], like: Sequence[Run]) -> Iterable[Run]:
-    revisions = {run.revision for run in like}
-    return [run for run in runs if run.revision in revisions]
 
 
 def _judge(

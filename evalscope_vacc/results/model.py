@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from evalscope_vacc.errors import ResultError
 from evalscope_vacc.messages import Reason
 from evalscope_vacc.results.settings import settings
 
@@ -228,6 +229,18 @@ class Results:
     predictions: tuple[Predictions, ...] = ()
     problems: tuple[Reason, ...] = ()
     paths: tuple[str, ...] = ()
+
+    def needed(self) -> Results:
+        """Returns itself.
+
+        Raises:
+            ResultError: There is no row.
+        """
+        if self.rows:
+            return self
+        said = "; ".join(str(dict(problem.args)["text"]) for problem in self.problems[:3])
+        hint = f": {said}" if said else "; give the folder that `results` lies in"
+        raise ResultError(f"no result was found under {', '.join(self.paths)}{hint}")
 
     @property
     def runs(self) -> tuple[Run, ...]:

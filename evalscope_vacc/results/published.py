@@ -39,10 +39,8 @@ class Published:
 
     def reference(self) -> Reference:
         """Returns the facts as rows to hold a run against."""
-        data = self.data
-        kind = data.get("kind")
-        run = Run(self.name, str(data.get("revision") or ""), "", kind)
-        common = read_conditions(data.get("conditions") or {})
+        data, common = self.data, read_conditions(self.data.get("conditions") or {})
+        run = Run(self.name, str(data.get("revision") or ""), "", data.get("kind"))
         rows = [
             Row(
                 run, task, split, subset, metric, score,
@@ -54,24 +52,16 @@ class Published:
             for subset, score in subsets.items()
         ]  # fmt: skip
         rows += [
-            Row(
-                run, row["task"], row["split"], row["subset"], row["metric"], row["score"],
-                type=row.get("type", ""), mteb_version=row.get("mteb_version"),
-                conditions=read_conditions(row["conditions"]), source=row["source"], rounding=row.get("rounding", 0.0),
-            )
-            for row in data.get("rows", ())
-        ]  # fmt: skip
+            Row(**{"run": run, **row, "conditions": read_conditions(row["conditions"])}) for row in data.get("rows", ())
+        ]
         aggregates = tuple(
-            Aggregate(
-                entry["benchmark"], entry["measure"], entry["value"], entry["rounding"],
-                entry.get("protocol", ""), entry["source"], entry.get("judged", True),
-            )
+            Aggregate(**{"judged_by" if name == "judged" else name: value for name, value in entry.items()})
             for entry in data.get("aggregates", ())
-        )  # fmt: skip
+        )
         return Reference(
             name=self.name,
             rows=tuple(rows),
-            kind=kind,
+            kind=run.kind,
             revision=run.revision,
             source=self.source,
             conditions=common,
