@@ -92,10 +92,7 @@ def run_parity(
         raise ConfigError("nothing to compare with: give --reference, or --save to store the served answers")
     if plots is not None:
         need_plots()
-    if task is not None and config.is_cross_encoder:
-        raise ConfigError("--task is for embedding models; a reranker is compared on our own pairs")
-    samples = [] if config.is_cross_encoder else task_samples(task) if task is not None else own_samples()
-    items: list[Item] = [(sample.text,) for sample in samples] or list(own_pairs())
+    samples, items = _texts(config, task)
     files: list[Path] = []
     found, other = None, None
     with ExitStack() as opened:
@@ -109,9 +106,7 @@ def run_parity(
             dtype = ask_often(asker_of(served.target), seconds=_SECONDS).tolerance.dtype or "bfloat16"
         answers = served.answers(items)
         if save is not None:
-            kind = "scores" if config.is_cross_encoder else "vectors"
-            keys = [text_hash(*item) for item in items]
-            save_answers(save, kind, keys, answers, {"served": served.about, **served.facts()})
+            _store(save, served, items, answers)
             files.append(save)
         if other is not None:
             theirs = other.answers(items)
@@ -120,10 +115,25 @@ def run_parity(
                 files.append(plot_scores(plots, config.model_name, answers, theirs))
             elif plots is not None and found.gaps is not None:
                 files.append(plot_vectors(plots, config.model_name, samples, found.gaps, threshold(dtype).least))
-        about = other.about if other is not None else ""
-        facts, texts = served.facts(), task or "our own list"
-    seconds = time.monotonic() - start
-    return ParityResult(config.model_name, served.about, about, dtype, texts, found, tuple(files), seconds, facts)
+        facts, about, texts = served.facts(), other.about if other else "", task or "our own list"
+    took = time.monotonic() - start
+    return ParityResult(config.model_name, served.about, about, dtype, texts, found, tuple(files), took, facts)
+
+
+def _texts(config: ModelConfig, task: str | None) -> tuple[list[Sample], list[Item]]:
+    """Chooses what is sent: texts, with what is known of them, or a reranker's pairs."""
+    if config.is_cross_encoder:
+        if task is not None:
+            raise ConfigError("--task is for embedding models; a reranker is compared on our own pairs")
+        return [], list(own_pairs())
+    samples = task_samples(task) if task is not None else own_samples()
+    return samples, [(sample.text,) for sample in samples]
+
+
+def _store(path: Path, served: ServedSide, items: Sequence[Item], answers: Answers) -> None:
+    kind = "scores" if served.target.config.is_cross_encoder else "vectors"
+    keys = [text_hash(*item) for item in items]
+    save_answers(path, kind, keys, answers, {"served": served.about, **served.facts()})
 
 
 def _compared(

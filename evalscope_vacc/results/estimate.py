@@ -209,13 +209,13 @@ def _of_model(
     crossed, stored = is_cross_encoder(model), _stored(model)
     for task, sized in sizes.items():
         kind = main_metric(task, None, {})[0]
-        unit, count, characters = "texts", sized.texts, float(sized.characters)
+        unit, count, characters = "texts", sized.texts, sized.characters
         if crossed:
             given = kind in RERANKING and task not in stored
             unit, count = "pairs", sized.pairs if given else sized.queries * min(top_k, sized.documents)
             count *= bool(sized.queries and sized.documents)
             each = sized.query_characters / max(sized.queries, 1) + sized.document_characters / max(sized.documents, 1)
-            characters = count * each
+            characters = round(count * each)
         score, metric = expected.get(task, (None, ""))
         tokens = round(characters / _data()[task]["chars_per_token"])
         times = [work / rate for work, rate in ((count, rates[unit]), (tokens, rates["tokens"])) if rate]

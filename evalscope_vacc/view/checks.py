@@ -34,7 +34,8 @@ def check(reports: Sequence[Report], words: Words, *, verbose: bool = False) -> 
             for finding in report.having(state):
                 blocks += _finding(finding, words)
         passed = report.having("ok")
-        blocks.append(Line(words("all_listed" if verbose else "all_passed", count=len(passed)), gap=True))
+        if passed:
+            blocks.append(Line(words("all_listed" if verbose else "all_passed", count=len(passed)), gap=True))
         blocks += [Line(finding.line(words), "fact") for finding in passed if verbose]
         said = words(
             "check_failed" if report.exit_status else "check_passed",

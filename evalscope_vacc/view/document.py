@@ -121,7 +121,7 @@ def _wrapped(text: str, width: int) -> Iterator[str]:
     from rich.cells import cell_len
 
     line = ""
-    for part in _PARTS.findall(" ".join(text.split()) if width else ""):
+    for part in _PARTS.findall(text.replace("\n", " ") if width else ""):
         if line and cell_len(line + part) > max(width, NARROWEST):
             yield line
             line = ""
