@@ -253,76 +253,69 @@ def _missing(mine: Sequence[Row], reference: Reference) -> tuple[str, ...]:
 def _judge(
     row: Row, candidates: Sequence[Row], reference: Reference, noise: Noise, paired: PairedTest | None
 ) -> ComparedRow:
-    base: dict[str, Any] = {
-        "task": row.task, "split": row.split, "subset": row.subset, "metric": row.metric, "type": row.type,
-        "ours": row.score, "model": row.run.model, "run": row.run.label, "source": row.source,
-    }  # fmt: skip
-
-    def because(verdict: Judgement, *reasons: Reason) -> ComparedRow:
-        return ComparedRow(verdict=verdict, reasons=reasons, **base)
-
     if not candidates:
-        return because("no reference", Reason.of("no_row"))
+        return _compared(row, "no reference", Reason("no_row"))
     if reference.kind and row.run.kind and reference.kind != row.run.kind:
-        return because("not judged", Reason.of("other_kind", ours=row.run.kind, theirs=reference.kind))
+        return _compared(row, "not judged", Reason.of("other_kind", ours=row.run.kind, theirs=reference.kind))
     measured = [(theirs, metric) for theirs in candidates if (metric := _shared_metric(row, theirs))]
     if not measured:
         metrics = ", ".join(sorted({c.metric for c in candidates}))
-        return because("no reference", Reason.of("other_metric", metrics=metrics))
+        return _compared(row, "no reference", Reason.of("other_metric", metrics=metrics))
     free = [(theirs, metric) for theirs, metric in measured if not row.conditions.conflicts(theirs.conditions)]
     if not free:
         why = min((row.conditions.conflicts(theirs.conditions) for theirs, _ in measured), key=lambda c: (len(c), c))
-        return because("not judged", *why)
+        return _compared(row, "not judged", *why)
     # several may be left: the one whose recorded conditions agree in most
     most = max(_agreement(row, theirs) for theirs, _ in free)
     best = [(theirs, metric) for theirs, metric in free if _agreement(row, theirs) == most]
-    if len({theirs.value(metric) for theirs, metric in best}) > 1:
-        values = ", ".join(sorted(f"{theirs.value(metric)}" for theirs, metric in best))
-        return because("not judged", Reason.of("several_values", values=values))
+    values = {theirs.value(metric) for theirs, metric in best}
+    if len(values) > 1:
+        return _compared(row, "not judged", Reason.of("several_values", values=", ".join(sorted(map(str, values)))))
     theirs, metric = min(best, key=lambda pair: (pair[1], pair[0].source, pair[0].mteb_version or ""))
-    return _measure(row, theirs, metric, base, noise, paired)
+    return _measure(row, theirs, metric, noise, paired)
 
 
-def _measure(
-    row: Row, theirs: Row, metric: str, base: dict[str, Any], noise: Noise, paired: PairedTest | None
-) -> ComparedRow:
+def _compared(row: Row, verdict: Judgement, *reasons: Reason, **more: Any) -> ComparedRow:
+    base = {
+        "task": row.task, "split": row.split, "subset": row.subset, "metric": row.metric, "type": row.type,
+        "ours": row.score, "model": row.run.model, "run": row.run.label, "source": row.source,
+    }  # fmt: skip
+    return ComparedRow(**{**base, "verdict": verdict, "reasons": reasons, **more})
+
+
+def _measure(row: Row, theirs: Row, metric: str, noise: Noise, paired: PairedTest | None) -> ComparedRow:
     mine, published = row.value(metric), theirs.value(metric)
-    base = {**base, "metric": metric, "ours": mine, "reference": published, "reference_source": theirs.source}
-
-    def because(verdict: Judgement, code: str, **args: Any) -> ComparedRow:
-        return ComparedRow(verdict=verdict, reasons=(Reason.of(code, **args),), **base)
-
+    more: dict[str, Any] = {"metric": metric, "ours": mine, "reference": published, "reference_source": theirs.source}
     if published is None:
-        return because("not judged", "reference_no_number")
+        return _compared(row, "not judged", Reason("reference_no_number"), **more)
     if theirs.suspect:
-        return because("not judged", "outlier")
+        return _compared(row, "not judged", Reason("outlier"), **more)
     # no main metric of MTEB's leaves this range; a score of 64.5 is one in percent
     if abs(published) > 1:
-        return because("not judged", "reference_no_fraction", value=published)
+        return _compared(row, "not judged", Reason.of("reference_no_fraction", value=published), **more)
     if mine is None:
-        return because("fail", "no_score")
+        return _compared(row, "fail", Reason("no_score"), **more)
     if abs(mine) > 1:
-        return because("fail", "no_fraction", value=mine)
+        return _compared(row, "fail", Reason.of("no_fraction", value=mine), **more)
     difference = mine - published
     tolerance = noise.of(published, ours=row.conditions.dtype, theirs=theirs.conditions.dtype, rounding=theirs.rounding)
-    notes = list(_notes(row, theirs))
-    verdict, interval = judgement(difference, tolerance.value), None
-    reasons: tuple[Reason, ...] = ()
+    notes, reasons = list(_notes(row, theirs)), list[Reason]()
+    verdict = judgement(difference, tolerance.value)
     tested = paired(row, theirs, metric) if paired is not None else None
-    if isinstance(tested, Interval):
-        interval = tested
-        excusable = abs(difference) <= (1 - EXCUSED_SHARE) * abs(published)
-        if verdict != "pass" and interval.low <= 0 <= interval.high and interval.p_value > 0.05 and excusable:
-            verdict = "pass"
-            reasons = (Reason.of("within_query_noise", queries=interval.queries, p=interval.p_value),)
-    elif tested:
+    interval = tested if isinstance(tested, Interval) else None
+    if isinstance(tested, Reason):
         notes.append(tested)
+    if interval and verdict != "pass":
+        excusable = abs(difference) <= (1 - EXCUSED_SHARE) * abs(published)
+        if interval.low <= 0 <= interval.high and interval.p_value > 0.05 and excusable:
+            verdict = "pass"
+            reasons.append(Reason.of("within_query_noise", queries=interval.queries, p=interval.p_value))
     if verdict == "above":
-        notes.append(Reason.of("above_itself"))
+        notes.append(Reason("above_itself"))
     part = share(mine, published)
-    return ComparedRow(
-        verdict=verdict, difference=difference, share=part, mark=mark(part), tolerance=tolerance.value,
-        tolerance_reason=tolerance.reason, reasons=reasons, notes=tuple(notes), interval=interval, **base,
+    return _compared(
+        row, verdict, *reasons, difference=difference, share=part, mark=mark(part), tolerance=tolerance.value,
+        tolerance_reason=tolerance.reason, notes=tuple(notes), interval=interval, **more,
     )  # fmt: skip
 
 
@@ -357,13 +350,9 @@ def _distinct(rows: Iterable[Row]) -> list[Row]:
         identity = (*row.key, row.metric, repr(row.score), row.run, row.conditions)
         known = seen.get(identity)
         # of copies, the same one whatever the order
-        if known is None or _tie(row) < _tie(known):
+        if known is None or repr(row) < repr(known):
             seen[identity] = row
     return list(seen.values())
-
-
-def _tie(row: Row) -> str:
-    return repr(row)
 
 
 def _order(row: ComparedRow) -> tuple[Any, ...]:

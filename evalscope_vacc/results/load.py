@@ -147,13 +147,10 @@ def _read_task(file: Path, folders: Folders, given: Path) -> tuple[Row, ...]:
     root = str(folders.root(file.parent) or given)
     rows: list[Row] = []
     for split, entries in data["scores"].items():
-        if not isinstance(entries, list):
-            msg = f"{shown(file)}: the scores of split {clean(str(split), limit=60)!r} are not a list"
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            msg = f"{shown(file)}: the scores of split {clean(str(split), limit=60)!r} are not a list of mappings"
             raise ResultError(msg)
         for entry in entries:
-            if not isinstance(entry, dict):
-                msg = f"{shown(file)}: split {clean(str(split), limit=60)!r} holds what is not a mapping of scores"
-                raise ResultError(msg)
             metrics = {k: v for k, raw in entry.items() if isinstance(k, str) and (v := finite(raw)) is not None}
             score = metrics.pop("main_score", None)
             kind, metric = main_metric(task, score, metrics)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,18 +67,18 @@ class QueryTest:
         mine, other = _file_for(self._ours, row), _file_for(self._theirs, theirs)
         if mine is None or other is None:
             return None
+        scored: list[dict[str, float]] = []
         try:
             qrels = self._qrels(row.task, row.split, row.subset)
             if not qrels:
-                return Reason.of("no_judgements")
-            scored = [
-                _by_query(read_predictions(file, run), qrels, measure, run.value(metric))
-                for file, run in ((mine, row), (other, theirs))
-            ]
+                return Reason("no_judgements")
+            for file, run in ((mine, row), (other, theirs)):
+                found = _by_query(read_predictions(file, run), qrels, measure, run.value(metric))
+                if isinstance(found, Reason):
+                    return found
+                scored.append(found)
         except ResultError as error:
             return Reason.of("no_query_test", text=str(error))
-        if isinstance(scored[0], Reason) or isinstance(scored[1], Reason):
-            return next(s for s in scored if isinstance(s, Reason))
         common = sorted(scored[0].keys() & scored[1].keys())
         if len(common) < FEWEST:
             return Reason.of("few_queries", common=len(common), fewest=FEWEST)
@@ -205,34 +205,17 @@ _LOADED: dict[str, Any] = {}
 
 
 def _read_qrels(file: Path, split: str, subset: str) -> Qrels:
-    if file.suffix == ".json":
-        data = read_json(file, MAX_QRELS_BYTES)
-        if isinstance(data, dict):
-            for key in (subset, split):
-                if isinstance(data.get(key), dict) and all(isinstance(v, dict) for v in data[key].values()):
-                    inner = data[key]
-                    # a query may be called "test": what lies below a split has one level more
-                    if any(isinstance(v, dict) for part in inner.values() for v in part.values()) or key == split:
-                        data = inner
-        rows = (
-            [(q, d, r) for q, docs in data.items() if isinstance(docs, dict) for d, r in docs.items()]
-            if isinstance(data, dict)
-            else []
-        )
-    else:
-        try:
-            text = read_bounded(file, MAX_QRELS_BYTES).decode("utf-8", errors="replace").splitlines()
-        except ValueError as error:
-            raise ResultError(f"{shown(file)} is not read: {error}") from None
-        cells = [
-            line.split() if "\t" not in line else next(csv.reader([line], delimiter="\t"))
-            for line in text
-            if line.strip()
-        ]
-        rows = [(c[0], c[-2], c[-1]) for c in cells if len(c) in {3, 4}]
+    try:
+        rows = _in_json(file, split, subset) if file.suffix == ".json" else _in_columns(file)
+    except ValueError as error:
+        raise ResultError(f"{shown(file)} is not read: {error}") from None
     qrels: dict[str, dict[str, int]] = {}
     for query, document, relevance in rows:
-        number = finite(relevance) if not isinstance(relevance, str) else _integer(relevance)
+        if isinstance(relevance, str):
+            text = relevance.strip()
+            number = float(text) if re.fullmatch(r"-?\d{1,9}", text) else None
+        else:
+            number = finite(relevance)
         if number is not None:
             qrels.setdefault(str(query), {})[str(document)] = int(number)
     if not qrels:
@@ -241,9 +224,26 @@ def _read_qrels(file: Path, split: str, subset: str) -> Qrels:
     return qrels
 
 
-def _integer(text: str) -> float | None:
-    text = text.strip()
-    return float(text) if re.fullmatch(r"-?\d{1,9}", text) else None
+def _in_json(file: Path, split: str, subset: str) -> Iterator[tuple[Any, Any, Any]]:
+    data = read_json(file, MAX_QRELS_BYTES)
+    data = data if isinstance(data, dict) else {}
+    for key in (subset, split):
+        inner = data.get(key)
+        if not isinstance(inner, dict) or not all(isinstance(v, dict) for v in inner.values()):
+            continue
+        # a query may be called "test": what lies below a split has one level more
+        if key == split or any(isinstance(v, dict) for part in inner.values() for v in part.values()):
+            data = inner
+    for query, documents in data.items():
+        if isinstance(documents, dict):
+            yield from ((query, document, relevance) for document, relevance in documents.items())
+
+
+def _in_columns(file: Path) -> Iterator[tuple[str, str, str]]:
+    for line in read_bounded(file, MAX_QRELS_BYTES).decode("utf-8", errors="replace").splitlines():
+        cells = line.split() if "\t" not in line else next(csv.reader([line], delimiter="\t"))
+        if len(cells) in {3, 4}:
+            yield cells[0], cells[-2], cells[-1]
 
 
 def _by_query(
