@@ -26,21 +26,13 @@ _BFLOAT16 = 6e-4
 
 @dataclass(frozen=True)
 class Parity:
-    """Two sets of answers to the same texts or pairs.
+    """Two sets of answers to the same texts or pairs."""
 
-    Attributes:
-        kind: "vectors" or "scores".
-        figures: The measures, plain values; None for what could not be measured.
-        problems: What exceeds a threshold; empty where it passes.
-        looks_like: What the differences look like, the likeliest first.
-        gaps: Of vectors, one minus the cosine of each text; float64, shape (texts,).
-    """
-
-    kind: str
-    figures: Mapping[str, Any]
-    problems: tuple[Reason, ...] = ()
-    looks_like: tuple[Reason, ...] = ()
-    gaps: NDArray[np.float64] | None = None
+    kind: str  # "vectors" or "scores"
+    figures: Mapping[str, Any]  # the measures, plain values; None for what could not be measured
+    problems: tuple[Reason, ...] = ()  # what exceeds a threshold; empty where it passes
+    looks_like: tuple[Reason, ...] = ()  # what the differences look like, the likeliest first
+    gaps: NDArray[np.float64] | None = None  # of vectors, one minus the cosine of each text; float64, shape (texts,)
 
     @property
     def passed(self) -> bool:

@@ -18,19 +18,13 @@ CHECKS: tuple[str, ...] = tuple(code.removesuffix(".title") for code in messages
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question about a server.
+    """The answer to one question about a server."""
 
-    Attributes:
-        code: ``check.what``, as in the catalogue of messages; ``check.request`` where a request was refused.
-        args: The figures, names and reasons that its words have places for; fit to be printed.
-        server: The address, where a model has several.
-        softened: Whether what is wrong is said as a warning, as before a run.
-    """
-
-    code: str
+    code: str  # ``check.what``, as in the catalogue of messages; ``check.request`` where a request was refused
+    # the figures, names and reasons that its words have places for; fit to be printed
     args: Mapping[str, Any] = field(default_factory=dict)
-    server: str = ""
-    softened: bool = False
+    server: str = ""  # the address, where a model has several
+    softened: bool = False  # whether what is wrong is said as a warning, as before a run
 
     @property
     def check(self) -> str:
@@ -81,21 +75,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings about one model.
+    """All findings about one model."""
 
-    Attributes:
-        model: Served name.
-        servers: Addresses as they may be printed.
-        kind: "encoder", "cross-encoder", or "" where it could not be told.
-        findings: In the order of the checks.
-        seconds: What the check took.
-    """
-
-    model: str
-    servers: tuple[str, ...]
-    kind: str = ""
-    findings: Sequence[Finding] = ()
-    seconds: float = 0.0
+    model: str  # served name
+    servers: tuple[str, ...]  # addresses as they may be printed
+    kind: str = ""  # "encoder", "cross-encoder", or "" where it could not be told
+    findings: Sequence[Finding] = ()  # in the order of the checks
+    seconds: float = 0.0  # what the check took
 
     @property
     def state(self) -> State:

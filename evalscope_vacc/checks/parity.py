@@ -28,29 +28,17 @@ _SECONDS = 10.0
 
 @dataclass(frozen=True)
 class ParityResult:
-    """What a comparison gave.
+    """What a comparison gave."""
 
-    Attributes:
-        model: Served name.
-        served: What was asked.
-        reference: What it was compared with; "" where answers were only stored.
-        dtype: Whose thresholds hold.
-        texts: Where the texts are from.
-        found: The measures; None where answers were only stored.
-        files: What was written.
-        seconds: What it took.
-        facts: What the server says of itself.
-    """
-
-    model: str
-    served: str
-    reference: str
-    dtype: str
-    texts: str
-    found: Parity | None
-    files: tuple[Path, ...] = ()
-    seconds: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
+    model: str  # served name
+    served: str  # what was asked
+    reference: str  # what it was compared with; "" where answers were only stored
+    dtype: str  # whose thresholds hold
+    texts: str  # where the texts are from
+    found: Parity | None  # the measures; None where answers were only stored
+    files: tuple[Path, ...] = ()  # what was written
+    seconds: float = 0.0  # what it took
+    facts: dict[str, Any] = field(default_factory=dict)  # what the server says of itself
 
     @property
     def exit_status(self) -> int:

@@ -35,13 +35,9 @@ Answers = NDArray[Any]
 
 
 class Side(Protocol):
-    """One side of the comparison.
+    """One side of the comparison."""
 
-    Attributes:
-        about: What it is, in a few words and without secrets.
-    """
-
-    about: str
+    about: str  # what it is, in a few words and without secrets
 
     def answers(self, items: Sequence[Item]) -> Answers:
         """Answers to texts, or to pairs."""

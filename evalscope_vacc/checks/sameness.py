@@ -39,19 +39,13 @@ Answers = NDArray[Any]
 
 @dataclass(frozen=True)
 class Asker:
-    """How texts are asked for, alone or together, and how far two answers lie apart.
+    """How texts are asked for, alone or together, and how far two answers lie apart."""
 
-    Attributes:
-        ask: Texts to answers, shape (texts, dimensions) or (texts, 1).
-        gaps: Answers of shapes (m, d) and (n, d) to their differences, shape (m, n).
-        scale: Of the differences.
-        measure: What the differences are called.
-    """
-
-    ask: Callable[[Sequence[str]], Answers]
+    ask: Callable[[Sequence[str]], Answers]  # texts to answers, shape (texts, dimensions) or (texts, 1)
+    # answers of shapes (m, d) and (n, d) to their differences, shape (m, n)
     gaps: Callable[[Answers, Answers], NDArray[np.float64]]
-    scale: Scale
-    measure: Reason
+    scale: Scale  # of the differences
+    measure: Reason  # what the differences are called
 
 
 def asker_of(target: Target, query: str = SANITY_EN[0][0], *, raw: bool = False) -> Asker:
@@ -78,22 +72,14 @@ def asker_of(target: Target, query: str = SANITY_EN[0][0], *, raw: bool = False)
 
 @dataclass(frozen=True)
 class Sameness:
-    """Answers to the same texts, alone and in batches.
-
-    Attributes:
-        texts: Those asked for.
-        alone: Their answers, each in a request of its own, shape (texts, d).
-        again: The same a second time.
-        batches: Positions in ``texts`` that each batch is made of.
-        answers: The answers of each batch.
-    """
+    """Answers to the same texts, alone and in batches."""
 
     asker: Asker
-    texts: Sequence[str]
-    alone: Answers
-    again: Answers
-    batches: Sequence[Sequence[int]]
-    answers: Sequence[Answers]
+    texts: Sequence[str]  # those asked for
+    alone: Answers  # their answers, each in a request of its own, shape (texts, d)
+    again: Answers  # the same a second time
+    batches: Sequence[Sequence[int]]  # positions in ``texts`` that each batch is made of
+    answers: Sequence[Answers]  # the answers of each batch
 
     @cached_property
     def repeats(self) -> NDArray[np.float64]:

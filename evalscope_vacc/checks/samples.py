@@ -22,18 +22,12 @@ _SHORT = 8
 
 @dataclass(frozen=True)
 class Sample:
-    """One text and where it belongs.
-
-    Attributes:
-        language: "zh" where half of it or more is Chinese, else "en" (any other script).
-        tokens: Estimated.
-        length: "short", "medium" or "long".
-    """
+    """One text and where it belongs."""
 
     text: str
-    language: str
-    tokens: int
-    length: str
+    language: str  # "zh" where half of it or more is Chinese, else "en" (any other script)
+    tokens: int  # estimated
+    length: str  # "short", "medium" or "long"
 
     @property
     def bucket(self) -> str:

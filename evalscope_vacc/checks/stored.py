@@ -23,19 +23,12 @@ _SHAPES = {"vectors": (2, np.dtype(np.float32)), "scores": (1, np.dtype(np.float
 
 @dataclass(frozen=True)
 class Stored:
-    """Answers of an earlier run.
+    """Answers of an earlier run."""
 
-    Attributes:
-        kind: "vectors" or "scores".
-        values: float32 of shape (texts, dimensions), or float64 of shape (pairs,).
-        positions: SHA-256 of a text (or pair) to its row.
-        about: What was said of the server then: model, servers, version.
-    """
-
-    kind: str
-    values: NDArray[Any]
-    positions: Mapping[str, int]
-    about: Mapping[str, Any]
+    kind: str  # "vectors" or "scores"
+    values: NDArray[Any]  # float32 of shape (texts, dimensions), or float64 of shape (pairs,)
+    positions: Mapping[str, int]  # SHA-256 of a text (or pair) to its row
+    about: Mapping[str, Any]  # what was said of the server then: model, servers, version
 
     def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Rows of these texts.

@@ -48,39 +48,24 @@ class Got:
 
 @dataclass
 class Target:
-    """One server of a model.
-
-    Attributes:
-        server: Its address as it may be printed.
-        dialect: How it is spoken to; the configuration's, until the server is asked.
-        several: Whether the model has further servers; findings then name theirs.
-        until: Monotonic time at which the check has to be over; None = no limit.
-        facts: What it says of itself, once asked.
-        rerank: How it serves a reranker, once asked.
-        template: The template that is applied here.
-        instruction: What travels beside the texts, where the server's template takes an instruction.
-        second: Seconds that a text of :data:`~evalscope_vacc.checks.texts.LONG_1`'s length took.
-        tolerance: How far two answers to one text may lie apart, by the number format that it computes in.
-        answered: Answers with vectors or scores so far.
-        size: Numbers of a vector; 0 before the first.
-        memory: Answers to compare between servers.
-    """
+    """One server of a model."""
 
     config: ModelConfig
     engine: Engine
-    server: str
-    dialect: Dialect
-    several: bool = False
-    until: float | None = None
-    facts: ServerFacts | None = None
-    rerank: RerankFacts | None = None
-    template: RerankTemplate | None = None
-    instruction: str | None = None
-    second: float = 0.0
+    server: str  # its address as it may be printed
+    dialect: Dialect  # how it is spoken to; the configuration's, until the server is asked
+    several: bool = False  # whether the model has further servers; findings then name theirs
+    until: float | None = None  # Monotonic time at which the check has to be over; None = no limit
+    facts: ServerFacts | None = None  # what it says of itself, once asked
+    rerank: RerankFacts | None = None  # how it serves a reranker, once asked
+    template: RerankTemplate | None = None  # the template that is applied here
+    instruction: str | None = None  # what travels beside the texts, where the server's template takes an instruction
+    second: float = 0.0  # seconds that a text of :data:`~evalscope_vacc.checks.texts.LONG_1`'s length took
+    # how far two answers to one text may lie apart, by the number format that it computes in
     tolerance: Tolerance = field(default_factory=Tolerance)
-    answered: int = 0
-    size: int = 0
-    memory: dict[str, NDArray[Any]] = field(default_factory=dict)
+    answered: int = 0  # answers with vectors or scores so far
+    size: int = 0  # numbers of a vector; 0 before the first
+    memory: dict[str, NDArray[Any]] = field(default_factory=dict)  # answers to compare between servers
 
     @classmethod
     def at(cls, config: ModelConfig, engine: Engine, **more: Any) -> Target:

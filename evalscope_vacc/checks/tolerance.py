@@ -18,21 +18,13 @@ from evalscope_vacc.messages import Reason
 
 
 class Threshold(NamedTuple):
-    """What still passes between a server and a reference.
+    """What still passes between a server and a reference."""
 
-    Attributes:
-        least: Most that one minus the cosine of any text may be.
-        absolute: Most that a number of a vector (scaled to length 1) may differ by.
-        overlap: Least share of the ten nearest neighbours that stay the same, on average.
-        score: Most that a score may differ by.
-        tau: Least Kendall rank correlation of a query's documents, on average.
-    """
-
-    least: float
-    absolute: float
-    overlap: float
-    score: float
-    tau: float
+    least: float  # most that one minus the cosine of any text may be
+    absolute: float  # most that a number of a vector (scaled to length 1) may differ by
+    overlap: float  # least share of the ten nearest neighbours that stay the same, on average
+    score: float  # most that a score may differ by
+    tau: float  # least Kendall rank correlation of a query's documents, on average
 
 
 THRESHOLDS: Mapping[str, Threshold] = {
@@ -57,19 +49,13 @@ def threshold(dtype: str) -> Threshold:
 
 
 class Scale(NamedTuple):
-    """How the differences of one kind of answer grow with the coarseness of a number format.
+    """How the differences of one kind of answer grow with the coarseness of a number format."""
 
-    Attributes:
-        floor: What float32 never exceeds.
-        most: What no rounding exceeds between two answers of one server to one text.
-        levels: Up to which usual difference (see :func:`seen`) an answer looks like a format, finest first.
-        grains: Least tolerance where the answers themselves are written in a format.
-    """
-
-    floor: float
-    most: float
+    floor: float  # what float32 never exceeds
+    most: float  # what no rounding exceeds between two answers of one server to one text
+    # up to which usual difference (see :func:`seen`) an answer looks like a format, finest first
     levels: Mapping[str, float]
-    grains: Mapping[str, float]
+    grains: Mapping[str, float]  # least tolerance where the answers themselves are written in a format
 
 
 # one minus the cosine: half the squared relative error. Seen: 1e-13 in float32, 1e-7 in float16, 1e-5 to 1e-4 in bfloat16
@@ -83,14 +69,10 @@ _USUAL = 75
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What rounding explains.
+    """What rounding explains."""
 
-    Attributes:
-        allowed: The largest difference of two answers to one text that is still rounding.
-        dtype: The number format that the usual difference looks like; "" where it is larger than any rounding.
-    """
-
-    allowed: float = COSINES.floor
+    allowed: float = COSINES.floor  # the largest difference of two answers to one text that is still rounding
+    # the number format that the usual difference looks like; "" where it is larger than any rounding
     dtype: str = "float32"
 
     @property

@@ -15,31 +15,23 @@ from evalscope_vacc.results.files import read_packaged
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """One task as a benchmark uses it.
-
-    Attributes:
-        subsets: Names; empty where ``subset_count`` alone is kept because there are thousands.
-    """
+    """One task as a benchmark uses it."""
 
     name: str
     type: str
     metric: str
     splits: tuple[str, ...]
-    subsets: tuple[str, ...]
+    subsets: tuple[str, ...]  # names; empty where ``subset_count`` alone is kept because there are thousands
     subset_count: int
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A named list of tasks.
-
-    Attributes:
-        measures: What is published of it: "Mean(Task)" and "Mean(Type)", or "Mean(Task)" alone.
-    """
+    """A named list of tasks."""
 
     name: str
     tasks: tuple[BenchmarkTask, ...]
-    measures: tuple[str, ...]
+    measures: tuple[str, ...]  # what is published of it: "Mean(Task)" and "Mean(Type)", or "Mean(Task)" alone
 
     def __contains__(self, task: object) -> bool:
         return any(t.name == task for t in self.tasks)

@@ -31,40 +31,26 @@ ASSUMPTIONS = tuple(map(Reason, ("counted_once", "tokens_by_script", "without_in
 
 @dataclass(frozen=True)
 class TaskEstimate:
-    """What one model has to do for one task.
+    """What one model has to do for one task."""
 
-    Attributes:
-        model: Served name.
-        unit: "texts" for encoders, "pairs" for cross-encoders.
-        count: Texts or pairs to send.
-        tokens: Estimated, of all of them.
-        seconds: Estimated at the slower of the given rates; None without a rate.
-        expected: Published score as a fraction, or None.
-        metric: Of the expected score.
-    """
-
-    model: str
+    model: str  # served name
     task: str
     type: str
-    unit: str
-    count: int
-    tokens: int
-    seconds: float | None
-    expected: float | None = None
-    metric: str = ""
+    unit: str  # "texts" for encoders, "pairs" for cross-encoders
+    count: int  # texts or pairs to send
+    tokens: int  # estimated, of all of them
+    seconds: float | None  # estimated at the slower of the given rates; None without a rate
+    expected: float | None = None  # published score as a fraction, or None
+    metric: str = ""  # of the expected score
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A whole configuration.
-
-    Attributes:
-        unknown: Tasks that MTEB publishes no sizes for, where they may be left out.
-        means: Published means of the benchmark that the tasks make up, by model: (model, benchmark, measure, fraction).
-    """
+    """A whole configuration."""
 
     tasks: tuple[TaskEstimate, ...]
-    unknown: tuple[str, ...]
+    unknown: tuple[str, ...]  # tasks that MTEB publishes no sizes for, where they may be left out
+    # published means of the benchmark that the tasks make up, by model: (model, benchmark, measure, fraction)
     means: tuple[tuple[str, str, str, float], ...]
     notes: tuple[Reason, ...] = ASSUMPTIONS
 

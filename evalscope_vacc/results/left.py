@@ -34,22 +34,16 @@ _USAGE = TypeAdapter(TaskUsage)
 
 
 class Sample(NamedTuple):
-    """One exact string, or pair of strings, that went to a server.
-
-    Attributes:
-        texts: One string, or text_1 and text_2.
-        lengths: Characters of each before it was shortened for the page.
-        instruction: What stands before the text, where it is known to; else "".
-    """
+    """One exact string, or pair of strings, that went to a server."""
 
     model: str
     task: str
     where: str
     side: str
-    texts: tuple[str, ...]
-    lengths: tuple[int, ...]
+    texts: tuple[str, ...]  # one string, or text_1 and text_2
+    lengths: tuple[int, ...]  # characters of each before it was shortened for the page
     tokens: int | None
-    instruction: str = ""
+    instruction: str = ""  # what stands before the text, where it is known to; else ""
 
 
 class InstructionUse(NamedTuple):
@@ -62,29 +56,20 @@ class InstructionUse(NamedTuple):
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything that the page shows, clean of secrets.
-
-    Attributes:
-        published: Whether the reference is published scores; otherwise it is another run.
-        no_reference: Why there is no comparison, or None.
-        servers: Model to what its servers said.
-        configs: Model to every value in force.
-        repeat: EvalScope's RAGEval file that would run this again, or None.
-        versions: Package to version.
-    """
+    """Everything that the page shows, clean of secrets."""
 
     title: tuple[str, ...]
     rows: tuple[Row, ...]
     verdict: Verdict = field(default_factory=lambda: Verdict(()))
-    published: bool = True
-    no_reference: Reason | None = None
+    published: bool = True  # whether the reference is published scores; otherwise it is another run
+    no_reference: Reason | None = None  # why there is no comparison, or None
     speed: tuple[TaskUsage, ...] = ()
     samples: tuple[Sample, ...] = ()
     instructions: tuple[InstructionUse, ...] = ()
-    servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    repeat: Mapping[str, Any] | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
+    servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # model to what its servers said
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # model to every value in force
+    repeat: Mapping[str, Any] | None = None  # EvalScope's RAGEval file that would run this again, or None
+    versions: Mapping[str, str] = field(default_factory=dict)  # package to version
     finished: float | None = None
     problems: tuple[Reason, ...] = ()
     folder: str = ""

@@ -28,28 +28,20 @@ EXIT_STATUS: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "above": 1, "incompl
 
 @dataclass(frozen=True)
 class Conditions:
-    """What changes a score besides the weights. None means that it was not recorded.
-
-    Attributes:
-        first_stage: Who chose the candidates: a model's name, or the digest of a prediction file.
-        dtype: Number format of the served weights, such as "float16".
-        limit: Queries or samples that a task was cut to; None means the whole task.
-        prompts: Digest of prompts or instructions of the user's own.
-        assumed: Names of the fields that were not recorded and are taken from the catalog's defaults.
-        others: Name and value of further settings of the model.
-    """
+    """What changes a score besides the weights. None means that it was not recorded."""
 
     profile: str | None = None
     max_tokens: int | None = None
     template: str | None = None
     top_k: int | None = None
-    first_stage: str | None = None
+    first_stage: str | None = None  # who chose the candidates: a model's name, or the digest of a prediction file
     dimensions: int | None = None
-    dtype: str | None = None
-    limit: int | None = None
-    prompts: str | None = None
+    dtype: str | None = None  # number format of the served weights, such as "float16"
+    limit: int | None = None  # queries or samples that a task was cut to; None means the whole task
+    prompts: str | None = None  # digest of prompts or instructions of the user's own
+    # names of the fields that were not recorded and are taken from the catalog's defaults
     assumed: tuple[str, ...] = ()
-    others: tuple[tuple[str, Any], ...] = ()
+    others: tuple[tuple[str, Any], ...] = ()  # name and value of further settings of the model
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Conditions:
@@ -146,19 +138,13 @@ def _is_digest(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a score comes from: one model under one revision and one set of options; "" for what is not known.
+    """Where a score comes from: one model under one revision and one set of options; "" for what is not known."""
 
-    Attributes:
-        model: As recorded, such as "vacc/Qwen3-Embedding-0.6B".
-        experiment: Name of MTEB's experiment folder.
-        folder: Where it lies, where several such runs are laid side by side.
-    """
-
-    model: str = ""
+    model: str = ""  # as recorded, such as "vacc/Qwen3-Embedding-0.6B"
     revision: str = ""
-    experiment: str = ""
+    experiment: str = ""  # name of MTEB's experiment folder
     kind: Kind | None = None
-    folder: str = ""
+    folder: str = ""  # where it lies, where several such runs are laid side by side
 
     @property
     def served_name(self) -> str:
@@ -175,32 +161,24 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """The score of one task on one split and subset.
-
-    Attributes:
-        metric: Name of the task's main metric.
-        score: Its value; None when the file holds none or one that is not finite.
-        metrics: Every finite number that was recorded, by name; may be empty for published rows.
-        rounding: Half a unit of the last published digit, where that is coarse enough to matter.
-        suspect: Whether the value is known to be wrong.
-        root: The folder of the run that the file lies in.
-    """
+    """The score of one task on one split and subset."""
 
     run: Run
     task: str
     split: str
     subset: str
-    metric: str
-    score: float | None
+    metric: str  # name of the task's main metric
+    score: float | None  # its value; None when the file holds none or one that is not finite
     type: str = ""
     mteb_version: str | None = None
     dataset_revision: str | None = None
     conditions: Conditions = field(default_factory=Conditions)
+    # every finite number that was recorded, by name; may be empty for published rows
     metrics: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
-    rounding: float = 0.0
-    suspect: bool = False
-    root: str = ""
+    rounding: float = 0.0  # half a unit of the last published digit, where that is coarse enough to matter
+    suspect: bool = False  # whether the value is known to be wrong
+    root: str = ""  # the folder of the run that the file lies in
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -278,21 +256,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class AskedTask:
-    """One task that one model of a run was asked for.
+    """One task that one model of a run was asked for."""
 
-    Attributes:
-        model: As its results are filed, such as "vacc/minilm"; "" where any model's result will do.
-        stage: "" for a run of one stage, else "stage1" or "stage2".
-        splits: Names, as of the subsets; empty where the run left no word of them.
-        error: Why the evaluation failed, or "".
-    """
-
-    model: str
-    stage: str
+    model: str  # as its results are filed, such as "vacc/minilm"; "" where any model's result will do
+    stage: str  # "" for a run of one stage, else "stage1" or "stage2"
     task: str
-    splits: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()  # names, as of the subsets; empty where the run left no word of them
     subsets: tuple[str, ...] = ()
-    error: str = ""
+    error: str = ""  # why the evaluation failed, or ""
 
     def is_for(self, model: str) -> bool:
         """Whether a result of ``model`` answers it."""
@@ -316,14 +287,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """One line of the verdict.
-
-    Attributes:
-        share: Ours divided by the reference; None where that means nothing.
-        mark: MLPerf's accuracy mark that the share reaches.
-        reasons: Why the row is not judged, or why it is judged as it is.
-        notes: What should be known about a judged row.
-    """
+    """One line of the verdict."""
 
     task: str
     split: str
@@ -334,12 +298,12 @@ class ComparedRow:
     ours: float | None = None
     reference: float | None = None
     difference: float | None = None
-    share: float | None = None
-    mark: str = ""
+    share: float | None = None  # ours divided by the reference; None where that means nothing
+    mark: str = ""  # MLPerf's accuracy mark that the share reaches
     tolerance: float | None = None
     tolerance_reason: Reason | None = None
-    reasons: tuple[Reason, ...] = ()
-    notes: tuple[Reason, ...] = ()
+    reasons: tuple[Reason, ...] = ()  # why the row is not judged, or why it is judged as it is
+    notes: tuple[Reason, ...] = ()  # what should be known about a judged row
     interval: Interval | None = None
     model: str = ""
     run: str = ""
@@ -354,25 +318,19 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class MeanRow:
-    """A benchmark's mean over the tasks that are there.
-
-    Attributes:
-        tasks: Tasks whose every split and subset is there, ``of`` those of the benchmark.
-        reference: The reference's mean over the same tasks; for a benchmark known as a mean only, that mean.
-        published: The published mean over all tasks, for information.
-        verdict: "not judged" unless every task is there.
-    """
+    """A benchmark's mean over the tasks that are there."""
 
     benchmark: str
     measure: str
-    tasks: int
+    tasks: int  # tasks whose every split and subset is there, ``of`` those of the benchmark
     of: int
     ours: float
-    verdict: Judgement
+    verdict: Judgement  # "not judged" unless every task is there
+    # the reference's mean over the same tasks; for a benchmark known as a mean only, that mean
     reference: float | None = None
     difference: float | None = None
     tolerance: float | None = None
-    published: float | None = None
+    published: float | None = None  # the published mean over all tasks, for information
     share: float | None = None
     mark: str = ""
     run: str = ""
@@ -380,12 +338,7 @@ class MeanRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One run against one reference.
-
-    Attributes:
-        missing: Scores of the reference run that this run lacks, as "task (split) subset".
-        causes: What may explain the scores that do not match, the likeliest first.
-    """
+    """One run against one reference."""
 
     reference: str
     reference_revision: str
@@ -395,8 +348,8 @@ class Comparison:
     means: tuple[MeanRow, ...] = ()
     runs: tuple[str, ...] = ()
     problems: tuple[Reason, ...] = ()
-    missing: tuple[str, ...] = ()
-    causes: tuple[Reason, ...] = ()
+    missing: tuple[str, ...] = ()  # scores of the reference run that this run lacks, as "task (split) subset"
+    causes: tuple[Reason, ...] = ()  # what may explain the scores that do not match, the likeliest first
 
     @property
     def counts(self) -> dict[str, int]:
@@ -413,39 +366,27 @@ class Comparison:
 
 @dataclass(frozen=True)
 class TaskState:
-    """How one task of one model stands.
-
-    Attributes:
-        state: "judged" when a score of it was held against the reference; "failed" when the evaluation failed; "not run"
-            when it has no result, or lacks a split or subset that was asked for; else "no reference".
-        detail: Why it failed, or what of it is missing.
-    """
+    """How one task of one model stands."""
 
     model: str
     task: str
+    # "judged" when a score of it was held against the reference; "failed" when the evaluation failed; "not run" when
+    # it has no result, or lacks a split or subset that was asked for; else "no reference"
     state: State
-    detail: Reason | None = None
+    detail: Reason | None = None  # why it failed, or what of it is missing
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer about everything that was asked for.
+    """The answer about everything that was asked for."""
 
-    Attributes:
-        comparisons: One a run; an answer before what is none.
-        tasks: How each task stands; those that were asked for, or, where that is not known, those that have a result.
-        recorded: Whether the run left word of what it was asked for.
-        warnings: Scores that no weights would earn, whatever the reference says.
-        allow_partial: Whether a part of what was asked for may pass.
-        allow_above: Whether scores above the reference may pass.
-    """
-
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Comparison, ...]  # one a run; an answer before what is none
+    # how each task stands; those that were asked for, or, where that is not known, those that have a result
     tasks: tuple[TaskState, ...] = ()
-    recorded: bool = False
-    warnings: tuple[Reason, ...] = ()
-    allow_partial: bool = False
-    allow_above: bool = False
+    recorded: bool = False  # whether the run left word of what it was asked for
+    warnings: tuple[Reason, ...] = ()  # scores that no weights would earn, whatever the reference says
+    allow_partial: bool = False  # whether a part of what was asked for may pass
+    allow_above: bool = False  # whether scores above the reference may pass
 
     @property
     def counts(self) -> dict[State, int]:

@@ -38,16 +38,12 @@ class Tolerance(NamedTuple):
 class Noise:
     """The noise model of a comparison.
 
-    Attributes:
-        dtype: Number format of the served weights; wins over what the run recorded.
-        tolerance: One absolute tolerance for all rows; wins over everything.
-
     Raises:
         ConfigError: The format is unknown, or the tolerance is not a fraction from 0 to 0.1.
     """
 
-    dtype: str | None = None
-    tolerance: float | None = None
+    dtype: str | None = None  # number format of the served weights; wins over what the run recorded
+    tolerance: float | None = None  # one absolute tolerance for all rows; wins over everything
 
     def __post_init__(self) -> None:
         if self.dtype is not None and not known_dtype(self.dtype):

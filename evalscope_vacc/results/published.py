@@ -20,17 +20,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Published:
-    """One model's published scores as they are stored.
+    """One model's published scores as they are stored."""
 
-    Attributes:
-        name: ``org/name`` on Hugging Face.
-        data: The stored facts; :meth:`reference` makes rows of them.
-        path: File that they come from.
-    """
-
-    name: str
-    data: Mapping[str, Any]
-    path: Path
+    name: str  # ``org/name`` on Hugging Face
+    data: Mapping[str, Any]  # the stored facts; :meth:`reference` makes rows of them
+    path: Path  # file that they come from
 
     @property
     def source(self) -> str:

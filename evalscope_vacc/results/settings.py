@@ -15,28 +15,18 @@ from evalscope_vacc import config
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting.
+    """One setting."""
 
-    Attributes:
-        name: In :class:`evalscope_vacc.results.model.Conditions`.
-        spellings: The keys that may hold it in a result's name and in the evidence, ours first; the others are what
-            plain MTEB runs call it.
-        compared: Whether runs that differ in it may not be compared.
-        integer: Whether it is a whole number.
-        of_model: Whether it is a key of the model and not of the run.
-        in_name: Whether a result's name says it where it is not the default.
-        catalog: The attribute of a catalog entry that says the model's default.
-        default: The default of every other model.
-    """
-
-    name: str
+    name: str  # in :class:`evalscope_vacc.results.model.Conditions`
+    # the keys that may hold it in a result's name and in the evidence, ours first; the others are what plain MTEB
+    # runs call it
     spellings: tuple[str, ...]
-    compared: bool = False
-    integer: bool = False
-    of_model: bool = False
-    in_name: bool = True
-    catalog: str = ""
-    default: Any = None
+    compared: bool = False  # whether runs that differ in it may not be compared
+    integer: bool = False  # whether it is a whole number
+    of_model: bool = False  # whether it is a key of the model and not of the run
+    in_name: bool = True  # whether a result's name says it where it is not the default
+    catalog: str = ""  # the attribute of a catalog entry that says the model's default
+    default: Any = None  # the default of every other model
 
 
 _OF_THE_RUN = (

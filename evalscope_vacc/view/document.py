@@ -22,34 +22,24 @@ _PARTS = re.compile(r"\s*[\u2e80-\u9fff][\u3000-\u303f\uff00-\uffef]*|\s*[^\s\u2
 
 @dataclass(frozen=True)
 class Line:
-    """One line, or paragraph.
-
-    Attributes:
-        kind: "head" is the verdict or a title, "more" belongs to it, "loud" must not be missed, "fact" is provenance, "note"
-            belongs to a number in a table.
-        number: Of a note.
-        gap: Whether a terminal leaves a line free before it.
-    """
+    """One line, or paragraph."""
 
     text: str
+    # "head" is the verdict or a title, "more" belongs to it, "loud" must not be missed, "fact" is provenance, "note"
+    # belongs to a number in a table
     kind: Kind = "text"
     style: Style = ""
-    number: int = 0
-    gap: bool = False
+    number: int = 0  # of a note
+    gap: bool = False  # whether a terminal leaves a line free before it
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column.
-
-    Attributes:
-        right: Whether it holds numbers.
-        extra: Whether a narrow terminal may do without it; the last such column goes first.
-    """
+    """A column."""
 
     head: str
-    right: bool = False
-    extra: bool = False
+    right: bool = False  # whether it holds numbers
+    extra: bool = False  # whether a narrow terminal may do without it; the last such column goes first
 
 
 @dataclass(frozen=True)

@@ -27,37 +27,26 @@ class Dot(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One task and split; scores, differences and tolerances are means, in points.
-
-    Attributes:
-        band: Left end and width of the tolerance, in percent.
-        verdict: The worst one.
-        hidden: Dots left out because there are too many.
-    """
+    """One task and split; scores, differences and tolerances are means, in points."""
 
     task: str
     split: str
     metric: str
     dots: tuple[Dot, ...]
-    band: tuple[float, float]
+    band: tuple[float, float]  # left end and width of the tolerance, in percent
     ours: float | None
     reference: float | None
     difference: float | None
-    verdict: str
-    hidden: int
+    verdict: str  # the worst one
+    hidden: int  # dots left out because there are too many
 
 
 class DotPlot(NamedTuple):
-    """Ours less the reference, a line a task; the furthest below comes first.
-
-    Attributes:
-        ticks: Position in percent, and points.
-        compressed: Whether the scale is compressed beyond the tolerance.
-    """
+    """Ours less the reference, a line a task; the furthest below comes first."""
 
     lines: tuple[Line, ...]
-    ticks: tuple[tuple[float, float], ...]
-    compressed: bool
+    ticks: tuple[tuple[float, float], ...]  # position in percent, and points
+    compressed: bool  # whether the scale is compressed beyond the tolerance
 
 
 def dot_plot(rows: Iterable[ComparedRow]) -> DotPlot | None:
@@ -128,17 +117,12 @@ class Block(NamedTuple):
 
 
 class Skyline(NamedTuple):
-    """Speed over the time inside one model: as wide as it took, as high as it was fast.
-
-    Attributes:
-        top: Texts per second at the upper edge.
-        seconds: Seconds at the right edge.
-    """
+    """Speed over the time inside one model: as wide as it took, as high as it was fast."""
 
     model: str
     blocks: tuple[Block, ...]
-    top: float
-    seconds: float
+    top: float  # texts per second at the upper edge
+    seconds: float  # seconds at the right edge
     texts: int
     retries: int
     busy: float | None
