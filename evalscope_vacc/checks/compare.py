@@ -43,13 +43,9 @@ class Parity:
 def compare_vectors(
     samples: Sequence[Sample], served: NDArray[np.float32], reference: NDArray[np.float32], limits: Threshold
 ) -> Parity:
-    """Compares vectors of the same texts, whatever their lengths.
+    """Compares vectors of the same texts, which differ from each other, whatever the lengths of the vectors.
 
-    Args:
-        samples: The texts, different from each other.
-        served: float32, shape (texts, dimensions).
-        reference: float32, the same shape; another size of vectors is a finding, not an error.
-        limits: What passes.
+    Both are float32 of shape (texts, dimensions); another size of vectors is a finding, not an error.
     """
     if served.shape[1] != reference.shape[1]:
         sizes = Reason.of("differs.size", served=served.shape[1], reference=reference.shape[1])
@@ -143,14 +139,7 @@ def _cut(tokens: NDArray[Any], bad: NDArray[np.bool_], languages: NDArray[Any]) 
 def compare_scores(
     queries: Sequence[str], served: NDArray[np.float64], reference: NDArray[np.float64], limits: Threshold
 ) -> Parity:
-    """Compares scores of the same pairs.
-
-    Args:
-        queries: Of each pair; pairs of one query belong together.
-        served: float64, shape (pairs,).
-        reference: float64, shape (pairs,).
-        limits: What passes.
-    """
+    """Compares scores of the same pairs, float64 of shape (pairs,); pairs of one query belong together."""
     # through importlib: scipy ships no types
     kendalltau = import_module("scipy.stats").kendalltau
     groups: dict[str, list[int]] = {}

@@ -44,10 +44,7 @@ _ERRORS: tuple[tuple[type[ServerError], str], ...] = (
 
 
 def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str, ...], float]:
-    """Waits for a server's first answer, never longer than ``wait_s`` in all.
-
-    Returns:
-        The names that it serves (none where it does not list them), and the seconds of the answer.
+    """Waits for a server's first answer, never longer than ``wait_s``; returns the names that it lists, and its seconds.
 
     Raises:
         ServerError: There was no answer in that time, or the key is refused.
@@ -89,11 +86,7 @@ def check_contact(target: Target) -> Iterator[Finding]:
 
 
 def introduce(target: Target) -> ServerFacts:
-    """Asks the server what it is, and takes the dialect that it speaks.
-
-    Raises:
-        ServerError: It cannot be asked.
-    """
+    """Asks the server what it is, and takes the dialect that it speaks; raises ServerError where it cannot be asked."""
     families = {name: make() for name, make in {**DIALECTS, **plugins().dialects()}.items()}
     auto = target.config.dialect.strip().lower() == "auto"
     facts = target.facts = probe(

@@ -102,8 +102,7 @@ def _lengths(target: Target) -> list[int]:
 def _variants(asker: Asker, tokens: int) -> tuple[NDArray[np.float64], tuple[bool, bool]]:
     """Answers, each asked for alone, to a text, the same with another end, and the same with another beginning.
 
-    Returns:
-        The answers, and whether the second and the third are the first's.
+    Also whether the second and the third are the first's.
     """
     words = int(tokens / _TOKENS_A_WORD)
     changed = max(4, words // 8)

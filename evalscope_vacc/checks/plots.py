@@ -20,21 +20,13 @@ _FLOOR = 1e-12
 
 
 def need_plots() -> None:
-    """Checks that plots can be drawn, before anything is asked.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
+    """Raises ConfigError, before anything is asked, where matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise ConfigError("--plots needs matplotlib, which is not installed: pip install 'evalscope-vacc[plots]'")
 
 
 def plot_vectors(folder: Path, model: str, samples: Sequence[Sample], gaps: NDArray[np.float64], least: float) -> Path:
-    """Draws one minus the cosine of each text over its length, and its distribution, with the threshold ``least``.
-
-    Raises:
-        ConfigError: The folder cannot be written.
-    """
+    """Draws one minus the cosine of each text over its length, and its distribution, with the threshold ``least``."""
     gaps = np.maximum(gaps, _FLOOR)
     figure, left, right = _figure(model)
     for language, mark in (("en", "o"), ("zh", "^")):
@@ -52,11 +44,7 @@ def plot_vectors(folder: Path, model: str, samples: Sequence[Sample], gaps: NDAr
 
 
 def plot_scores(folder: Path, model: str, served: NDArray[np.float64], reference: NDArray[np.float64]) -> Path:
-    """Draws served over reference scores, and the distribution of their differences.
-
-    Raises:
-        ConfigError: The folder cannot be written.
-    """
+    """Draws served over reference scores, and the distribution of their differences."""
     figure, left, right = _figure(model)
     ends = [float(min(reference.min(), served.min())), float(max(reference.max(), served.max()))]
     left.plot(ends, ends, color="grey", linewidth=1)

@@ -38,14 +38,8 @@ def preflight(
 ) -> Report:
     """Looks at the servers of a model before its first task, over the connections and with the patience of the run.
 
-    Only what makes every score wrong or impossible stops the run; everything else is logged as a warning.
-
-    Args:
-        config: The model.
-        engine: The connections.
-        dialect: How the servers are spoken to.
-        facts: What the servers said of themselves, in the order of the addresses.
-        rerank: How they serve a reranker, in the same order; empty for an encoder.
+    Only what makes every score wrong or impossible stops the run; everything else is logged as a warning. ``facts`` and, of a
+    cross-encoder, ``rerank`` are what the servers said of themselves, in the order of the addresses.
 
     Raises:
         ServerError: A server cannot be reached or fails, refuses the key, or answers with a number that is not finite.

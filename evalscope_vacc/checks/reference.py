@@ -49,11 +49,8 @@ class Side(Protocol):
 class ServedSide:
     """A served model, asked as the check asks it: no instruction, no smaller size; those are not what is compared.
 
-    Of several servers the first one is asked; whether all are alike is the check's question.
-
-    Raises:
-        ServerError: It cannot be asked.
-        ConfigError: It is not what the configuration takes it for.
+    Of several servers the first one is asked; whether all are alike is the check's question. Raises ServerError where it cannot
+    be asked, ConfigError where it is not what the configuration takes it for.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -108,11 +105,7 @@ class ServedSide:
 
 
 class StoredSide:
-    """Answers that ``--save`` wrote.
-
-    Raises:
-        ConfigError: The file cannot be read, or holds answers of another kind.
-    """
+    """Answers that ``--save`` wrote; raises ConfigError where the file cannot be read, or holds answers of another kind."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self._stored = load(path)

@@ -48,14 +48,10 @@ _CROSS_ENCODER: dict[str, Check] = {
 
 
 def check_model(config: ModelConfig, *, budget_s: float = BUDGET_S) -> Report:
-    """Asks everything about one served model.
+    """Asks everything about one served model; nothing that a server does raises.
 
-    Args:
-        config: The complete configuration; how long a run would wait and how often it would repeat is not used.
-        budget_s: Seconds in all; what is not answered by then is named in a warning.
-
-    Returns:
-        The findings; nothing that a server does raises.
+    What is not answered within ``budget_s`` seconds in all is named in a warning. How long a run would wait and how often it
+    would repeat is not used.
 
     Raises:
         ConfigError: The configuration cannot be used (a dialect or template of no plugin).
@@ -102,15 +98,10 @@ def _nothing_wrong(target: Target, found: Sequence[Finding]) -> Iterator[Finding
 def find_entry(
     url: str, *, model: str | None = None, api_key: str | None = None, dialect: str | None = None
 ) -> dict[str, Any]:
-    """Returns a model's entry for a server of which only the address is known.
+    """Returns a model's entry for a server of which only the address is known, in any spelling.
 
-    The kind of the model comes from the catalog, else from what the server answers.
-
-    Args:
-        url: Its address, in any spelling.
-        model: The served name; not needed where the server serves one model only.
-        api_key: As in a model's entry.
-        dialect: As in a model's entry.
+    The kind of the model comes from the catalog, else from what the server answers; its name is not needed where the server
+    serves one model only.
 
     Raises:
         ConfigError: The address cannot be used, or the server serves several models and none was named.

@@ -117,13 +117,9 @@ def compositions(texts: int, size: int, count: int) -> list[list[int]]:
 
 
 def ask_often(asker: Asker, texts: Sequence[str] = POOL, *, size: int = _TEXTS, seconds: float) -> Sameness:
-    """Asks for each text alone, then again, then in batches.
+    """Asks for each text alone, then again, then in batches of ``size`` different texts.
 
-    Args:
-        asker: How to ask.
-        texts: Different from each other.
-        size: Different texts of a batch.
-        seconds: For the batches; those that would take longer are left out, but for the first three.
+    Batches that would take longer than ``seconds`` are left out, but for the first three.
     """
     alone, again = (np.concatenate([asker.ask([text]) for text in texts]) for _ in range(2))
     batches: list[list[int]] = []

@@ -32,12 +32,10 @@ def judge_vectors(target: Target, asked: Mapping[str, tuple[NDArray[np.float32],
 
 
 def judge(target: Target, tables: Mapping[str, NDArray[np.float64]], *, alike: float | None = None) -> Finding:
-    """Judges similarities or scores.
+    """Judges similarities or scores, of each language shape (questions, answers), both in one order.
 
-    Args:
-        target: The server; the catalog may say which languages its model knows.
-        tables: By language, shape (questions, answers), both in one order.
-        alike: Mean cosine between texts about different things, where there are vectors.
+    The catalog may say which languages the model knows. ``alike`` is the mean cosine between texts about different things,
+    where there are vectors.
     """
     if max(float(np.ptp(table)) for table in tables.values()) < _EQUAL:
         return target.finding("sanity.same", value=float(next(iter(tables.values())).flat[0]))

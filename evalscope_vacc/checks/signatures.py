@@ -64,16 +64,9 @@ SIGNATURES: Mapping[str, Faulty] = {
 
 
 def recognise(reference: LocalEncoder, texts: Sequence[str], served: Vectors, gaps: NDArray[np.float64]) -> str:
-    """Names the fault that gives the served vectors.
+    """Names the fault that gives the served vectors, shape (texts, dimensions); "" where none of :data:`SIGNATURES` fits.
 
-    Args:
-        reference: The same weights in process.
-        texts: The exact texts.
-        served: Their vectors, shape (texts, dimensions).
-        gaps: One minus the cosine of each with the reference's.
-
-    Returns:
-        A key of :data:`SIGNATURES`, or "" where none of them fits.
+    ``reference`` are the same weights in process; ``gaps`` one minus the cosine of each text with theirs.
     """
     worst = np.argsort(-gaps)[:_TEXTS]
     chosen = [texts[i] for i in worst]

@@ -31,11 +31,7 @@ class Stored:
     about: Mapping[str, Any]  # what was said of the server then: model, servers, version
 
     def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
-        """Rows of these texts.
-
-        Raises:
-            ConfigError: One of them is not in the file.
-        """
+        """Rows of these texts; raises ConfigError where one of them is not in the file."""
         missing = sum(key not in self.positions for key in keys)
         if missing:
             raise ConfigError(
@@ -55,14 +51,7 @@ def text_hash(*texts: str) -> str:
 
 
 def save(path: Path, kind: str, keys: Sequence[str], values: NDArray[Any], about: Mapping[str, Any]) -> None:
-    """Writes answers to a ``.npz`` file: hashes of the texts, not the texts.
-
-    Args:
-        path: The file; replaced where it exists.
-        kind: "vectors" or "scores".
-        keys: :func:`text_hash` of each text or pair.
-        values: The answers in that order.
-        about: Plain values.
+    """Writes answers to a ``.npz`` file: the :func:`text_hash` of each text or pair, in their order, not the texts.
 
     Raises:
         ConfigError: The file cannot be written.
@@ -76,11 +65,7 @@ def save(path: Path, kind: str, keys: Sequence[str], values: NDArray[Any], about
 
 
 def load(path: Path) -> Stored:
-    """Reads what :func:`save` wrote; nothing in the file is executed.
-
-    Raises:
-        ConfigError: It cannot be read, or is not such a file.
-    """
+    """Reads what :func:`save` wrote, executing nothing; raises ConfigError where it cannot be read, or is not such a file."""
     if path.is_file() and path.stat().st_size > _MOST_BYTES:
         raise ConfigError(f"{path}: larger than any file that --save writes")
     try:

@@ -109,12 +109,7 @@ class Target:
         return Finding(code, shown, self.server if self.several else "")
 
     def call(self, method: str, path: str, payload: Mapping[str, Any] | None = None, *, describe: str = "") -> Answer:
-        """Asks once.
-
-        Raises:
-            OutOfTimeError: The time is used up.
-            ServerError: There is no 2xx answer.
-        """
+        """Asks once; raises OutOfTimeError where the time is used up, ServerError where there is no 2xx answer."""
         if self.until is None:
             return self.engine.call(method, path, payload, server=self.server, describe=describe)
         left = self.left_s
@@ -124,12 +119,7 @@ class Target:
         return self.engine.call(method, path, payload, server=self.server, timeout_s=patience, describe=describe)
 
     def embed(self, texts: Sequence[str], *, truncate_to: int | None = None, plain: bool = False) -> Got:
-        """Vectors of texts as a run asks for them.
-
-        Args:
-            texts: The exact texts.
-            truncate_to: Tokens to keep of each.
-            plain: Ask for numbers instead of base64.
+        """Vectors of exact texts as a run asks for them, cut to ``truncate_to`` tokens, as numbers (``plain``) or base64.
 
         Raises:
             ServerError: There are none.
@@ -167,9 +157,6 @@ class Target:
             raw: Without template and instruction.
             cut: Let the server cut to the limit.
             instruction: Travels beside the texts instead of the one in force.
-
-        Raises:
-            ServerError: There are none.
         """
         template = None if raw else self.template
         further: dict[str, Any] = {"extra": self.config.extra_body} if self.config.extra_body else {}
@@ -195,11 +182,7 @@ class Target:
         return Got(got.values, got.tokens, answer.seconds)
 
     def answers(self, *, pairs: bool) -> bool:
-        """Whether texts get vectors, or pairs scores, at all.
-
-        Raises:
-            ServerError: It cannot be reached, or its engine is dead.
-        """
+        """Whether texts get vectors, or pairs scores, at all; raises ServerError where it cannot be reached, or is dead."""
         try:
             if pairs:
                 self.score("a", ["b"], raw=True)

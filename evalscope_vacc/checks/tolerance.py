@@ -38,11 +38,7 @@ THRESHOLDS: Mapping[str, Threshold] = {
 
 
 def threshold(dtype: str) -> Threshold:
-    """Returns the thresholds of a number format.
-
-    Raises:
-        ConfigError: It is not one of :data:`THRESHOLDS`.
-    """
+    """Returns the thresholds of a number format; raises ConfigError where it is not one of :data:`THRESHOLDS`."""
     if dtype not in THRESHOLDS:
         raise ConfigError(f"dtype {dtype!r} is not known; give auto, or one of {', '.join(THRESHOLDS)}")
     return THRESHOLDS[dtype]
@@ -82,15 +78,11 @@ class Tolerance:
 
 
 def seen(gaps: NDArray[np.float64], values: NDArray[np.float32] | NDArray[np.float64], scale: Scale) -> Tolerance:
-    """Tells a number format from how answers to one text differ, and how far they may.
+    """Tells a number format from how answers to one text differ (``gaps``), and how far they may.
 
     The usual difference is what three in four comparisons stay below, so that a fault of every eighth batch does not
-    widen what is allowed; a fault of every batch exceeds what rounding ever makes.
-
-    Args:
-        gaps: Differences of answers to the same text, alone, again, and in batches.
-        values: Some answers; a coarse format shows in their bits.
-        scale: Of this kind of answer.
+    widen what is allowed; a fault of every batch exceeds what rounding ever makes. A coarse format shows in the bits of the
+    answers themselves (``values``).
     """
     usual = float(np.percentile(gaps, _USUAL)) if gaps.size else 0.0
     written = grid(values)

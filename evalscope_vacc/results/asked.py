@@ -26,13 +26,10 @@ RETRIEVED = ("Retrieval", "InstructionRetrieval")
 
 
 def record_asked(folder: Path, planned: Iterable[tuple[str, str, Any]]) -> None:
-    """Writes down what a run is asked for; to be called before anything is sent.
+    """Writes down what a run is asked for, in its ``vacc`` folder, before anything is sent.
 
-    What the folder was asked for before stays, under the same model, stage and task once.
-
-    Args:
-        folder: The run's ``vacc`` folder.
-        planned: Name of the model as its results are filed, stage, and MTEB's task.
+    Planned are the name of the model as its results are filed, the stage, and MTEB's task. What the folder was asked for
+    before stays, under the same model, stage and task once.
     """
     entries = (
         AskedTask(
@@ -75,9 +72,7 @@ def _names(value: object) -> tuple[str, ...]:
 def asked_of(paths: Sequence[str | Path]) -> tuple[AskedTask, ...] | None:
     """Returns what the runs at, above or below ``paths`` were asked for, or None where none left word of it.
 
-    Args:
-        paths: What the user gave; of a folder further down in a run, only what belongs there is asked for, and of a single
-            file nothing.
+    Of a folder further down in a run, only what belongs there is asked for, and of a single file nothing.
     """
     found: dict[tuple[Path, str, str, str], AskedTask] = {}
     for path, run in _runs(paths):

@@ -65,16 +65,10 @@ def benchmark(name: str) -> Benchmark | None:
 
 
 def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) -> tuple[str, str]:
-    """Tells type and main metric of a task; result files carry the main score without its name.
+    """Tells type ("" when unknown) and main metric of a task; result files carry the main score without its name.
 
-    Args:
-        task: The task's name.
-        score: The file's main score.
-        metrics: Its other scores.
-
-    Returns:
-        Type ("" when unknown) and metric. The table of MTEB is believed where the file agrees with it; a task of
-        another version or of one's own is named after the scores that equal its main score, "main_score" if none does.
+    The table of MTEB is believed where the file agrees with it; a task of another version or of one's own is named after the
+    scores that equal its main score, "main_score" if none does.
     """
     kind, metric = _data()["tasks"].get(task, ("", ""))
     if metric and (score is None or metrics.get(metric) == score):

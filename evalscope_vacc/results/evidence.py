@@ -86,11 +86,8 @@ class Folders:
     def evidence(self, folder: Path, run: Run, named: Mapping[str, Any] | None = None) -> Conditions:
         """Reads the entry for ``run`` in the nearest ``vacc/config.json`` at or above ``folder``.
 
-        Args:
-            folder: Where the result lies.
-            run: Whose entry is wanted.
-            named: What the result's own name says. The evidence has one entry a model, the last one; where that is the
-                entry of another run of the model in the same folder, nothing is taken from it.
+        The evidence has one entry a model, the last one; where that is the entry of another run of the model in the same
+        folder, by what the result's own name says (``named``), nothing is taken from it.
         """
         for level in levels(folder):
             path = level / "vacc" / "config.json"

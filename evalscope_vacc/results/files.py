@@ -37,10 +37,7 @@ def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
 def listed(path: Path, key: str, problems: set[str] | None = None) -> list[dict[str, Any]]:
     """Returns the mappings that a file of a run's evidence lists under ``key``; none where it has no such list.
 
-    Args:
-        path: The file; it may be missing.
-        key: Of its outer mapping.
-        problems: Gets a line where the file cannot be read.
+    The file may be missing; ``problems`` gets a line where it cannot be read.
     """
     try:
         data = read_json(path, MAX_EVIDENCE_BYTES) if path.is_file() else {}

@@ -175,16 +175,13 @@ def _causes(comparison: Comparison, changed: Collection[str]) -> tuple[Reason, .
 def compare(
     ours: Results, reference: Reference, *, noise: Noise | None = None, paired: PairedTest | None = None
 ) -> Comparison:
-    """Holds a run against a reference, row by row.
+    """Holds a run against a reference, row by row, in an order that does not depend on the order of the input.
 
     Args:
         ours: What :func:`evalscope_vacc.results.load.load_results` read.
         reference: Published scores, or another run (:func:`reference_from`).
         noise: How far scores may lie apart; by dtype when not given.
         paired: Test by query: given both rows and the metric it returns an interval, a note why there is none, or None.
-
-    Returns:
-        The verdict on every row of ``ours``, in an order that does not depend on the order of the input.
     """
     noise = noise or Noise()
     mine = with_means(_distinct(ours.rows), reference)
@@ -210,10 +207,8 @@ def compare(
 def reference_from(results: Results, *, like: Iterable[Run] = ()) -> Reference:
     """Makes a reference of another run.
 
-    Args:
-        results: What was read from the other folder.
-        like: The runs that will be held against it; with several runs in the folder, the one that goes with them is
-            taken: of the same kind first, then of the same model, the same settings and the same revision.
+    Of several runs in the folder, the one that goes with the runs ``like`` which it will be held against is taken: of the same
+    kind first, then of the same model, the same settings and the same revision.
 
     Raises:
         ResultError: There is no result, or more than one run could be meant.

@@ -51,13 +51,7 @@ class _TooOldError(ResultError):
 
 
 def load_results(paths: Sequence[str | Path]) -> Results:
-    """Reads every result under ``paths``.
-
-    Args:
-        paths: Folders at any level of a layout, or single task files.
-
-    Returns:
-        The rows in an order that does not depend on the order of ``paths``.
+    """Reads every result under ``paths``: folders at any level of a layout, or single task files.
 
     Raises:
         ResultError: A path does not exist, or there are more files or rows than a run can have.

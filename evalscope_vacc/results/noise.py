@@ -60,11 +60,8 @@ class Noise:
     ) -> Tolerance:
         """Returns the tolerance for one score.
 
-        Args:
-            reference: The reference's score, a fraction.
-            ours: Number format that the run recorded.
-            theirs: Number format that the reference records; the coarser of the two counts.
-            rounding: Half a unit of the reference's last digit, added.
+        The coarser of the two number formats counts, ours or the reference's; ``rounding``, half a unit of the reference's last
+        digit, is added.
         """
         if self.tolerance is not None:
             return Tolerance(self.tolerance + rounding, Reason("tolerance_given"))

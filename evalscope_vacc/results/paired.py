@@ -44,11 +44,7 @@ _MEASURES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precisio
 class QueryTest:
     """Tests rows of two runs by query; to be given to :func:`evalscope_vacc.results.judge.compare`.
 
-    Args:
-        ours: Prediction files of the run.
-        theirs: Prediction files of the reference run.
-        qrels: Where the judgements come from.
-        seed: Of the resampling; the same seed gives the same interval.
+    The prediction files of both are taken as they are; the same ``seed`` of the resampling gives the same interval.
     """
 
     def __init__(

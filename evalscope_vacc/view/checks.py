@@ -17,13 +17,7 @@ _PARTS = ("seen", "meaning", "action")
 
 
 def check(reports: Sequence[Report], words: Words, *, verbose: bool = False) -> list[Block]:
-    """Shows the findings about each model: wrong and warnings first, then how much passed, last the verdict.
-
-    Args:
-        reports: One a model.
-        words: The language.
-        verbose: Whether what passed is listed.
-    """
+    """Shows the findings about each model: wrong and warnings first, then how much passed, last the verdict."""
     blocks: list[Block] = []
     for report in reports:
         kind = words(f"kind_{report.kind}") if report.kind else ""

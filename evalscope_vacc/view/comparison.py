@@ -21,13 +21,7 @@ _MARKS = {"99.9 %": ("99.9 %",), "99 %": ("99.9 %", "99 %")}
 
 
 def document(verdict: Verdict, words: Words, *, verbose: bool = False) -> list[Block]:
-    """Returns what `compare` shows.
-
-    Args:
-        verdict: The verdict.
-        words: The language.
-        verbose: Whether every row that matches is listed, however many there are.
-    """
+    """Returns what `compare` shows; ``verbose`` lists every row that matches, however many there are."""
     blocks: list[Block] = []
     several = len(verdict.comparisons) > 1
     seen: set[str] = set()

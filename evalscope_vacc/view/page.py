@@ -53,9 +53,6 @@ def render(data: RunData, *, language: str = "en", against: str | None = None, e
         language: "en" or "zh".
         against: What the user gave with ``--against``, for the commands that repeat the comparison.
         evalscope_page: Address of EvalScope's own page of the run, as seen from this one, or "".
-
-    Raises:
-        ConfigError: The language is not known.
     """
     words = Words(language)
     script = _template("report.js")
