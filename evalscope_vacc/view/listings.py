@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalscope_vacc.messages import Reason
+from evalscope_vacc.messages import ENGLISH
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.estimate import Estimate
 from evalscope_vacc.results.model import Row
@@ -34,19 +34,23 @@ def _columns(words: Words, *heads: str, right: Iterable[str] = (), extra: Iterab
 def models(entries: Sequence[Entry], words: Words) -> list[Block]:
     """Lists the models of the catalog."""
     numbers = ("size", "layers", "length", "dimension", "mrl", "instruct", "tp", "requests_max")
-    rows = []
-    for entry in (entry for entry in entries if not entry.rules_only):
+    rows, others = [], []
+    for entry in entries:
+        if entry.rules_only:
+            cells = _dashed(entry.size, entry.model_limit, entry.dimensions)
+            others.append((entry.name, *cells, words(_rule(entry))))
+            continue
+        yes = [words("yes") if value else None for value in (entry.matryoshka, entry.instruction_aware)]
         parallel = "/".join(map(str, entry.tensor_parallel))
-        cells = [entry.size, entry.layers, entry.model_limit, entry.dimensions, _yes(entry.matryoshka, words)]
-        cells += [_yes(entry.instruction_aware, words), parallel, entry.max_concurrency]
-        rows.append((entry.name, *("–" if cell is None else str(cell) for cell in cells)))
+        figures = (entry.size, entry.layers, entry.model_limit, entry.dimensions, *yes, parallel, entry.max_concurrency)
+        rows.append((entry.name, *_dashed(*figures)))
     columns = _columns(words, "model", *numbers, right=numbers, extra=numbers[1:2] + numbers[4:7])
-    others = []
-    for entry in (entry for entry in entries if entry.rules_only):
-        cells = [entry.size, entry.model_limit, entry.dimensions]
-        others.append((entry.name, *("–" if cell is None else str(cell) for cell in cells), words(_rule(entry))))
     few = _columns(words, "other_model", "size", "length", "dimension", "texts_get", right=numbers)
     return [Table(columns, tuple(rows)), Line(words("models_legend"), "fact"), Table(few, tuple(others))]
+
+
+def _dashed(*cells: object) -> list[str]:
+    return ["–" if cell is None else str(cell) for cell in cells]
 
 
 def _rule(entry: Entry) -> str:
@@ -90,17 +94,9 @@ def model(entry: Entry, words: Words) -> list[Block]:
         "license": entry.license,
         "source": entry.source or words("built_in"),
     }
-    return [Line(entry.name, "head"), _facts({words(f"m_{name}"): value for name, value in facts.items()})]
-
-
-def _facts(facts: Mapping[str, Any]) -> Table:
-    """A table of names and values, without heads."""
-    rows = tuple((name, str(value) if value else "–") for name, value in facts.items())
-    return Table((Column(""), Column("")), rows)
-
-
-def _yes(value: object, words: Words) -> str:
-    return words("yes") if value else "–"
+    # a table of names and values, without heads
+    rows = tuple((words(f"m_{name}"), str(value) if value else "–") for name, value in facts.items())
+    return [Line(entry.name, "head"), Table((Column(""), Column("")), rows)]
 
 
 # -- published scores ------------------------------------------------------------------------------------------------------
@@ -135,19 +131,28 @@ def published_summary(entry: Published) -> dict[str, Any]:
 def published_mapping(entry: Published) -> dict[str, Any]:
     """Returns one model's published scores as plain values; scores are fractions."""
     reference = entry.reference()
-    outlier = Words().say(Reason("outlier"))
+    names = [
+        "task",
+        "type",
+        "split",
+        "subset",
+        "metric",
+        "score",
+        "mteb_version",
+        "dataset_revision",
+        "conditions",
+        "source",
+    ]
+    rows = []
+    for row in reference.rows:
+        rows.append({**{name: getattr(row, name) for name in names}, "conditions": row.conditions.to_json()})
+        if row.suspect:
+            rows[-1]["suspect"] = ENGLISH("outlier")
     return {
         **published_summary(entry),
         "revision": reference.revision,
         "conditions": reference.conditions.to_json(),
-        "rows": [
-            {
-                "task": r.task, "type": r.type, "split": r.split, "subset": r.subset, "metric": r.metric,
-                "score": r.score, "mteb_version": r.mteb_version, "dataset_revision": r.dataset_revision,
-                "conditions": r.conditions.to_json(), "source": r.source, **({"suspect": outlier} if r.suspect else {}),
-            }
-            for r in reference.rows
-        ],
+        "rows": rows,
         "means": [
             {
                 "benchmark": a.benchmark, "measure": a.measure, "value": a.value, "protocol": a.protocol,
@@ -175,13 +180,17 @@ def published_model(entry: Published, words: Words) -> list[Block]:
             rows.append((mean.benchmark, mean.measure, percent(mean.value), said))
         blocks.append(Table(_columns(words, "benchmark", "measure", "value", "source", right=("value",)), tuple(rows)))
     blocks += [Line(text, "note", number=number) for number, text in enumerate(notes.texts, 1)]
-    conditions = ", ".join(f"{name} {value}" for name, value in reference.conditions.to_json().items())
-    blocks.append(Line(words("source", text=entry.source), "fact"))
-    blocks.append(Line(words("run_with", text=conditions or words("not_recorded")), "fact"))
-    for fact in entry.data.get("listed", ()):
-        values = ", ".join(f"{name} {value}" for name, value in fact["values"].items())
-        blocks.append(Line(words("listed", what=fact["what"], values=values, source=_short(fact["source"])), "fact"))
-    return blocks
+    conditions = _named(reference.conditions.to_json()) or words("not_recorded")
+    facts = [words("source", text=entry.source), words("run_with", text=conditions)]
+    facts += [
+        words("listed", what=fact["what"], values=_named(fact["values"]), source=_short(fact["source"]))
+        for fact in entry.data.get("listed", ())
+    ]
+    return [*blocks, *(Line(fact, "fact") for fact in facts)]
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _score_lines(entry: Published, notes: Notes, words: Words) -> Iterator[tuple[str, ...]]:
@@ -191,8 +200,7 @@ def _score_lines(entry: Published, notes: Notes, words: Words) -> Iterator[tuple
     for row in reference.rows:
         remark = words("outlier") if row.suspect else ""
         if row.conditions != reference.conditions or row.source != entry.source:
-            conditions = ", ".join(f"{name} {value}" for name, value in row.conditions.to_json().items())
-            remark = "; ".join(part for part in (remark, conditions, row.source) if part)
+            remark = "; ".join(part for part in (remark, _named(row.conditions.to_json()), row.source) if part)
         revision = (row.dataset_revision or "")[:8]
         groups[row.task, row.split, row.metric, row.mteb_version or "", revision, remark].append(row)
     for (task, split, metric, version, revision, remark), rows in sorted(groups.items()):
@@ -264,15 +272,14 @@ def store(place: Path, lines: Sequence[Listing], words: Words) -> list[Block]:
     if not lines:
         return [Line(words("nothing_kept", place=place))]
     names = [line.name for line in lines]
-    rows: list[tuple[str, ...]] = []
-    styles: list[Style] = []
-    for line in lines:
-        state = words("unreadable_store") if line.problem else words("in_use") if line.in_use else ""
-        rows.append((
+    rows = tuple(
+        (
             shortest(line.name, names), line.model, line.kind, line.label, count(line.entries), size(line.bytes),
-            words.duration(line.age_s), state,
-        ))  # fmt: skip
-        styles.append("bad" if line.problem else "")
+            words.duration(line.age_s), words("unreadable_store") if line.problem else words("in_use") if line.in_use else "",
+        )
+        for line in lines
+    )  # fmt: skip
+    styles: tuple[Style, ...] = tuple("bad" if line.problem else "" for line in lines)
     heads = ("name", "model", "kind", "task", "answers", "bytes", "used", "state")
     total = size(sum(line.bytes for line in lines))
     columns = _columns(words, *heads, right=("answers", "bytes", "used"), extra=("kind",))
@@ -280,7 +287,7 @@ def store(place: Path, lines: Sequence[Listing], words: Words) -> list[Block]:
     return [
         Line(words("kept_in", place=place, size=total), "head"),
         *problems,
-        Table(columns, tuple(rows), tuple(styles)),
+        Table(columns, rows, styles),
     ]
 
 
