@@ -46,10 +46,6 @@ _NOT_RESULTS = {"model_meta.json", "run_settings.json", "task_config.json"}
 _SKIPPED_FOLDERS = {"vacc", "logs", "configs", "reports", "candidates", "__pycache__", "node_modules"}
 
 
-class _TooOldError(ResultError):
-    """A file of an mteb before 1.11."""
-
-
 def load_results(paths: Sequence[str | Path]) -> Results:
     """Reads every result under ``paths``: folders at any level of a layout, or single task files.
 
@@ -58,7 +54,7 @@ def load_results(paths: Sequence[str | Path]) -> Results:
     """
     rows: dict[str, tuple[Row, ...]] = {}
     predictions: dict[Path, Predictions] = {}
-    problems: set[tuple[str, str]] = set()
+    problems: set[str] = set()
     folders = Folders()
     for path in sorted({Path(p) for p in paths}):
         if not path.exists():
@@ -75,7 +71,7 @@ def load_results(paths: Sequence[str | Path]) -> Results:
             try:
                 rows[identity] = _read_task(file, folders, path)
             except ResultError as error:
-                problems.add(("too_old" if isinstance(error, _TooOldError) else "unreadable", str(error)))
+                problems.add(str(error))
             if sum(map(len, rows.values())) > MAX_ROWS:
                 msg = (
                     f"more than {MAX_ROWS:,} scores under {shown(path)}: no run has so many; give a folder further down"
@@ -86,10 +82,7 @@ def load_results(paths: Sequence[str | Path]) -> Results:
     return Results(
         tuple(everything),
         tuple(_named(p, tasks) for _, p in sorted(predictions.items())),
-        tuple(
-            Reason.of(code, text=text)
-            for code, text in sorted({*problems, *(("unreadable", p) for p in folders.problems)})
-        ),
+        tuple(Reason.of("unreadable", text=text) for text in sorted(problems | folders.problems)),
         tuple(sorted(shown(Path(p)) for p in paths)),
     )
 
@@ -119,7 +112,7 @@ def _read_task(file: Path, folders: Folders, given: Path) -> tuple[Row, ...]:
     data = read_json(file)
     if not isinstance(data, dict) or not isinstance(data.get("scores"), dict) or "task_name" not in data:
         if isinstance(data, dict) and "mteb_dataset_name" in data:
-            raise _TooOldError(
+            raise ResultError(
                 f"{shown(file)} was written by an mteb before 1.11, whose files this does not read; run the task anew"
             )
         if file == given:

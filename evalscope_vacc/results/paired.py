@@ -11,6 +11,7 @@ import csv
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,31 +42,29 @@ _RECORDED = 2e-5
 _MEASURES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P"}
 
 
+@dataclass(frozen=True)
 class QueryTest:
     """Tests rows of two runs by query; to be given to :func:`evalscope_vacc.results.judge.compare`.
 
     The prediction files of both are taken as they are; the same ``seed`` of the resampling gives the same interval.
     """
 
-    def __init__(
-        self, ours: Sequence[Predictions], theirs: Sequence[Predictions], qrels: QrelsSource, *, seed: int = 20250607
-    ) -> None:
-        self._ours = tuple(ours)
-        self._theirs = tuple(theirs)
-        self._qrels = qrels
-        self._seed = seed
+    ours: Sequence[Predictions]
+    theirs: Sequence[Predictions]
+    qrels: QrelsSource
+    seed: int = 20250607
 
     def __call__(self, row: Row, theirs: Row, metric: str) -> Interval | Reason | None:
         """Returns the interval, a note why there is none, or None where there is nothing to test."""
         measure = trec_measure(metric)
         if measure is None:
             return None
-        mine, other = _file_for(self._ours, row), _file_for(self._theirs, theirs)
+        mine, other = _file_for(self.ours, row), _file_for(self.theirs, theirs)
         if mine is None or other is None:
             return None
         scored: list[dict[str, float]] = []
         try:
-            qrels = self._qrels(row.task, row.split, row.subset)
+            qrels = self.qrels(row.task, row.split, row.subset)
             if not qrels:
                 return Reason("no_judgements")
             for file, run in ((mine, row), (other, theirs)):
@@ -80,7 +79,7 @@ class QueryTest:
             return Reason.of("few_queries", common=len(common), fewest=FEWEST)
         import numpy as np
 
-        return interval(np.array([scored[0][q] - scored[1][q] for q in common]), seed=self._seed)
+        return interval(np.array([scored[0][q] - scored[1][q] for q in common]), seed=self.seed)
 
 
 def interval(differences: NDArray[np.float64], *, seed: int = 20250607, resamples: int | None = None) -> Interval:

@@ -8,7 +8,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
 
 Style = Literal["", "good", "bad", "doubt", "soft"]
 Kind = Literal["head", "text", "more", "loud", "fact", "note"]
@@ -85,13 +89,12 @@ def to_terminal(blocks: Sequence[Block], width: int | None = None) -> str:
     limit = width if width is not None else real.width if real.is_terminal else None
     out = io.StringIO()
     console = Console(
-        file=out, highlight=False, width=limit or 1_000_000, force_terminal=real.is_terminal, no_color=real.no_color,
+        file=out, highlight=False, width=1_000_000, force_terminal=real.is_terminal, no_color=real.no_color,
         color_system=real.color_system if real.is_terminal else None,  # type: ignore[arg-type]
     )  # fmt: skip
     for position, block in enumerate(blocks):
         if isinstance(block, Table):
-            for text in _aligned(block, limit):
-                console.print(text, no_wrap=True, crop=False, overflow="ignore")
+            console.print(_aligned(console, block, limit))
             if position + 1 < len(blocks):
                 console.print()
             continue
@@ -119,36 +122,26 @@ def _wrapped(text: str, width: int) -> Iterator[str]:
     yield line if width else text.replace("\n", " ")
 
 
-def _aligned(table: Table, limit: int | None) -> Iterator[object]:
-    from rich.cells import cell_len
+def _aligned(console: Console, table: Table, limit: int | None) -> RichTable:
+    """Lays a table out; of one that is too wide the last extra column goes first."""
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     kept = list(range(len(table.columns)))
-
-    def widths() -> list[int]:
-        return [max(cell_len(row[i]) for row in (tuple(c.head for c in table.columns), *table.rows)) for i in kept]
-
-    while limit and sum(widths()) + _GAP * (len(kept) - 1) > max(limit, NARROWEST):
+    while True:
+        # a table of names and values has no heads
+        laid = RichTable(
+            box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(c.head for c in table.columns)
+        )
+        for column in (table.columns[i] for i in kept):
+            laid.add_column(column.head, header_style="bold", justify="right" if column.right else "left", no_wrap=True)
+        for number, row in enumerate(table.rows):
+            styles = {len(table.columns) - 1: _COLOURS[table.styles[number]]} if number < len(table.styles) else {}
+            laid.add_row(*(Text(row[i].replace("\n", " "), styles.get(i, "")) for i in kept))
         extra = [i for i in kept if table.columns[i].extra]
-        if not extra:
-            break
+        if not limit or not extra or console.measure(laid).maximum - _GAP <= max(limit, NARROWEST):
+            return laid
         kept.remove(extra[-1])
-    sizes = widths()
-    heads = tuple(column.head for column in table.columns)
-    for number, row in enumerate((heads, *table.rows)):
-        if not any(row):
-            continue  # a table of names and values has no heads
-        line = Text()
-        for place, (i, room) in enumerate(zip(kept, sizes, strict=True)):
-            blank = " " * (room - cell_len(row[i]))
-            last = i == len(table.columns) - 1 and number and number <= len(table.styles)
-            style = "bold" if not number else _COLOURS[table.styles[number - 1]] if last else ""
-            cell = row[i].replace("\n", " ")
-            line.append(" " * _GAP if place else "")
-            line.append(blank + cell if table.columns[i].right else cell, style)
-            line.append("" if table.columns[i].right else blank)
-        line.rstrip()
-        yield line
 
 
 def to_markdown(blocks: Iterable[Block]) -> str:
