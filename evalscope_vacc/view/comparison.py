@@ -12,7 +12,6 @@ from evalscope_vacc.view.words import Notes, Words, allowed, percent, points, ro
 
 MATCHING = 20
 MOST_CAUSES = 4
-NO_MARK = "\N{NO-BREAK SPACE}"  # as wide as a mark, so that the numbers of a column stand below each other
 STYLES: dict[str, Style] = {
     "pass": "good", "fail": "bad", "above": "bad", "incomplete": "doubt", "nothing comparable": "doubt",
     "not judged": "doubt", "no reference": "soft", "partial": "soft",
@@ -279,5 +278,5 @@ def _beside(row: ComparedRow | None, known: Sequence[float]) -> str:
         return "–"
     mark = ""
     if len(known) > 1 and max(known) > min(known):
-        mark = "▲" if row.ours == max(known) else "▼" if row.ours == min(known) else ""
-    return f"{percent(row.ours)} ({points(row.difference)}){mark or NO_MARK}"
+        mark = "▲ " if row.ours == max(known) else "▼ " if row.ours == min(known) else ""
+    return f"{mark}{percent(row.ours)} ({points(row.difference)})"
