@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalscope_vacc.checks.samples import Sample
 from evalscope_vacc.checks.target import cosines
+from evalscope_vacc.checks.texts import Sample
 from evalscope_vacc.checks.tolerance import Threshold
 from evalscope_vacc.messages import Reason
 

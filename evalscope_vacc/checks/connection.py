@@ -7,20 +7,9 @@ import re
 import time
 from collections.abc import Iterator
 
+from evalscope_vacc import errors
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.target import NothingMoreError, Target
-from evalscope_vacc.errors import (
-    AuthenticationError,
-    BadAnswerError,
-    EngineDeadError,
-    ModelNotServedError,
-    NotFiniteError,
-    RequestRefusedError,
-    ServerError,
-    ServerFaultError,
-    ServerTimeoutError,
-    ServerUnreachableError,
-)
 from evalscope_vacc.names import nearest
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
@@ -32,14 +21,14 @@ WAIT_S = 5.0
 _PAUSE_S = 0.25
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 # the first that fits: some are kinds of others
-_ERRORS: tuple[tuple[type[ServerError], str], ...] = (
-    (ModelNotServedError, "model.refused"),
-    (EngineDeadError, "reachable.engine"),
-    (ServerTimeoutError, "reachable.slow"),
-    (ServerUnreachableError, "reachable.dead"),
-    (ServerFaultError, "reachable.fault"),
-    (NotFiniteError, "finite.not"),
-    (BadAnswerError, "answers.bad"),
+_ERRORS: tuple[tuple[type[errors.ServerError], str], ...] = (
+    (errors.ModelNotServedError, "model.refused"),
+    (errors.EngineDeadError, "reachable.engine"),
+    (errors.ServerTimeoutError, "reachable.slow"),
+    (errors.ServerUnreachableError, "reachable.dead"),
+    (errors.ServerFaultError, "reachable.fault"),
+    (errors.NotFiniteError, "finite.not"),
+    (errors.BadAnswerError, "answers.bad"),
 )
 
 
@@ -55,15 +44,15 @@ def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str,
         left = until - time.monotonic()
         try:
             answer = engine.call("GET", path, retry=False, timeout_s=max(0.2, left))
-        except AuthenticationError:
+        except errors.AuthenticationError:
             raise
-        except RequestRefusedError:
+        except errors.RequestRefusedError:
             # it is there, and has no such list; infinity without a prefix has it elsewhere
             if path == "/models":
                 return (), 0.0
             path = "/models"
-        except (ServerUnreachableError, ServerFaultError) as error:
-            if isinstance(error, ServerTimeoutError) or time.monotonic() + _PAUSE_S >= until:
+        except (errors.ServerUnreachableError, errors.ServerFaultError) as error:
+            if isinstance(error, errors.ServerTimeoutError) or time.monotonic() + _PAUSE_S >= until:
                 raise
             time.sleep(_PAUSE_S)
         else:
@@ -154,9 +143,9 @@ def _version(target: Target, facts: ServerFacts) -> Finding:
     return target.finding("version.ok", version=said)
 
 
-def from_error(target: Target, error: ServerError, check: str) -> Finding:
+def from_error(target: Target, error: errors.ServerError, check: str) -> Finding:
     """What an error of a request says about the server; ``check`` is the question that the request was to answer."""
-    if isinstance(error, AuthenticationError):
+    if isinstance(error, errors.AuthenticationError):
         code = "key.refused" if target.config.api_key else "key.missing"
     else:
         code = next((code for kind, code in _ERRORS if isinstance(error, kind)), f"{check}.request")

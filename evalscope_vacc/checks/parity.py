@@ -11,12 +11,11 @@ from typing import Any
 
 from evalscope_vacc.checks.compare import Parity, compare_scores, compare_vectors
 from evalscope_vacc.checks.plots import need_plots, plot_scores, plot_vectors
-from evalscope_vacc.checks.reference import Answers, Item, LocalEncoder, ServedSide, Side, open_reference
+from evalscope_vacc.checks.reference import Answers, Item, LocalEncoder, ServedSide, Side, open_reference, text_hash
+from evalscope_vacc.checks.reference import save as save_answers
 from evalscope_vacc.checks.sameness import ask_often, asker_of
-from evalscope_vacc.checks.samples import Sample, own_pairs, own_samples, task_samples
 from evalscope_vacc.checks.signatures import recognise
-from evalscope_vacc.checks.stored import save as save_answers
-from evalscope_vacc.checks.stored import text_hash
+from evalscope_vacc.checks.texts import Sample, own_pairs, own_samples, task_samples
 from evalscope_vacc.checks.tolerance import Threshold, threshold
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import ConfigError
@@ -34,11 +33,11 @@ class ParityResult:
     served: str  # what was asked
     reference: str  # what it was compared with; "" where answers were only stored
     dtype: str  # whose thresholds hold
-    texts: str  # where the texts are from
+    texts_from: str  # where the texts are from
     found: Parity | None  # the measures; None where answers were only stored
     files: tuple[Path, ...] = ()  # what was written
     seconds: float = 0.0  # what it took
-    facts: dict[str, Any] = field(default_factory=dict)  # what the server says of itself
+    server: dict[str, Any] = field(default_factory=dict)  # what the server says of itself
 
     @property
     def exit_status(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalscope_vacc.checks.samples import Sample
+from evalscope_vacc.checks.texts import Sample
 from evalscope_vacc.errors import ConfigError
 
 _UNSAFE = re.compile(r"[^\w.-]+")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from evalscope_vacc.checks import rules, scores, vectors
+from evalscope_vacc.checks import scores, vectors
 from evalscope_vacc.checks.connection import from_error
 from evalscope_vacc.checks.findings import Finding, Report
 from evalscope_vacc.checks.sameness import alike, ask_often, asker_of, judge
@@ -86,7 +86,7 @@ def _encoder(target: Target) -> Iterator[Finding]:
         )
     yield from vectors.check_size(target, values)
     yield from judge(target, found)
-    yield from rules.check_prefix(target)
+    yield from vectors.check_prefix(target)
     if len(values) >= 2:
         table = cosines(values, values)
         if float(np.ptp(table)) < COSINES.floor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from evalscope_vacc.checks import connection, lengths, rules, sameness, scores, speed, vectors
+from evalscope_vacc.checks import connection, lengths, sameness, scores, speed, vectors
 from evalscope_vacc.checks.findings import Finding, Report
 from evalscope_vacc.checks.target import NothingMoreError, OutOfTimeError, Target, connect
 from evalscope_vacc.config import ModelConfig, configure
@@ -20,13 +20,13 @@ Check = Callable[[Target], Iterator[Finding]]
 _CONNECTION: dict[str, Check] = {
     "reachable": connection.check_contact,
     "model": connection.check_facts,
-    "catalog": rules.check_configuration,
+    "catalog": vectors.check_configuration,
 }
 _SPEED: dict[str, Check] = {"speed": speed.check_speed, "concurrency": speed.check_concurrency}
 _ENCODER: dict[str, Check] = {
     **_CONNECTION,
     "kind": vectors.check_kind,
-    "prefix": rules.check_prefix,
+    "prefix": vectors.check_prefix,
     "repeat": sameness.check_sameness,
     "truncation": lengths.check_truncation,
     "whole-texts": lengths.check_whole_texts,

@@ -24,7 +24,7 @@ from evalscope_vacc.results.asked import asked_of, servers_of, task_config
 from evalscope_vacc.results.files import MAX_EVIDENCE_BYTES, finite, levels, listed
 from evalscope_vacc.results.judge import judge
 from evalscope_vacc.results.load import load_results
-from evalscope_vacc.results.model import Comparison, Results, Row, Verdict
+from evalscope_vacc.results.model import Results, Row, Verdict
 from evalscope_vacc.results.secrets import Cleaner
 
 MAX_RESULT_BYTES = 4 << 20
@@ -74,11 +74,6 @@ class RunData:
     problems: tuple[Reason, ...] = ()
     folder: str = ""
     cleaner: Cleaner = field(default_factory=Cleaner, repr=False)
-
-    @property
-    def comparisons(self) -> tuple[Comparison, ...]:
-        """Each run against its reference."""
-        return self.verdict.comparisons
 
 
 def gather(

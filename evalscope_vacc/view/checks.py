@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evalscope_vacc.checks.compare import Parity
@@ -135,26 +136,17 @@ def _cosine(value: float) -> str:
 
 def parity_mapping(result: ParityResult, words: Words) -> dict[str, Any]:
     """Returns a comparison as plain values."""
+    said = plain(replace(result, found=None, seconds=round(result.seconds, 3)), words)
+    del said["found"]
     found = result.found
-    said = {
-        "model": result.model,
-        "served": result.served,
-        "reference": result.reference,
-        "dtype": result.dtype,
-        "texts_from": result.texts,
-        "server": result.facts,
-        "files": [str(path) for path in result.files],
-        "seconds": round(result.seconds, 3),
-    }
     if found is None:
-        return said
-    signs = (*found.problems, *found.looks_like)
+        return dict(said)
     return {
         **said,
         "kind": found.kind,
         "passed": found.passed,
         **found.figures,
-        "problems": [words.say(reason) for reason in found.problems],
-        "looks_like": [words.say(reason) for reason in found.looks_like],
-        "codes": [reason.code for reason in signs],
+        "problems": plain(found.problems, words),
+        "looks_like": plain(found.looks_like, words),
+        "codes": [reason.code for reason in (*found.problems, *found.looks_like)],
     }

@@ -62,38 +62,32 @@ def _rule(entry: Entry) -> str:
     return "get_prefixes" if entry.prompts else "get_nothing"
 
 
+_FACTS = (
+    "kind", "huggingface", "modelscope", "size", "download", "layers", "hidden_size", "dimensions", "pooling",
+    "tokens", "model_limit", "instruction_aware", "profile", "instruction_template", "template", "template_family",
+    "prompts", "rules_from", "max_concurrency", "tensor_parallel", "hf_overrides", "arguments", "languages",
+    "license", "source",
+)  # fmt: skip
+
+
 def model(entry: Entry, words: Words) -> list[Block]:
     """Shows one model of the catalog whole."""
-    lengths = None if entry.dimensions is None else str(entry.dimensions)
-    if lengths and entry.matryoshka:
-        lengths = words("or_from", size=lengths, least=entry.matryoshka[0])
-    facts = {
-        "kind": entry.kind,
-        "huggingface": entry.huggingface,
-        "modelscope": entry.modelscope,
-        "size": entry.size,
+    lengths = entry.dimensions
+    said = {
         "download": entry.download_mb and words("about_gb", size=entry.download_mb / 1000),
-        "layers": entry.layers,
-        "hidden_size": entry.hidden_size,
-        "dimensions": lengths,
-        "pooling": entry.pooling,
+        "dimensions": words("or_from", size=lengths, least=entry.matryoshka[0]) if entry.matryoshka else lengths,
         "tokens": words("as_measured", tokens=entry.max_tokens),
         "model_limit": words("n_tokens", tokens=entry.model_limit),
         "instruction_aware": words("yes" if entry.instruction_aware else "no"),
-        "profile": entry.profile,
         "instruction_template": entry.instruction_template and repr(entry.instruction_template),
-        "template": entry.template,
-        "template_family": entry.template_family,
         "prompts": "; ".join(f"{key}: {value!r}" for key, value in entry.prompts.items()),
-        "rules_from": entry.rules_from,
-        "max_concurrency": entry.max_concurrency,
         "tensor_parallel": ", ".join(map(str, entry.tensor_parallel)),
         "hf_overrides": entry.serve.hf_overrides,
         "arguments": " ".join(entry.serve.arguments),
         "languages": ", ".join(entry.languages),
-        "license": entry.license,
         "source": entry.source or words("built_in"),
     }
+    facts = {name: said[name] if name in said else getattr(entry, name) for name in _FACTS}
     # a table of names and values, without heads
     rows = tuple((words(f"m_{name}"), str(value) if value else "–") for name, value in facts.items())
     return [Line(entry.name, "head"), Table((Column(""), Column("")), rows)]
@@ -131,18 +125,10 @@ def published_summary(entry: Published) -> dict[str, Any]:
 def published_mapping(entry: Published) -> dict[str, Any]:
     """Returns one model's published scores as plain values; scores are fractions."""
     reference = entry.reference()
-    names = [
-        "task",
-        "type",
-        "split",
-        "subset",
-        "metric",
-        "score",
-        "mteb_version",
-        "dataset_revision",
-        "conditions",
+    names = (
+        "task", "type", "split", "subset", "metric", "score", "mteb_version", "dataset_revision", "conditions",
         "source",
-    ]
+    )  # fmt: skip
     rows = []
     for row in reference.rows:
         rows.append({**{name: getattr(row, name) for name in names}, "conditions": row.conditions.to_json()})

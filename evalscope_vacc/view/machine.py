@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -73,6 +74,8 @@ def plain(value: Any, words: Words) -> Any:
         return {str(name): plain(item, words) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, words) for item in value]
+    if isinstance(value, Path):
+        return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -82,7 +82,7 @@ def render(data: RunData, *, language: str = "en", against: str | None = None, e
 def _answer(data: RunData, words: Words) -> dict[str, Any]:
     """The verdict, what it is about, and what may explain it."""
     clean, verdict = data.cleaner.text, data.verdict
-    causes = (clean(line.text, 600) for c in data.comparisons for line in shown.causes(c, words))
+    causes = (clean(line.text, 600) for c in data.verdict.comparisons for line in shown.causes(c, words))
     return {
         "outcome": verdict.outcome,
         "headline": _headline(verdict, words),
@@ -99,16 +99,16 @@ def _scores(data: RunData, words: Words) -> dict[str, Any]:
     listed = rows[:MAX_ROWS]
     return {
         "kpis": list(_kpis(data, rows, words)),
-        "plots": [(c, plot) for c in data.comparisons if (plot := dot_plot(c.rows))],
+        "plots": [(c, plot) for c in data.verdict.comparisons if (plot := dot_plot(c.rows))],
         "rows": [
             (row, [notes.number(data.cleaner.text(note, 600)) for note in row_notes(row, words)]) for row in listed
         ],
         "rows_left_out": len(rows) - len(listed),
         "verdicts": {v: n for v in _VERDICTS if (n := sum(row.verdict == v for row in listed))},
         "notes": notes,
-        "means": [mean for c in data.comparisons for mean in c.means if shown.worth_showing(mean)],
+        "means": [mean for c in data.verdict.comparisons for mean in c.means if shown.worth_showing(mean)],
         "mean_verdict": shown.mean_verdict,
-        "matrix": shown.matrix(data.comparisons, words) if len(data.comparisons) > 1 else [],
+        "matrix": shown.matrix(data.verdict.comparisons, words) if len(data.verdict.comparisons) > 1 else [],
         "against_column": words("col_published" if data.published else "col_reference"),
     }
 
@@ -173,10 +173,10 @@ def _lines(data: RunData, words: Words) -> Iterator[str]:
     """Says how much is there, and what came of each run; where there are several, each line says which it is about."""
     yield from (line + words("stop").strip() for line in shown.progress(data.verdict, words))
     yield from shown.unfinished(data.verdict, words)
-    for comparison in data.comparisons:
-        named = ", ".join(comparison.runs) + words("colon") if len(data.comparisons) > 1 else ""
+    for comparison in data.verdict.comparisons:
+        named = ", ".join(comparison.runs) + words("colon") if len(data.verdict.comparisons) > 1 else ""
         yield named + shown.answer(comparison, data.verdict, words) + words("stop").strip()
-    if not data.comparisons:
+    if not data.verdict.comparisons:
         yield words("no_reference") + words("stop").strip()
     if not data.verdict.recorded:
         yield words("asked_unknown")
@@ -184,7 +184,7 @@ def _lines(data: RunData, words: Words) -> Iterator[str]:
 
 def _rows(data: RunData) -> list[ComparedRow]:
     """Returns every row, the ones that do not match first; rows of models without a reference are there, too."""
-    compared = [row for comparison in data.comparisons for row in comparison.rows]
+    compared = [row for comparison in data.verdict.comparisons for row in comparison.rows]
     known = {(row.task, row.split, row.subset, row.model) for row in compared}
     rest = [
         ComparedRow(

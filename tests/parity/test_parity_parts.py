@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalscope_vacc.checks.compare import compare_scores, compare_vectors
-from evalscope_vacc.checks.samples import MOST_TEXTS, own_pairs, own_samples, sample, stratify, task_samples
-from evalscope_vacc.checks.stored import load, save, text_hash
+from evalscope_vacc.checks.reference import load, save, text_hash
+from evalscope_vacc.checks.texts import MOST_TEXTS, own_pairs, own_samples, sample, stratify, task_samples
 from evalscope_vacc.checks.tolerance import THRESHOLDS
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.messages import ENGLISH
