@@ -289,14 +289,10 @@ def open_reference(
     key: str | None = None,
     template: RerankTemplate | None = None,
 ) -> Side:
-    """Opens what the user named.
+    """Opens what the user named: a folder with weights, a name on Hugging Face or of the catalog, an address, or a file.
 
-    Args:
-        given: A folder with weights, a name on Hugging Face or of the catalog, a server's address, or a ``.npz`` file.
-        config: The served model's configuration; decides the kind and the limit.
-        model: Served name at a reference server; default the same.
-        key: API key of a reference server. The served model's own key is not sent to another server.
-        template: What a reranker's texts are wrapped in.
+    The served model's configuration decides the kind and the limit; ``template`` is what a reranker's texts are wrapped in. A
+    reference server is asked for ``model``, or the same name, with ``key``: the served model's own is not sent elsewhere.
 
     Raises:
         ConfigError: It cannot be opened.

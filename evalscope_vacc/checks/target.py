@@ -149,14 +149,9 @@ class Target:
         cut: bool = False,
         instruction: str | None = None,
     ) -> Got:
-        """Scores of one query's documents as a run asks for them, template and instruction included.
+        """Scores of one query's documents as a run asks for them: template and instruction (or another one) included.
 
-        Args:
-            query: The bare query.
-            documents: The bare documents.
-            raw: Without template and instruction.
-            cut: Let the server cut to the limit.
-            instruction: Travels beside the texts instead of the one in force.
+        The texts are bare. ``raw`` leaves out both; ``cut`` lets the server cut to the limit. Raises ServerError where there are none.
         """
         template = None if raw else self.template
         further: dict[str, Any] = {"extra": self.config.extra_body} if self.config.extra_body else {}

@@ -43,8 +43,7 @@ def report(
     from evalscope_vacc.results.files import write_file
     from evalscope_vacc.results.left import gather
     from evalscope_vacc.results.noise import Noise
-    from evalscope_vacc.view.links import link_back, own_page
-    from evalscope_vacc.view.page import render
+    from evalscope_vacc.view.page import link_back, own_page, render
     from evalscope_vacc.view.words import Words
 
     words = Words(lang)

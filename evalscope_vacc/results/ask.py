@@ -28,15 +28,9 @@ def verdict_of(
 ) -> Verdict:
     """Returns the verdict on everything that the runs were asked for, one comparison a run.
 
-    Args:
-        paths: Result folders or files.
-        against: A path, or a model with published scores. Without it each served model is looked up by its own name, and
-            of several runs that nobody published scores for, the first is what the others are held against.
-        noise: How far scores may lie apart.
-        qrels: Judgements for the test by query.
-        load_qrels: Let MTEB load the judgements.
-        allow_partial: Whether a part of what was asked for may pass.
-        allow_above: Whether scores above the reference may pass.
+    They are held ``against`` a path, or a model with published scores. Without it each served model is looked up by its own
+    name, and of several runs that nobody published scores for, the first is what the others are held against. The judgements of
+    the test by query come from ``qrels``, or (``load_qrels``) from MTEB.
 
     Raises:
         ResultError: A path cannot be read, or holds no result.

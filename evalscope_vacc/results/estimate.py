@@ -85,12 +85,8 @@ def estimate(
 ) -> Estimate:
     """Estimates an EvalScope RAGEval file (``tool``, ``models``, ``eval``), or a whole task file that holds one.
 
-    Args:
-        config: YAML or JSON file.
-        texts_per_second: Measured rate of the encoder.
-        pairs_per_second: Measured rate of the cross-encoder; that of the encoder when not given.
-        tokens_per_second: Measured rate; where texts or pairs per second are given, too, the slower one counts.
-        skip_unknown: Leave out tasks whose sizes are not known.
+    The rates are measured ones. That of the encoder stands in for the cross-encoder's; where tokens per second are given,
+    too, the slower one counts. ``skip_unknown`` leaves out tasks whose sizes are not known.
 
     Raises:
         ConfigError: The file or a rate cannot be used, or it names no task, or one whose sizes are not known.

@@ -75,7 +75,7 @@ def judge(
         noise: How far scores may lie apart; by dtype when not given.
         paired: Gives the test by query of a run and its reference, or None.
         unpublished: Models that have no reference.
-        insane: Models of which the short check before the run found that every text gets the same answer.
+        insane: Models that gave every text the same answer before the run.
         changed: Models whose server changed while they were scored.
         allow_partial: Do not mind tasks that failed or were not run.
         allow_above: Do not mind scores above the reference.

@@ -84,14 +84,10 @@ def gather(
     no_reference: Reason | None = None,
     evidence: Path | None = None,
 ) -> RunData:
-    """Reads a run.
+    """Reads a run: a folder of results, at any level, or one task's file.
 
-    Args:
-        run: A folder of results, at any level, or one task's file.
-        answer: The verdict on it.
-        published: Whether those are against published scores.
-        no_reference: Why there is none.
-        evidence: The folder with ``config.json`` and its siblings; default the nearest ``vacc`` folder.
+    ``answer`` is the verdict on it, against ``published`` scores or another run, and ``no_reference`` says why there is
+    none. The ``evidence`` is the nearest ``vacc`` folder when not given.
 
     Raises:
         ResultError: The path does not exist or holds no result.

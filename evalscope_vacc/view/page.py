@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import os
 import re
 import shlex
 import time
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from evalscope_vacc._version import __version__
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.evidence import TaskUsage
+from evalscope_vacc.files import read_bounded, write_whole
 from evalscope_vacc.results.left import RunData, Sample
 from evalscope_vacc.results.model import ComparedRow, Verdict
 from evalscope_vacc.view import comparison as shown
@@ -42,17 +45,16 @@ MAX_SAMPLES = 400
 # as the demo, `pip show` and MTEB's own files name them; the others are in the table of versions
 _PINNED = ("evalscope", "mteb", "evalscope-vacc")
 _VERDICTS = ("fail", "above", "pass", "not judged", "no reference")
+MAX_BYTES = 64 << 20
+_MARK = "<!-- evalscope-vacc -->"
 _WRITTEN_ELSEWHERE = ("origins", "notes", "catalog_prompts")
 
 
 def render(data: RunData, *, language: str = "en", against: str | None = None, evalscope_page: str = "") -> str:
-    """Returns the whole page.
+    """Returns the whole page in a language, "en" or "zh".
 
-    Args:
-        data: What :func:`evalscope_vacc.results.left.gather` found.
-        language: "en" or "zh".
-        against: What the user gave with ``--against``, for the commands that repeat the comparison.
-        evalscope_page: Address of EvalScope's own page of the run, as seen from this one, or "".
+    ``against`` is what the user gave with ``--against``, for the commands that repeat the comparison; ``evalscope_page`` the
+    address of EvalScope's own page of the run, as seen from this one, or "".
     """
     words = Words(language)
     script = _template("report.js")
@@ -323,3 +325,27 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return _yaml(dict(value))
     return _yaml(list(value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def own_page(run: Path) -> Path | None:
+    """Returns the page that EvalScope writes beside a run's reports, or None."""
+    page = run / "reports" / "report.html"
+    return page if page.is_file() else None
+
+
+def link_back(page: Path, ours: Path, words: Words) -> None:
+    """Puts a link to our page at the end of EvalScope's, once; a page that is not as expected is left alone."""
+    try:
+        text = read_bounded(page, MAX_BYTES).decode()
+    except (OSError, ValueError):
+        return
+    head, end, tail = text.rpartition("</body>")
+    if not end:
+        return
+    head = head.partition(_MARK)[0]
+    address = html.escape(Path(os.path.relpath(ours, page.parent)).as_posix(), quote=True)
+    link = f'{_MARK}<p style="text-align:center"><a href="{address}">{html.escape(words("our_page"))}</a></p>\n'
+    try:
+        write_whole(page, head + link + end + tail)
+    except OSError:
+        return
