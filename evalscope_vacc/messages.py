@@ -76,8 +76,7 @@ class Words:
 
     def __init__(self, language: str = "en") -> None:
         if language not in LANGUAGES:
-            msg = f"--lang {language!r} is not known; give one of {', '.join(LANGUAGES)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"--lang {language!r} is not known; give one of {', '.join(LANGUAGES)}")
         self.language = language
         self._messages = {code: said[LANGUAGES.index(language)] for code, said in messages().items()}
 

@@ -9,12 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evalscope_vacc.checks.compare import Parity, compare_scores, compare_vectors
-from evalscope_vacc.checks.plots import need_plots, plot_scores, plot_vectors
-from evalscope_vacc.checks.reference import Answers, Item, LocalEncoder, ServedSide, Side, open_reference, text_hash
+from evalscope_vacc.checks.compare import Parity, compare_scores, compare_vectors, need_plots, plot_scores, plot_vectors
+from evalscope_vacc.checks.reference import (
+    Answers,
+    Item,
+    LocalEncoder,
+    ServedSide,
+    Side,
+    open_reference,
+    recognise,
+    text_hash,
+)
 from evalscope_vacc.checks.reference import save as save_answers
 from evalscope_vacc.checks.sameness import ask_often, asker_of
-from evalscope_vacc.checks.signatures import recognise
 from evalscope_vacc.checks.texts import Sample, own_pairs, own_samples, task_samples
 from evalscope_vacc.checks.tolerance import Threshold, threshold
 from evalscope_vacc.config import ModelConfig
@@ -87,7 +94,8 @@ def run_parity(
         if reference is not None:
             template = served.template if config.is_cross_encoder else None
             other = open_reference(reference, config, model=reference_model, key=reference_key, template=template)
-            opened.enter_context(closing(other))
+            if isinstance(other, ServedSide):
+                opened.enter_context(closing(other))
         if dtype == AUTO:
             # the coarsest that rounding explains where none fits
             dtype = ask_often(asker_of(served.target), seconds=_SECONDS).tolerance.dtype or "bfloat16"

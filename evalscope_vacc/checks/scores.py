@@ -136,7 +136,8 @@ def grain_finding(target: Target, rows: Sequence[NDArray[np.float64]]) -> Findin
     scores = np.concatenate(rows)
     if target.config.raw_scores and scores.min() >= 0 and scores.max() <= 1:
         return target.finding("grain.raw", pairs=scores.size)
-    tied = sum(map(_tied, rows))
+    counts = np.concatenate([np.unique(row, return_counts=True)[1] for row in rows])
+    tied = int(counts[counts > 1].sum())
     said = {"tied": tied, "pairs": scores.size, "raw": Reason("ask_raw") if _may_ask_raw(target) else ""}
     digits = next((n for n in range(1, 5) if np.allclose(scores, np.round(scores, n), rtol=0, atol=1e-9)), None)
     if digits is not None:
@@ -146,11 +147,6 @@ def grain_finding(target: Target, rows: Sequence[NDArray[np.float64]]) -> Findin
     if written is not None:
         return target.finding("grain.format", grid=written, **said)
     return target.finding("grain.ok" if tied <= TIED * scores.size else "grain.ties", **said)
-
-
-def _tied(row: NDArray[np.float64]) -> int:
-    _, counts = np.unique(row, return_counts=True)
-    return int(counts[counts > 1].sum())
 
 
 def _may_ask_raw(target: Target) -> bool:

@@ -151,7 +151,8 @@ class Target:
     ) -> Got:
         """Scores of one query's documents as a run asks for them: template and instruction (or another one) included.
 
-        The texts are bare. ``raw`` leaves out both; ``cut`` lets the server cut to the limit. Raises ServerError where there are none.
+        The texts are bare. ``raw`` leaves out both; ``cut`` lets the server cut to the limit. Raises ServerError where
+        there are none.
         """
         template = None if raw else self.template
         further: dict[str, Any] = {"extra": self.config.extra_body} if self.config.extra_body else {}

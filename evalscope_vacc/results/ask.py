@@ -102,11 +102,10 @@ def _references(
         reference = reference_from(first)
         return [(part, reference) for part in parts if part is not first], []
     served = ", ".join(name or "(unnamed)" for name in names)
-    msg = (
+    raise ConfigError(
         f"no scores are published under the name {served}: say with --against whose weights these are "
         "(`evalscope-vacc published` lists the models), or give another result folder"
     )
-    raise ConfigError(msg)
 
 
 def _first(parts: Sequence[Results], paths: Sequence[Path]) -> Results:

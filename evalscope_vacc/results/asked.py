@@ -156,11 +156,10 @@ def _configured(run: Path) -> list[AskedTask]:
     names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     models = [models] if isinstance(models, Mapping) else models if isinstance(models, list) else []
     models = [model for model in models if isinstance(model, Mapping)]
-    return [AskedTask(_filed(model), stage, task) for model, stage, task in plan(models, names[:MAX_TASKS])]
-
-
-def _filed(model: Mapping[str, Any]) -> str:
-    return clean(str(model.get("model_name") or model.get("model_name_or_path") or ""), limit=200)
+    return [
+        AskedTask(clean(str(model.get("model_name") or model.get("model_name_or_path") or ""), limit=200), stage, task)
+        for model, stage, task in plan(models, names[:MAX_TASKS])
+    ]
 
 
 def _lies_in(entry: AskedTask, run: Path, path: Path) -> bool:

@@ -106,8 +106,9 @@ def estimate(
     sizes = {name: sized for name in dict.fromkeys(names) if (sized := _sizes(name, evaluation)).keys}
     unknown = tuple(clean(name, limit=200) for name in dict.fromkeys(names) if name not in sizes)
     if unknown and not skip_unknown:
-        msg = f"the sizes of {_hinted(unknown)} are not known, so no time can be told; --skip-unknown leaves them out"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"the sizes of {_hinted(unknown)} are not known, so no time can be told; --skip-unknown leaves them out"
+        )
     found: list[TaskEstimate] = []
     means: list[tuple[str, str, str, float]] = []
     for model in models:
@@ -139,8 +140,9 @@ def _read(config: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
     models = [models] if isinstance(models, Mapping) else models
     if isinstance(evaluation, Mapping) and isinstance(models, list) and all(isinstance(m, Mapping) for m in models):
         return evaluation, models
-    msg = f"{config}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
-    raise ConfigError(msg)
+    raise ConfigError(
+        f"{config}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
+    )
 
 
 def _hinted(unknown: Sequence[str]) -> str:

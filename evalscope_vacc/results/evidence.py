@@ -11,8 +11,7 @@ from typing import Any
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.files import LEVELS, levels, listed, read_json
-from evalscope_vacc.results.model import Conditions, Run
-from evalscope_vacc.results.settings import settings
+from evalscope_vacc.results.model import Conditions, Run, settings
 
 MAX_BYTES = 4 * 2**20
 MAX_HEAD = 4096

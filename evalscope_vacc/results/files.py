@@ -30,8 +30,7 @@ def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
     try:
         return json.loads(read_bounded(path, limit))
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"{shown(path)} cannot be read as JSON: {clean(str(error), limit=200)}"
-        raise ResultError(msg) from error
+        raise ResultError(f"{shown(path)} cannot be read as JSON: {clean(str(error), limit=200)}") from error
 
 
 def listed(path: Path, key: str, problems: set[str] | None = None) -> list[dict[str, Any]]:
@@ -80,8 +79,7 @@ def write_file(path: Path, text: str) -> None:
     try:
         write_whole(path, text)
     except OSError as error:
-        msg = f"{shown(path)} cannot be written: {error.strerror or error}"
-        raise ResultError(msg) from error
+        raise ResultError(f"{shown(path)} cannot be written: {error.strerror or error}") from error
 
 
 def packaged_folder() -> Path:
@@ -108,5 +106,6 @@ def read_compressed(path: Path) -> Any:
     try:
         return json.loads(read_bounded(path, MAX_PACKED_BYTES, gzip.open))
     except (OSError, EOFError, ValueError, RecursionError) as error:
-        msg = f"{path} cannot be read ({error}); reinstall evalscope-vacc, or delete it if you collected it"
-        raise ResultError(msg) from error
+        raise ResultError(
+            f"{path} cannot be read ({error}); reinstall evalscope-vacc, or delete it if you collected it"
+        ) from error

@@ -221,11 +221,10 @@ def reference_from(results: Results, *, like: Iterable[Run] = ()) -> Reference:
         if len(runs) > 1 and wanted:
             runs = tuple(run for run in runs if of(run) in {of(one) for one in wanted}) or runs
     if len(runs) > 1:
-        msg = (
+        raise ResultError(
             f"{len(runs)} runs lie under {', '.join(results.paths)}: {'; '.join(r.label for r in runs[:5])}. "
             "Give the folder of the one to compare with."
         )
-        raise ResultError(msg)
     chosen = runs[0]
     return Reference(
         name=chosen.label,

@@ -47,13 +47,13 @@ class Noise:
 
     def __post_init__(self) -> None:
         if self.dtype is not None and not known_dtype(self.dtype):
-            msg = f"dtype {self.dtype!r} is not known; give one of {', '.join(DTYPES)}, or --tolerance"
-            raise ConfigError(msg)
+            raise ConfigError(f"dtype {self.dtype!r} is not known; give one of {', '.join(DTYPES)}, or --tolerance")
         # more would call anything accurate; who writes 0.2 means points
         if self.tolerance is not None and not 0 <= self.tolerance <= MOST:
             means = f" would be {100 * self.tolerance:g} points" if self.tolerance > MOST else ""
-            msg = f"tolerance {self.tolerance}{means}: give a fraction from 0 to {MOST}; 0.002 means 0.2 points"
-            raise ConfigError(msg)
+            raise ConfigError(
+                f"tolerance {self.tolerance}{means}: give a fraction from 0 to {MOST}; 0.002 means 0.2 points"
+            )
 
     def of(
         self, reference: float, *, ours: str | None = None, theirs: str | None = None, rounding: float = 0.0

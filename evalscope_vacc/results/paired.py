@@ -130,17 +130,14 @@ def read_predictions(file: Predictions, row: Row) -> dict[str, dict[str, float]]
         part = data.get(row.subset)
         data = part.get(row.split) if isinstance(part, dict) else None
     if not isinstance(data, dict) or not data:
-        msg = f"{shown(file.path)} has no predictions for split {row.split}, subset {row.subset}"
-        raise ResultError(msg)
+        raise ResultError(f"{shown(file.path)} has no predictions for split {row.split}, subset {row.subset}")
     read: dict[str, dict[str, float]] = {}
     for query, documents in data.items():
         if not isinstance(documents, dict):
-            msg = f"{shown(file.path)}: query {query[:60]!r} has no mapping of documents to scores"
-            raise ResultError(msg)
+            raise ResultError(f"{shown(file.path)}: query {query[:60]!r} has no mapping of documents to scores")
         scores = {doc: number for doc, raw in documents.items() if (number := finite(raw)) is not None}
         if len(scores) != len(documents):
-            msg = f"{shown(file.path)}: query {query[:60]!r} has a score that is not a finite number"
-            raise ResultError(msg)
+            raise ResultError(f"{shown(file.path)}: query {query[:60]!r} has a score that is not a finite number")
         read[query] = scores
     return read
 
@@ -155,8 +152,7 @@ def qrels_from_files(path: Path) -> QrelsSource:
         ResultError: There is no such path.
     """
     if not path.exists():
-        msg = f"there is no file or folder {shown(path)} with judgements"
-        raise ResultError(msg)
+        raise ResultError(f"there is no file or folder {shown(path)} with judgements")
 
     def look(task: str, split: str, subset: str) -> Qrels | None:
         if path.is_file():
@@ -181,8 +177,9 @@ def qrels_from_mteb(task: str, split: str, subset: str) -> Qrels | None:
             loaded = mteb.get_task(task)
             loaded.load_data()
         except Exception as error:  # MTEB and the hub raise whatever they like
-            msg = f"MTEB cannot load {task}: {type(error).__name__}; give the judgements with --qrels"
-            raise ResultError(msg) from error
+            raise ResultError(
+                f"MTEB cannot load {task}: {type(error).__name__}; give the judgements with --qrels"
+            ) from error
         _LOADED.clear()  # a corpus may have gigabytes: one at a time
         _LOADED[task] = loaded
     loaded = _LOADED[task]
@@ -214,8 +211,7 @@ def _read_qrels(file: Path, split: str, subset: str) -> Qrels:
         if number is not None:
             qrels.setdefault(str(query), {})[str(document)] = int(number)
     if not qrels:
-        msg = f"{shown(file)} holds no judgements"
-        raise ResultError(msg)
+        raise ResultError(f"{shown(file)} holds no judgements")
     return qrels
 
 

@@ -13,7 +13,7 @@ from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import SUFFIX, own_folder, packaged_folder, read_compressed
-from evalscope_vacc.results.model import Aggregate, Reference, Row, Run
+from evalscope_vacc.results.model import Aggregate, Reference, Row, Run, tail_of
 
 FORMAT = 1
 
@@ -78,21 +78,17 @@ def find(name: str) -> Published | None:
 
     A name that the catalog knows under another spelling (a folder of weights, a hub's cache) is found, too.
     """
-    wanted = name.strip().strip("/").casefold()
-    stored = _stored()
-    for known, path in stored.items():
-        if known.casefold() == wanted:
-            return _load(known, path)
-    tail = wanted.rsplit("/", 1)[-1]
-    same = [known for known in stored if known.rsplit("/", 1)[-1].casefold() == tail]
-    if len(same) == 1:
-        return _load(same[0], stored[same[0]])
     from evalscope_vacc import catalog
 
+    wanted, stored = name.strip().strip("/").casefold(), _stored()
     entry = catalog.find(name) if name else None
-    if entry is not None and entry.huggingface in stored:
-        return _load(entry.huggingface, stored[entry.huggingface])
-    return None
+    same = [known for known in stored if known.casefold() == wanted]
+    tails = [known for known in stored if tail_of(known) == tail_of(wanted)]
+    chosen = same or (tails if len(tails) == 1 else [entry.huggingface] if entry is not None else [])
+    if not chosen or chosen[0] not in stored:
+        return None
+    path = stored[chosen[0]]
+    return _read(chosen[0], path, path.stat().st_mtime_ns, path.stat().st_size)
 
 
 def get(name: str) -> Published:
@@ -105,11 +101,10 @@ def get(name: str) -> Published:
     if found is not None:
         return found
     hint = did_you_mean(name, model_names(), "`evalscope-vacc published` lists them.", most=3)
-    msg = (
+    raise ConfigError(
         f"no published scores are known for {clean(name, limit=200)!r}: {hint} Others can be collected from a checkout of "
         "embeddings-benchmark/results with benchmarks/published/collect.py of the source repository."
     )
-    raise ConfigError(msg)
 
 
 def _stored() -> dict[str, Path]:
@@ -123,15 +118,9 @@ def _stored() -> dict[str, Path]:
     return found
 
 
-def _load(name: str, path: Path) -> Published:
-    stat = path.stat()
-    return _read(name, path, stat.st_mtime_ns, stat.st_size)
-
-
 @lru_cache(maxsize=8)
 def _read(name: str, path: Path, _changed: int, _size: int) -> Published:
     data = read_compressed(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        msg = f"{path} is of another format than this release reads; collect it again"
-        raise ConfigError(msg)
+        raise ConfigError(f"{path} is of another format than this release reads; collect it again")
     return Published(name, data, path)

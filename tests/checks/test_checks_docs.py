@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from evalscope_vacc.checks import CHECKS
-from evalscope_vacc.checks.signatures import SIGNATURES
+from evalscope_vacc.checks.reference import SIGNATURES
 from evalscope_vacc.messages import messages, states
 
 ROOT = Path(__file__).resolve().parents[2]
