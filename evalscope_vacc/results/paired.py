@@ -131,15 +131,10 @@ def read_predictions(file: Predictions, row: Row) -> dict[str, dict[str, float]]
         data = part.get(row.split) if isinstance(part, dict) else None
     if not isinstance(data, dict) or not data:
         raise ResultError(f"{shown(file.path)} has no predictions for split {row.split}, subset {row.subset}")
-    read: dict[str, dict[str, float]] = {}
     for query, documents in data.items():
-        if not isinstance(documents, dict):
-            raise ResultError(f"{shown(file.path)}: query {query[:60]!r} has no mapping of documents to scores")
-        scores = {doc: number for doc, raw in documents.items() if (number := finite(raw)) is not None}
-        if len(scores) != len(documents):
-            raise ResultError(f"{shown(file.path)}: query {query[:60]!r} has a score that is not a finite number")
-        read[query] = scores
-    return read
+        if not isinstance(documents, dict) or not all(finite(score) is not None for score in documents.values()):
+            raise ResultError(f"{shown(file.path)}: query {query[:60]!r} has no mapping of documents to finite scores")
+    return data
 
 
 def qrels_from_files(path: Path) -> QrelsSource:
@@ -177,9 +172,8 @@ def qrels_from_mteb(task: str, split: str, subset: str) -> Qrels | None:
             loaded = mteb.get_task(task)
             loaded.load_data()
         except Exception as error:  # MTEB and the hub raise whatever they like
-            raise ResultError(
-                f"MTEB cannot load {task}: {type(error).__name__}; give the judgements with --qrels"
-            ) from error
+            said = f"MTEB cannot load {task}: {type(error).__name__}; give the judgements with --qrels"
+            raise ResultError(said) from error
         _LOADED.clear()  # a corpus may have gigabytes: one at a time
         _LOADED[task] = loaded
     loaded = _LOADED[task]
@@ -197,10 +191,7 @@ _LOADED: dict[str, Any] = {}
 
 
 def _read_qrels(file: Path, split: str, subset: str) -> Qrels:
-    try:
-        rows = _in_json(file, split, subset) if file.suffix == ".json" else _in_columns(file)
-    except ValueError as error:
-        raise ResultError(f"{shown(file)} is not read: {error}") from None
+    rows = _in_json(file, split, subset) if file.suffix == ".json" else _in_columns(file)
     qrels: dict[str, dict[str, int]] = {}
     for query, document, relevance in rows:
         if isinstance(relevance, str):
@@ -231,7 +222,11 @@ def _in_json(file: Path, split: str, subset: str) -> Iterator[tuple[Any, Any, An
 
 
 def _in_columns(file: Path) -> Iterator[tuple[str, str, str]]:
-    for line in read_bounded(file, MAX_QRELS_BYTES).decode("utf-8", errors="replace").splitlines():
+    try:
+        text = read_bounded(file, MAX_QRELS_BYTES).decode("utf-8", errors="replace")
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{shown(file)} is not read: {error}") from None
+    for line in text.splitlines():
         cells = line.split() if "\t" not in line else next(csv.reader([line], delimiter="\t"))
         if len(cells) in {3, 4}:
             yield cells[0], cells[-2], cells[-1]

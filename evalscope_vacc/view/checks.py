@@ -9,7 +9,7 @@ from typing import Any
 from evalscope_vacc.checks.compare import Parity
 from evalscope_vacc.checks.findings import Finding, Report, State
 from evalscope_vacc.checks.parity import ParityResult
-from evalscope_vacc.view.document import Block, Column, Line, Style, Table
+from evalscope_vacc.view.document import Block, Line, Style, table
 from evalscope_vacc.view.machine import plain
 from evalscope_vacc.view.words import Words
 
@@ -124,7 +124,7 @@ def _figures(found: Parity, words: Words) -> Iterator[Block]:
             (b["name"], str(b["texts"]), _cosine(b["mean"]), _cosine(b["least"])) for b in (*figures["buckets"], whole)
         ]
         heads = ("bucket", "number", "mean_cosine", "least_cosine")
-        yield Table(tuple(Column(words(f"col_{head}"), place > 0) for place, head in enumerate(heads)), tuple(rows))
+        yield table(words, heads, rows, right=heads[1:])
         yield Line(words("neighbours_kept", share=figures["overlap_at_10"]), "fact")
         yield Line(words("largest_number", value=figures["max_absolute_difference"]), "fact")
 

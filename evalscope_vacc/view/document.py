@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from evalscope_vacc.messages import Words
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -61,6 +63,20 @@ class Table:
 
 
 Block = Line | Table
+
+
+def table(
+    words: Words,
+    heads: Iterable[str],
+    rows: Iterable[tuple[str, ...]],
+    *,
+    right: Iterable[str] = (),
+    extra: Iterable[str] = (),
+    styles: Iterable[Style] = (),
+) -> Table:
+    """Returns a table whose columns are called as the catalogue has it; those ``right`` hold numbers."""
+    columns = tuple(Column(words(f"col_{head}"), head in right, head in extra) for head in heads)
+    return Table(columns, tuple(rows), tuple(styles))
 
 
 def show(blocks: Iterable[Block]) -> None:

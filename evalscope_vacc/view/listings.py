@@ -14,7 +14,7 @@ from evalscope_vacc.redact import clean
 from evalscope_vacc.results.estimate import Estimate
 from evalscope_vacc.results.model import Row
 from evalscope_vacc.results.published import Published
-from evalscope_vacc.view.document import Block, Column, Line, Style, Table
+from evalscope_vacc.view.document import Block, Column, Line, Style, Table, table
 from evalscope_vacc.view.machine import plain
 from evalscope_vacc.view.words import Notes, Words, count, many, percent, size
 
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from evalscope_vacc.catalog import Entry
     from evalscope_vacc.demo.run import DemoReport
     from evalscope_vacc.store import Listing
-
-
-def _columns(words: Words, *heads: str, right: Iterable[str] = (), extra: Iterable[str] = ()) -> tuple[Column, ...]:
-    return tuple(Column(words(f"col_{head}"), head in right, head in extra) for head in heads)
 
 
 # -- the catalog -----------------------------------------------------------------------------------------------------------
@@ -44,9 +40,9 @@ def models(entries: Sequence[Entry], words: Words) -> list[Block]:
         parallel = "/".join(map(str, entry.tensor_parallel))
         figures = (entry.size, entry.layers, entry.model_limit, entry.dimensions, *yes, parallel, entry.max_concurrency)
         rows.append((entry.name, *_dashed(*figures)))
-    columns = _columns(words, "model", *numbers, right=numbers, extra=numbers[1:2] + numbers[4:7])
-    few = _columns(words, "other_model", "size", "length", "dimension", "texts_get", right=numbers)
-    return [Table(columns, tuple(rows)), Line(words("models_legend"), "fact"), Table(few, tuple(others))]
+    few = ("other_model", "size", "length", "dimension", "texts_get")
+    whole = table(words, ("model", *numbers), rows, right=numbers, extra=numbers[1:2] + numbers[4:7])
+    return [whole, Line(words("models_legend"), "fact"), table(words, few, others, right=numbers)]
 
 
 def _dashed(*cells: object) -> list[str]:
@@ -104,8 +100,10 @@ def published(entries: Iterable[Published], words: Words) -> list[Block]:
         facts = published_summary(entry)
         counts = (str(facts[name]) for name in numbers)
         rows.append((facts["model"], facts["kind"], *counts, _span(facts["mteb_versions"], words)))
-    columns = _columns(words, "model", "kind", *numbers, "mteb", right=numbers)
-    return [Table(columns, tuple(rows)), Line(words("published_more"), "fact")]
+    return [
+        table(words, ("model", "kind", *numbers, "mteb"), rows, right=numbers),
+        Line(words("published_more"), "fact"),
+    ]
 
 
 def published_summary(entry: Published) -> dict[str, Any]:
@@ -157,14 +155,14 @@ def published_model(entry: Published, words: Words) -> list[Block]:
     blocks: list[Block] = [Line(title, "head")]
     if reference.rows:
         heads = ("task", "split", "subset", "metric", "score", "mteb", "data")
-        blocks.append(Table(_columns(words, *heads, right=("score",)), tuple(_score_lines(entry, notes, words))))
+        blocks.append(table(words, heads, _score_lines(entry, notes, words), right=("score",)))
     if reference.aggregates:
         rows = []
         for mean in reference.aggregates:
             source = _short(mean.source)
             said = source if mean.judged_by else words("not_compared_mean", source=source)
             rows.append((mean.benchmark, mean.measure, percent(mean.value), said))
-        blocks.append(Table(_columns(words, "benchmark", "measure", "value", "source", right=("value",)), tuple(rows)))
+        blocks.append(table(words, ("benchmark", "measure", "value", "source"), rows, right=("value",)))
     blocks += [Line(text, "note", number=number) for number, text in enumerate(notes.texts, 1)]
     conditions = _named(reference.conditions.to_json()) or words("not_recorded")
     facts = [words("source", text=entry.source), words("run_with", text=conditions)]
@@ -229,7 +227,7 @@ def estimate(found: Estimate, words: Words) -> list[Block]:
             (clean(t.task), count(t.count), many(t.tokens), words.duration(t.seconds), percent(t.expected))
             for t in mine
         ]
-        blocks += [Line(clean(name)), Table(_columns(words, "task", *numbers, right=numbers), tuple(rows))]
+        blocks += [Line(clean(name)), table(words, ("task", *numbers), rows, right=numbers)]
     blocks += [
         Line(words("published_mean", benchmark=benchmark, measure=measure, value=percent(value), model=model), "fact")
         for model, benchmark, measure, value in found.means
@@ -268,12 +266,11 @@ def store(place: Path, lines: Sequence[Listing], words: Words) -> list[Block]:
     styles: tuple[Style, ...] = tuple("bad" if line.problem else "" for line in lines)
     heads = ("name", "model", "kind", "task", "answers", "bytes", "used", "state")
     total = size(sum(line.bytes for line in lines))
-    columns = _columns(words, *heads, right=("answers", "bytes", "used"), extra=("kind",))
     problems = [Line(f"{shortest(line.name, names)}: {line.problem}", "fact", "bad") for line in lines if line.problem]
     return [
         Line(words("kept_in", place=place, size=total), "head"),
         *problems,
-        Table(columns, rows, styles),
+        table(words, heads, rows, right=("answers", "bytes", "used"), extra=("kind",), styles=styles),
     ]
 
 
@@ -298,8 +295,8 @@ def scores(rows: Sequence[Mapping[str, Any]], folder: Path, words: Words) -> lis
     for row in rows:
         score = row["main_score"]
         lines.append((*(str(row[head]) for head in heads), f"{score:.5f}" if isinstance(score, float) else str(score)))
-    table = Table(_columns(words, *heads, "main_score", right=("main_score",)), tuple(lines))
-    return [table, Line(words("files_in", place=folder), "fact")]
+    listed = table(words, (*heads, "main_score"), lines, right=("main_score",))
+    return [listed, Line(words("files_in", place=folder), "fact")]
 
 
 def demo(report: DemoReport, words: Words) -> list[Block]:
@@ -310,13 +307,13 @@ def demo(report: DemoReport, words: Words) -> list[Block]:
         differences = {"difference": report.largest_difference, "stages": report.two_stage_difference}
         blocks = [Line(words("demo_failed", **differences), "head", "bad")]
     titles = {"one-stage": "demo_one_stage", "first": "demo_first", "second": "demo_second"}
+    heads = ("task", "subset", "metric", "served", "in_process")
     for (stage, name), rows in groupby(report.results, key=lambda row: (row.stage, row.model)):
-        columns = _columns(words, "task", "subset", "metric", "served", "in_process", right=("served", "in_process"))
         lines = tuple(
             (r.task, r.subset, r.metric, f"{r.score:.5f}", "" if r.in_process is None else f"{r.in_process:.5f}")
             for r in rows
         )
-        blocks += [Line(words(titles[stage], model=name)), Table(columns, lines)]
+        blocks += [Line(words(titles[stage], model=name)), table(words, heads, lines, right=heads[3:])]
     work = words(
         "demo_work", requests=report.requests, time=words.duration(report.seconds), texts=report.texts_encoded,
         known=report.texts_remembered,
