@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.messages import ENGLISH
 from evalscope_vacc.results import published
 from evalscope_vacc.results.asked import asked_of, servers_of
 from evalscope_vacc.results.judge import PairedTest, judge, reference_from
@@ -37,17 +38,22 @@ def verdict_of(
         ConfigError: No scores are published under the name that is given or served.
     """
     results = load_results(paths).needed()
-    parts = runs_of(results)
-    references, unpublished = _references(parts, against, paths)
-    servers = servers_of(paths)
+    asked, servers = asked_of(paths), servers_of(paths)
+    suspects = insane(servers)
+    try:
+        references, unpublished = _references(runs_of(results), against, paths)
+    except ConfigError as error:
+        # scores that no weights would earn are said also where there is nothing to hold them against
+        warnings = judge(results, (), asked, insane=suspects).warnings
+        raise ConfigError("; ".join([str(error), *(ENGLISH("warning", text=reason) for reason in warnings)])) from error
     return judge(
         results,
         references,
-        asked_of(paths),
+        asked,
         noise=noise,
         paired=lambda part, theirs: _test(part, theirs, qrels, load=load_qrels),
         unpublished=unpublished,
-        insane=insane(servers),
+        insane=suspects,
         changed=[name for name, facts in servers.items() if facts.get("rescoring")],
         allow_partial=allow_partial,
         allow_above=allow_above,
