@@ -133,9 +133,12 @@ def _runs(paths: Sequence[str | Path]) -> Iterator[tuple[Path, Path]]:
     for path in (Path(given).absolute() for given in paths if Path(given).is_dir()):
         above = (level for level in levels(path) if (level / "vacc").is_dir() or (level / "configs").is_dir())
         run = next(above, None)
+        if run:
+            yield path, run
+            continue
         # outputs/<time> of EvalScope, or <model>/<time>
-        below = [f.parent for pattern in ("*/vacc", "*/*/vacc") for f in sorted(path.glob(pattern)) if f.is_dir()]
-        yield from ((path, one) for one in ([run] if run else below))
+        for pattern in ("*/vacc", "*/*/vacc"):
+            yield from ((path, folder.parent) for folder in sorted(path.glob(pattern)) if folder.is_dir())
 
 
 def _asked(run: Path) -> list[AskedTask]:

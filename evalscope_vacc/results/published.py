@@ -81,14 +81,15 @@ def find(name: str) -> Published | None:
     from evalscope_vacc import catalog
 
     wanted, stored = name.strip().strip("/").casefold(), _stored()
-    entry = catalog.find(name) if name else None
     same = [known for known in stored if known.casefold() == wanted]
-    tails = [known for known in stored if tail_of(known) == tail_of(wanted)]
-    chosen = same or (tails if len(tails) == 1 else [entry.huggingface] if entry is not None else [])
-    if not chosen or chosen[0] not in stored:
+    same = same or [known for known in stored if tail_of(known) == tail_of(wanted)]
+    if len(same) != 1:
+        entry = catalog.find(name) if name else None
+        same = [entry.huggingface] if entry is not None and entry.huggingface in stored else []
+    if not same:
         return None
-    path = stored[chosen[0]]
-    return _read(chosen[0], path, path.stat().st_mtime_ns, path.stat().st_size)
+    path = stored[same[0]]
+    return _read(same[0], path, path.stat().st_mtime_ns, path.stat().st_size)
 
 
 def get(name: str) -> Published:

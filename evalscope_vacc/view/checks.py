@@ -145,7 +145,7 @@ def parity_mapping(result: ParityResult, words: Words) -> dict[str, Any]:
         **said,
         "kind": found.kind,
         "passed": found.passed,
-        **found.figures,
+        **plain(found.figures, words),
         "problems": plain(found.problems, words),
         "looks_like": plain(found.looks_like, words),
         "codes": [reason.code for reason in (*found.problems, *found.looks_like)],
