@@ -71,11 +71,7 @@ def shown(path: Path) -> str:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-        ResultError: It cannot be written.
-    """
+    """Writes a file whole or not at all; raises ResultError where it cannot be written."""
     try:
         write_whole(path, text)
     except OSError as error:
@@ -98,11 +94,7 @@ def read_packaged(name: str) -> Any:
 
 
 def read_compressed(path: Path) -> Any:
-    """Reads one compressed JSON file.
-
-    Raises:
-        ResultError: It is missing, broken, or unpacks to more than 64 MiB.
-    """
+    """Reads one compressed JSON file; raises ResultError where it is missing, broken, or unpacks to more than 64 MiB."""
     try:
         return json.loads(read_bounded(path, MAX_PACKED_BYTES, gzip.open))
     except (OSError, EOFError, ValueError, RecursionError) as error:

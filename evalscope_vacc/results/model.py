@@ -269,11 +269,7 @@ class Results:
     paths: tuple[str, ...] = ()
 
     def needed(self) -> Results:
-        """Returns itself.
-
-        Raises:
-            ResultError: There is no row.
-        """
+        """Returns itself; raises ResultError where there is no row."""
         if self.rows:
             return self
         said = "; ".join(str(dict(problem.args)["text"]) for problem in self.problems[:3])

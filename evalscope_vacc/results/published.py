@@ -93,11 +93,7 @@ def find(name: str) -> Published | None:
 
 
 def get(name: str) -> Published:
-    """As :func:`find`.
-
-    Raises:
-        ConfigError: No scores of this model are known; the message names the nearest.
-    """
+    """As :func:`find`; raises ConfigError where no scores of this model are known; the message names the nearest."""
     found = find(name)
     if found is not None:
         return found
