@@ -248,28 +248,29 @@ def _judge(
     row: Row, candidates: Sequence[Row], reference: Reference, noise: Noise, paired: PairedTest | None
 ) -> ComparedRow:
     if not candidates:
-        return _compared(row, "no reference", Reason("no_row"))
+        return compared_row(row, "no reference", Reason("no_row"))
     if reference.kind and row.run.kind and reference.kind != row.run.kind:
-        return _compared(row, "not judged", Reason.of("other_kind", ours=row.run.kind, theirs=reference.kind))
+        return compared_row(row, "not judged", Reason.of("other_kind", ours=row.run.kind, theirs=reference.kind))
     measured = [(theirs, metric) for theirs in candidates if (metric := _shared_metric(row, theirs))]
     if not measured:
         metrics = ", ".join(sorted({c.metric for c in candidates}))
-        return _compared(row, "no reference", Reason.of("other_metric", metrics=metrics))
+        return compared_row(row, "no reference", Reason.of("other_metric", metrics=metrics))
     free = [(theirs, metric) for theirs, metric in measured if not row.conditions.conflicts(theirs.conditions)]
     if not free:
         why = min((row.conditions.conflicts(theirs.conditions) for theirs, _ in measured), key=lambda c: (len(c), c))
-        return _compared(row, "not judged", *why)
+        return compared_row(row, "not judged", *why)
     # several may be left: the one whose recorded conditions agree in most
     most = max(_agreement(row, theirs) for theirs, _ in free)
     best = [(theirs, metric) for theirs, metric in free if _agreement(row, theirs) == most]
     values = {theirs.value(metric) for theirs, metric in best}
     if len(values) > 1:
-        return _compared(row, "not judged", Reason.of("several_values", values=", ".join(sorted(map(str, values)))))
+        return compared_row(row, "not judged", Reason.of("several_values", values=", ".join(sorted(map(str, values)))))
     theirs, metric = min(best, key=lambda pair: (pair[1], pair[0].source, pair[0].mteb_version or ""))
     return _measure(row, theirs, metric, noise, paired)
 
 
-def _compared(row: Row, verdict: Judgement, *reasons: Reason, **more: Any) -> ComparedRow:
+def compared_row(row: Row, verdict: Judgement, *reasons: Reason, **more: Any) -> ComparedRow:
+    """Makes a line of the verdict of a score."""
     base = {
         "task": row.task, "split": row.split, "subset": row.subset, "metric": row.metric, "type": row.type,
         "ours": row.score, "model": row.run.model, "run": row.run.label, "source": row.source,
@@ -281,16 +282,16 @@ def _measure(row: Row, theirs: Row, metric: str, noise: Noise, paired: PairedTes
     mine, published = row.value(metric), theirs.value(metric)
     more: dict[str, Any] = {"metric": metric, "ours": mine, "reference": published, "reference_source": theirs.source}
     if published is None:
-        return _compared(row, "not judged", Reason("reference_no_number"), **more)
+        return compared_row(row, "not judged", Reason("reference_no_number"), **more)
     if theirs.suspect:
-        return _compared(row, "not judged", Reason("outlier"), **more)
+        return compared_row(row, "not judged", Reason("outlier"), **more)
     # no main metric of MTEB's leaves this range; a score of 64.5 is one in percent
     if abs(published) > 1:
-        return _compared(row, "not judged", Reason.of("reference_no_fraction", value=published), **more)
+        return compared_row(row, "not judged", Reason.of("reference_no_fraction", value=published), **more)
     if mine is None:
-        return _compared(row, "fail", Reason("no_score"), **more)
+        return compared_row(row, "fail", Reason("no_score"), **more)
     if abs(mine) > 1:
-        return _compared(row, "fail", Reason.of("no_fraction", value=mine), **more)
+        return compared_row(row, "fail", Reason.of("no_fraction", value=mine), **more)
     difference = mine - published
     tolerance = noise.of(published, ours=row.conditions.dtype, theirs=theirs.conditions.dtype, rounding=theirs.rounding)
     notes, reasons = list(_notes(row, theirs)), list[Reason]()
@@ -307,7 +308,7 @@ def _measure(row: Row, theirs: Row, metric: str, noise: Noise, paired: PairedTes
     if verdict == "above":
         notes.append(Reason("above_itself"))
     part = share(mine, published)
-    return _compared(
+    return compared_row(
         row, verdict, *reasons, difference=difference, share=part, mark=mark(part), tolerance=tolerance.value,
         tolerance_reason=tolerance.reason, notes=tuple(notes), interval=interval, **more,
     )  # fmt: skip

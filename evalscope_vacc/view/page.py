@@ -24,6 +24,7 @@ from evalscope_vacc._version import __version__
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.files import read_bounded, write_whole
+from evalscope_vacc.results.judge import compared_row
 from evalscope_vacc.results.left import RunData, Sample
 from evalscope_vacc.results.model import ComparedRow, Verdict
 from evalscope_vacc.view import comparison as shown
@@ -188,14 +189,8 @@ def _rows(data: RunData) -> list[ComparedRow]:
     """Returns every row, the ones that do not match first; rows of models without a reference are there, too."""
     compared = [row for comparison in data.verdict.comparisons for row in comparison.rows]
     known = {(row.task, row.split, row.subset, row.model) for row in compared}
-    rest = [
-        ComparedRow(
-            task=row.task, split=row.split, subset=row.subset, metric=row.metric, verdict="no reference",
-            type=row.type, ours=row.score, model=row.run.model, run=row.run.label, source=row.source,
-        )
-        for row in data.rows
-        if (row.task, row.split, row.subset, row.run.model) not in known
-    ]  # fmt: skip
+    others = (row for row in data.rows if (row.task, row.split, row.subset, row.run.model) not in known)
+    rest = [compared_row(row, "no reference") for row in others]
     wrong = ("fail", "above")
     return sorted(
         (*compared, *rest), key=lambda r: (r.verdict not in wrong, r.task.casefold(), r.split, r.subset, r.run)
