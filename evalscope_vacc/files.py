@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @contextmanager
@@ -57,4 +63,10 @@ def read_bounded(path: Path, limit: int, opened: Callable[..., Any] = Path.open)
     if len(content) > limit:
         size = f"{limit >> 20:,} MiB" if limit >= 1 << 20 else f"{limit:,} bytes"
         raise ValueError(f"it is larger than {size}")
+    return content
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file of this package."""
+    content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     return content

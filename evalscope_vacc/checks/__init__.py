@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from evalscope_vacc.checks.findings import Finding, Report
+from evalscope_vacc.checks.findings import CHECKS, Finding, Report
 from evalscope_vacc.checks.preflight import preflight
 from evalscope_vacc.checks.texts import PREFLIGHT_TEXTS
-from evalscope_vacc.checks.wording import CHECKS
 
 __all__ = ["CHECKS", "PREFLIGHT_TEXTS", "Finding", "Report", "preflight"]

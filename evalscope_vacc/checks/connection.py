@@ -7,20 +7,9 @@ import re
 import time
 from collections.abc import Iterator
 
+from evalscope_vacc import errors
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.target import NothingMoreError, Target
-from evalscope_vacc.errors import (
-    AuthenticationError,
-    BadAnswerError,
-    EngineDeadError,
-    ModelNotServedError,
-    NotFiniteError,
-    RequestRefusedError,
-    ServerError,
-    ServerFaultError,
-    ServerTimeoutError,
-    ServerUnreachableError,
-)
 from evalscope_vacc.names import nearest
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
@@ -32,22 +21,19 @@ WAIT_S = 5.0
 _PAUSE_S = 0.25
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 # the first that fits: some are kinds of others
-_ERRORS: tuple[tuple[type[ServerError], str], ...] = (
-    (ModelNotServedError, "model.refused"),
-    (EngineDeadError, "reachable.engine"),
-    (ServerTimeoutError, "reachable.slow"),
-    (ServerUnreachableError, "reachable.dead"),
-    (ServerFaultError, "reachable.fault"),
-    (NotFiniteError, "finite.not"),
-    (BadAnswerError, "answers.bad"),
+_ERRORS: tuple[tuple[type[errors.ServerError], str], ...] = (
+    (errors.ModelNotServedError, "model.refused"),
+    (errors.EngineDeadError, "reachable.engine"),
+    (errors.ServerTimeoutError, "reachable.slow"),
+    (errors.ServerUnreachableError, "reachable.dead"),
+    (errors.ServerFaultError, "reachable.fault"),
+    (errors.NotFiniteError, "finite.not"),
+    (errors.BadAnswerError, "answers.bad"),
 )
 
 
 def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str, ...], float]:
-    """Waits for a server's first answer, never longer than ``wait_s`` in all.
-
-    Returns:
-        The names that it serves (none where it does not list them), and the seconds of the answer.
+    """Waits for a server's first answer, never longer than ``wait_s``; returns the names that it lists, and its seconds.
 
     Raises:
         ServerError: There was no answer in that time, or the key is refused.
@@ -58,19 +44,27 @@ def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str,
         left = until - time.monotonic()
         try:
             answer = engine.call("GET", path, retry=False, timeout_s=max(0.2, left))
-        except AuthenticationError:
+        except errors.AuthenticationError:
             raise
-        except RequestRefusedError:
+        except errors.RequestRefusedError:
             # it is there, and has no such list; infinity without a prefix has it elsewhere
             if path == "/models":
                 return (), 0.0
             path = "/models"
-        except (ServerUnreachableError, ServerFaultError) as error:
-            if isinstance(error, ServerTimeoutError) or time.monotonic() + _PAUSE_S >= until:
+        except (errors.ServerUnreachableError, errors.ServerFaultError) as error:
+            if isinstance(error, errors.ServerTimeoutError) or time.monotonic() + _PAUSE_S >= until:
                 raise
             time.sleep(_PAUSE_S)
         else:
             return _names(answer.body), answer.seconds
+
+
+def _names(body: bytes) -> tuple[str, ...]:
+    try:
+        entries = json.loads(body)["data"][:10_000]
+    except (ValueError, TypeError, KeyError):
+        return ()
+    return tuple(e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), str))
 
 
 def check_contact(target: Target) -> Iterator[Finding]:
@@ -81,11 +75,7 @@ def check_contact(target: Target) -> Iterator[Finding]:
 
 
 def introduce(target: Target) -> ServerFacts:
-    """Asks the server what it is, and takes the dialect that it speaks.
-
-    Raises:
-        ServerError: It cannot be asked.
-    """
+    """Asks the server what it is, and takes the dialect that it speaks; raises ServerError where it cannot be asked."""
     families = {name: make() for name, make in {**DIALECTS, **plugins().dialects()}.items()}
     auto = target.config.dialect.strip().lower() == "auto"
     facts = target.facts = probe(
@@ -104,7 +94,13 @@ def check_facts(target: Target) -> Iterator[Finding]:
     facts = introduce(target)
     yield from _model(target, facts)
     yield _version(target, facts)
-    yield _max_length(target, facts)
+    has, wants = facts.max_model_len, target.config.max_tokens
+    if has is None:
+        yield target.finding("max-length.unknown" if wants is None else "max-length.own", wants=wants)
+    elif wants is not None and wants > has:
+        yield target.finding("max-length.less", has=has, wants=wants)
+    else:
+        yield target.finding("max-length.ok", has=has, limit=target.limit)
     config = target.config
     if config.tokenizer:
         yield target.finding("token-counts.tokenizer")
@@ -120,31 +116,18 @@ def check_facts(target: Target) -> Iterator[Finding]:
 
 def _model(target: Target, facts: ServerFacts) -> Iterator[Finding]:
     name = target.config.model_name
-    if facts.serves(name) is None:
+    served = facts.serves(name)
+    names = [clean(other, limit=200) for other in facts.served]
+    if served is None:
         yield target.finding("model.unlisted", name=name)
-        return
-    if facts.serves(name):
+    elif served:
         yield target.finding("model.root" if facts.root else "model.ok", name=name, root=facts.root)
-        return
-    names = [clean(served, limit=200) for served in facts.served]
-    if _answers(target):
+    elif target.answers(pairs=target.config.is_cross_encoder):
         yield target.finding("model.alias", name=name, listed=", ".join(names[:5]))
-        return
-    near = nearest(name, names, 3, likeness=0.3) or names[:5]
-    yield target.finding("model.other", name=name, near=", ".join(map(repr, near)), best=near[0])
-    raise NothingMoreError
-
-
-def _answers(target: Target) -> bool:
-    """Whether a request under the name is answered, whatever the list of models says."""
-    try:
-        if target.config.is_cross_encoder:
-            target.score("a", ["b"], raw=True)
-        else:
-            target.embed(["a"])
-    except (RequestRefusedError, BadAnswerError, ServerFaultError):
-        return False
-    return True
+    else:
+        near = nearest(name, names, 3, likeness=0.3) or names[:5]
+        yield target.finding("model.other", name=name, near=", ".join(map(repr, near)), best=near[0])
+        raise NothingMoreError
 
 
 def _version(target: Target, facts: ServerFacts) -> Finding:
@@ -160,35 +143,9 @@ def _version(target: Target, facts: ServerFacts) -> Finding:
     return target.finding("version.ok", version=said)
 
 
-def _max_length(target: Target, facts: ServerFacts) -> Finding:
-    has, wants = facts.max_model_len, target.config.max_tokens
-    if has is None:
-        return target.finding("max-length.unknown" if wants is None else "max-length.own", wants=wants)
-    if wants is not None and wants > has:
-        return target.finding("max-length.less", has=has, wants=wants)
-    return target.finding("max-length.ok", has=has, limit=target.limit)
-
-
-def _names(body: bytes) -> tuple[str, ...]:
-    try:
-        listed = json.loads(body)
-    except ValueError:
-        return ()
-    entries = listed.get("data") if isinstance(listed, dict) else None
-    if not isinstance(entries, list):
-        return ()
-    return tuple(e["id"] for e in entries[:10_000] if isinstance(e, dict) and isinstance(e.get("id"), str))
-
-
-def from_error(target: Target, error: ServerError, check: str) -> Finding:
-    """What an error of a request says about the server.
-
-    Args:
-        target: The server.
-        error: What was raised.
-        check: The question that the request was to answer.
-    """
-    if isinstance(error, AuthenticationError):
+def from_error(target: Target, error: errors.ServerError, check: str) -> Finding:
+    """What an error of a request says about the server; ``check`` is the question that the request was to answer."""
+    if isinstance(error, errors.AuthenticationError):
         code = "key.refused" if target.config.api_key else "key.missing"
     else:
         code = next((code for kind, code in _ERRORS if isinstance(error, kind)), f"{check}.request")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.sameness import Asker, scores_of, vectors_of
-from evalscope_vacc.checks.target import Target, cosines
+from evalscope_vacc.checks.sameness import Asker, asker_of
+from evalscope_vacc.checks.target import REFUSED, Target, cosines
 from evalscope_vacc.checks.texts import CUT_LONG, CUT_SHORT, LONG_1, longer_than, of_words
-from evalscope_vacc.errors import BadAnswerError, InputTooLongError, RequestRefusedError
+from evalscope_vacc.errors import InputTooLongError
 
 # LONG_1 in tokens, roughly; only a time is estimated with it
 _LONG_TOKENS = 170
@@ -45,7 +45,7 @@ def check_truncation(target: Target) -> Iterator[Finding]:
     try:
         cut = target.embed([CUT_LONG], truncate_to=tokens)
         whole = target.embed([CUT_LONG])
-    except (RequestRefusedError, BadAnswerError) as error:
+    except REFUSED as error:
         yield target.finding("truncation.refused" if target.counts else "truncation.impossible", error=error)
         return
     allowed = max(_CUT_SAME, target.tolerance.allowed)
@@ -61,9 +61,7 @@ def check_truncation(target: Target) -> Iterator[Finding]:
 
 
 def _cut_here(target: Target) -> Finding:
-    if target.counts:
-        return target.finding("truncation.here")
-    return target.finding("truncation.nobody", dialect=target.dialect.name)
+    return target.finding("truncation.here" if target.counts else "truncation.nobody", dialect=target.dialect.name)
 
 
 def check_whole_texts(target: Target) -> Iterator[Finding]:
@@ -71,30 +69,24 @@ def check_whole_texts(target: Target) -> Iterator[Finding]:
 
     Lengths double up to the limit. Where a difference is not seen, halving finds about where reading stops.
     """
-    asker = scores_of(target, _QUESTION) if target.config.is_cross_encoder else vectors_of(target)
-    lengths = _lengths(target)
-    if not lengths:
-        yield target.finding("whole-texts.untried")
-        return
+    asker = asker_of(target, _QUESTION)
     known = 0
-    for tokens in lengths:
-        answers = _variants(asker, tokens)
-        gaps = asker.gaps(answers, answers)
-        if gaps[0, 1] <= _IDENTICAL and gaps[0, 2] <= _IDENTICAL:
-            if not known:
-                # nothing makes a difference to this model; others of its findings say so
-                return
-            yield target.finding("whole-texts.alike", tokens=tokens, score=float(answers[0, 0]))
-        elif gaps[0, 1] <= _IDENTICAL:
+    for tokens in _lengths(target):
+        answers, (end, beginning) = _variants(asker, tokens)
+        if end and beginning:
+            if known:
+                yield target.finding("whole-texts.alike", tokens=tokens, score=float(answers[0, 0]))
+            # else nothing makes a difference to this model; others of its findings say so
+            return
+        if end:
             low, high = _where(asker, known, tokens)
             yield target.finding("whole-texts.end", tokens=tokens, low=low, high=high)
-        elif gaps[0, 2] <= _IDENTICAL:
+            return
+        if beginning:
             yield target.finding("whole-texts.beginning", tokens=tokens)
-        else:
-            known = tokens
-            continue
-        return
-    yield target.finding("whole-texts.ok", tokens=known)
+            return
+        known = tokens
+    yield target.finding("whole-texts.ok" if known else "whole-texts.untried", tokens=known)
 
 
 def _lengths(target: Target) -> list[int]:
@@ -107,14 +99,18 @@ def _lengths(target: Target) -> list[int]:
     return sorted({n for n in (*_LENGTHS, room) if 40 <= n <= min(room, most, _LENGTHS[-1])})
 
 
-def _variants(asker: Asker, tokens: int) -> NDArray[np.float64]:
-    """Answers, each asked for alone, to a text, the same with another end, and the same with another beginning."""
+def _variants(asker: Asker, tokens: int) -> tuple[NDArray[np.float64], tuple[bool, bool]]:
+    """Answers, each asked for alone, to a text, the same with another end, and the same with another beginning.
+
+    Also whether the second and the third are the first's.
+    """
     words = int(tokens / _TOKENS_A_WORD)
     changed = max(4, words // 8)
-    text = of_words(words)
-    other = of_words(words, shift=17)
+    text, other = of_words(words), of_words(words, shift=17)
     texts = (text, text[:-changed] + other[-changed:], other[:changed] + text[changed:])
-    return np.concatenate([asker.ask([" ".join(one)]) for one in texts]).astype(np.float64)
+    answers = np.concatenate([asker.ask([" ".join(one)]) for one in texts]).astype(np.float64)
+    gaps = asker.gaps(answers, answers)
+    return answers, (bool(gaps[0, 1] <= _IDENTICAL), bool(gaps[0, 2] <= _IDENTICAL))
 
 
 def _where(asker: Asker, read: int, unread: int) -> tuple[int, int]:
@@ -123,11 +119,8 @@ def _where(asker: Asker, read: int, unread: int) -> tuple[int, int]:
         middle = (read + unread) // 2
         if middle < 16:
             break
-        answers = _variants(asker, middle)
-        if asker.gaps(answers, answers)[0, 1] <= _IDENTICAL:
-            unread = middle
-        else:
-            read = middle
+        _, (end, _) = _variants(asker, middle)
+        read, unread = (read, middle) if end else (middle, unread)
     # the last eighth of a text differs: reading stops somewhere before its end
     return int(read * 7 / 8), unread
 
@@ -138,12 +131,12 @@ def check_long_texts(target: Target) -> Iterator[Finding]:
     if limit is None or longest is None:
         return
     if _too_slow(target, limit):
-        yield _untried(target, limit)
+        yield target.finding("long-texts.untried", limit=limit, seconds=_seconds(target, limit))
         return
     if target.dialect.truncates:
         try:
             cut = target.embed([longer_than(limit)], truncate_to=limit)
-        except (RequestRefusedError, BadAnswerError) as error:
+        except REFUSED as error:
             yield target.finding("long-texts.uncut", limit=limit, error=error)
             return
         if cut.tokens is not None and cut.tokens < limit:
@@ -153,7 +146,7 @@ def check_long_texts(target: Target) -> Iterator[Finding]:
         target.embed([longer_than(longest)])
     except InputTooLongError:
         yield target.finding("long-texts.ok", limit=limit, longest=longest)
-    except (RequestRefusedError, BadAnswerError) as error:
+    except REFUSED as error:
         yield target.finding("long-texts.refused", longest=longest, error=error)
     else:
         yield target.finding("long-texts.silent", longest=longest)
@@ -166,26 +159,19 @@ def check_long_pairs(target: Target) -> Iterator[Finding]:
         return
     if target.template is not None:
         yield target.finding("long-texts.here" if target.counts else "long-texts.uncounted", limit=limit)
-        return
-    if target.rerank is not None and target.rerank.template == "server":
+    elif target.templated:
         yield target.finding("long-texts.template", limit=limit)
-        return
-    if not target.dialect.truncates:
+    elif not target.dialect.truncates:
         yield _cut_here(target)
-        return
-    if _too_slow(target, limit):
-        yield _untried(target, limit)
-        return
-    try:
-        scores = target.score(_QUESTION, [LONG_1, longer_than(limit)], cut=True).values
-    except (RequestRefusedError, BadAnswerError) as error:
-        yield target.finding("long-texts.uncut", limit=limit, error=error)
+    elif _too_slow(target, limit):
+        yield target.finding("long-texts.untried", limit=limit, seconds=_seconds(target, limit))
     else:
-        yield target.finding("long-texts.pair", limit=limit, scores=_shown(scores))
-
-
-def _shown(scores: Sequence[float] | NDArray[np.float64]) -> str:
-    return ", ".join(f"{score:.4f}" for score in scores)
+        try:
+            scores = target.score(_QUESTION, [LONG_1, longer_than(limit)], cut=True).values
+        except REFUSED as error:
+            yield target.finding("long-texts.uncut", limit=limit, error=error)
+        else:
+            yield target.finding("long-texts.pair", limit=limit, scores=", ".join(f"{score:.4f}" for score in scores))
 
 
 def _seconds(target: Target, tokens: int) -> float:
@@ -194,7 +180,3 @@ def _seconds(target: Target, tokens: int) -> float:
 
 def _too_slow(target: Target, tokens: int) -> bool:
     return _seconds(target, tokens) > min(_PATIENCE_S, target.left_s / 3)
-
-
-def _untried(target: Target, tokens: int) -> Finding:
-    return target.finding("long-texts.untried", limit=tokens, seconds=_seconds(target, tokens))

@@ -8,23 +8,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from evalscope_vacc.checks import grain, rules, scores, vectors
+from evalscope_vacc.checks import scores, vectors
 from evalscope_vacc.checks.connection import from_error
 from evalscope_vacc.checks.findings import Finding, Report
-from evalscope_vacc.checks.sameness import alike, ask_often, judge, scores_of, vectors_of
-from evalscope_vacc.checks.target import Target, cosines
+from evalscope_vacc.checks.sameness import alike, ask_often, asker_of, judge
+from evalscope_vacc.checks.target import REFUSED, Target, cosines
 from evalscope_vacc.checks.texts import PREFLIGHT_TEXTS
 from evalscope_vacc.checks.tolerance import COSINES
 from evalscope_vacc.config import ModelConfig
-from evalscope_vacc.errors import (
-    AuthenticationError,
-    BadAnswerError,
-    ConfigError,
-    ModelNotServedError,
-    NotFiniteError,
-    RequestRefusedError,
-    ServerError,
-)
+from evalscope_vacc.errors import AuthenticationError, ConfigError, ModelNotServedError, NotFiniteError, ServerError
 from evalscope_vacc.text.truncation import fits_by_bytes
 from evalscope_vacc.wire.dialects import Dialect
 from evalscope_vacc.wire.engine import Engine
@@ -46,17 +38,8 @@ def preflight(
 ) -> Report:
     """Looks at the servers of a model before its first task, over the connections and with the patience of the run.
 
-    Only what makes every score wrong or impossible stops the run; everything else is logged as a warning.
-
-    Args:
-        config: The model.
-        engine: The connections.
-        dialect: How the servers are spoken to.
-        facts: What the servers said of themselves, in the order of the addresses.
-        rerank: How they serve a reranker, in the same order; empty for an encoder.
-
-    Returns:
-        The findings.
+    Only what makes every score wrong or impossible stops the run; everything else is logged as a warning. ``facts`` and, of a
+    cross-encoder, ``rerank`` are what the servers said of themselves, in the order of the addresses.
 
     Raises:
         ServerError: A server cannot be reached or fails, refuses the key, or answers with a number that is not finite.
@@ -70,11 +53,9 @@ def preflight(
         if config.is_cross_encoder:
             target.rerank = rerank[number]
             target.dialect = rerank[number].dialect(dialect)
-            found += _cross_encoder(target, rerank[number])
-        else:
-            found += _encoder(target)
+        found += _cross_encoder(target) if config.is_cross_encoder else _encoder(target)
         targets.append(target)
-    found += [finding.soften() for finding in alike(targets)]
+    found = [finding.soften() for finding in (*found, *alike(targets))]
     for finding in found:
         if finding.state != "ok":
             logger.warning("%s: %s", config.model_name, finding.line())
@@ -92,8 +73,8 @@ def _texts(target: Target) -> list[str]:
 
 def _encoder(target: Target) -> Iterator[Finding]:
     try:
-        found = ask_often(vectors_of(target), _texts(target), size=_SIZE, seconds=_SECONDS)
-    except (RequestRefusedError, BadAnswerError) as error:
+        found = ask_often(asker_of(target), _texts(target), size=_SIZE, seconds=_SECONDS)
+    except REFUSED as error:
         yield _tolerated(target, error, "kind")
         return
     values = target.memory["vectors"] = found.alone
@@ -103,38 +84,39 @@ def _encoder(target: Target) -> Iterator[Finding]:
             f"model {target.config.model_name!r} on {target.server}: {size.seen}; {size.meaning}: {size.action} "
             "(preflight: off goes on regardless)"
         )
-    yield from (finding.soften() for finding in (*vectors.check_size(target, values), *judge(target, found)))
-    yield from (finding.soften() for finding in rules.check_prefix(target))
+    yield from vectors.check_size(target, values)
+    yield from judge(target, found)
+    yield from vectors.check_prefix(target)
     if len(values) >= 2:
         table = cosines(values, values)
         if float(np.ptp(table)) < COSINES.floor:
-            yield target.finding("sanity.same", value=float(table[0, 1])).soften()
+            yield target.finding("sanity.same", value=float(table[0, 1]))
 
 
-def _cross_encoder(target: Target, facts: RerankFacts) -> Iterator[Finding]:
-    if facts.embeds:
-        yield target.finding("kind.embeds", path=facts.path).soften()
-    yield scores.template_finding(target).soften()
+def _cross_encoder(target: Target) -> Iterator[Finding]:
+    if target.rerank is not None and target.rerank.embeds:
+        yield target.finding("kind.embeds", path=target.rerank.path)
+    yield scores.template_finding(target)
     # raw, so that the texts are recognised; which template is in use is known by now
     query, *documents = _texts(target)
     if not documents:
         return
     try:
-        found = ask_often(scores_of(target, query, raw=True), documents, size=_SIZE, seconds=_SECONDS)
-    except (RequestRefusedError, BadAnswerError) as error:
+        found = ask_often(asker_of(target, query, raw=True), documents, size=_SIZE, seconds=_SECONDS)
+    except REFUSED as error:
         yield _tolerated(target, error, "answers")
         return
     values = target.memory["scores"] = found.alone[:, 0]
-    yield from (finding.soften() for finding in judge(target, found))
+    yield from judge(target, found)
     if len(documents) > 1:
-        yield scores.spread_finding(target, values).soften()
+        yield scores.spread_finding(target, values)
     if len(documents) > 2 and np.ptp(values):
-        other = scores_of(target, documents[1], raw=True).ask([query, documents[0], *documents[2:]])[:, 0]
-        yield grain.grain_finding(target, [values, other]).soften()
+        other = asker_of(target, documents[1], raw=True).ask([query, documents[0], *documents[2:]])[:, 0]
+        yield scores.grain_finding(target, [values, other])
 
 
 def _tolerated(target: Target, error: ServerError, check: str) -> Finding:
     """Raises what stops a run; anything else that a server answers is a warning: the run will say it with its own texts."""
     if isinstance(error, (AuthenticationError, ModelNotServedError, NotFiniteError)):
         raise error
-    return from_error(target, error, check).soften()
+    return from_error(target, error, check)

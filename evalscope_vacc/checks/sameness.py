@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.target import Target, cosines
 from evalscope_vacc.checks.texts import LONG_1, POOL, SANITY_EN
 from evalscope_vacc.checks.tolerance import COSINES, SCORES, Scale, Tolerance, seen
+from evalscope_vacc.messages import Reason
 
 BATCHES = 24
 _TEXTS = 6
@@ -37,83 +39,70 @@ Answers = NDArray[Any]
 
 @dataclass(frozen=True)
 class Asker:
-    """How texts are asked for, alone or together, and how far two answers lie apart.
+    """How texts are asked for, alone or together, and how far two answers lie apart."""
 
-    Attributes:
-        ask: Texts to answers, shape (texts, dimensions) or (texts, 1).
-        gaps: Answers of shapes (m, d) and (n, d) to their differences, shape (m, n).
-        scale: Of the differences.
-        measure: What the differences are called.
-    """
-
-    ask: Callable[[Sequence[str]], Answers]
+    ask: Callable[[Sequence[str]], Answers]  # texts to answers, shape (texts, dimensions) or (texts, 1)
+    # answers of shapes (m, d) and (n, d) to their differences, shape (m, n)
     gaps: Callable[[Answers, Answers], NDArray[np.float64]]
-    scale: Scale
-    measure: str
+    scale: Scale  # of the differences
+    measure: Reason  # what the differences are called
 
 
-def vectors_of(target: Target) -> Asker:
-    """Asks for vectors of texts."""
-    limit = target.limit if target.dialect.truncates else None
-    return Asker(
-        lambda texts: target.embed(texts, truncate_to=limit).values,
-        lambda a, b: np.maximum(1 - cosines(a, b), 0.0),
-        COSINES,
-        "one minus the cosine",
-    )
-
-
-def scores_of(target: Target, query: str, *, raw: bool = False) -> Asker:
-    """Asks for the scores of documents with one query."""
+def asker_of(target: Target, query: str = SANITY_EN[0][0], *, raw: bool = False) -> Asker:
+    """Asks for vectors of texts, or for the scores of documents with one query."""
+    if not target.config.is_cross_encoder:
+        limit = target.limit if target.dialect.truncates else None
+        return Asker(
+            lambda texts: target.embed(texts, truncate_to=limit).values,
+            lambda a, b: np.maximum(1 - cosines(a, b), 0.0),
+            COSINES,
+            Reason("measure_cosine"),
+        )
     # long pairs fit every model but the smallest; those must be allowed to cut
-    cut = (raw or target.template is None) and (target.rerank is None or target.rerank.template != "server")
+    cut = (raw or target.template is None) and not target.templated
 
     def gaps(a: Answers, b: Answers) -> NDArray[np.float64]:
         return np.asarray(np.abs(a - b.T) / np.maximum(1.0, np.abs(b.T)), dtype=np.float64)
 
-    return Asker(lambda texts: target.score(query, texts, raw=raw, cut=cut).values[:, None], gaps, SCORES, "difference")
+    def ask(texts: Sequence[str]) -> Answers:
+        return target.score(query, texts, raw=raw, cut=cut).values[:, None]
+
+    return Asker(ask, gaps, SCORES, Reason("measure_difference"))
 
 
 @dataclass(frozen=True)
 class Sameness:
-    """Answers to the same texts, alone and in batches.
-
-    Attributes:
-        texts: Those asked for.
-        alone: Their answers, each in a request of its own, shape (texts, d).
-        again: The same a second time.
-        batches: Positions in ``texts`` that each batch is made of.
-        answers: The answers of each batch.
-    """
+    """Answers to the same texts, alone and in batches."""
 
     asker: Asker
-    texts: Sequence[str]
-    alone: Answers
-    again: Answers
-    batches: Sequence[Sequence[int]]
-    answers: Sequence[Answers]
+    texts: Sequence[str]  # those asked for
+    alone: Answers  # their answers, each in a request of its own, shape (texts, d)
+    again: Answers  # the same a second time
+    batches: Sequence[Sequence[int]]  # positions in ``texts`` that each batch is made of
+    answers: Sequence[Answers]  # the answers of each batch
 
-    @property
+    @cached_property
     def repeats(self) -> NDArray[np.float64]:
         """Difference of each second answer from the first."""
         return np.diag(self.asker.gaps(self.again, self.alone))
 
-    @property
+    @cached_property
     def tables(self) -> list[NDArray[np.float64]]:
         """Of each batch, the difference of each place from each text's own answer."""
         return [self.asker.gaps(answers, self.alone) for answers in self.answers]
 
-    def own(self, table: NDArray[np.float64], batch: Sequence[int]) -> NDArray[np.float64]:
-        """Of a batch, the difference of each place from the answer of the text that stands there."""
-        return table[np.arange(len(batch)), list(batch)]
+    @cached_property
+    def own(self) -> list[NDArray[np.float64]]:
+        """Of each batch, the difference of each place from the answer of the text that stands there."""
+        return [
+            table[np.arange(len(batch)), list(batch)] for table, batch in zip(self.tables, self.batches, strict=True)
+        ]
 
-    @property
+    @cached_property
     def tolerance(self) -> Tolerance:
         """What rounding explains, by the differences and the answers themselves."""
-        gaps = [self.own(table, batch) for table, batch in zip(self.tables, self.batches, strict=True)]
-        return seen(
-            np.concatenate(gaps or [self.repeats]), np.concatenate([self.alone, *self.answers]), self.asker.scale
-        )
+        gaps = np.concatenate(self.own or [self.repeats])
+        return seen(gaps, np.concatenate([self.alone, *self.answers]), self.asker.scale)
 
 
 def compositions(texts: int, size: int, count: int) -> list[list[int]]:
@@ -128,16 +117,11 @@ def compositions(texts: int, size: int, count: int) -> list[list[int]]:
 
 
 def ask_often(asker: Asker, texts: Sequence[str] = POOL, *, size: int = _TEXTS, seconds: float) -> Sameness:
-    """Asks for each text alone, then again, then in batches.
+    """Asks for each text alone, then again, then in batches of ``size`` different texts.
 
-    Args:
-        asker: How to ask.
-        texts: Different from each other.
-        size: Different texts of a batch.
-        seconds: For the batches; those that would take longer are left out, but for the first three.
+    Batches that would take longer than ``seconds`` are left out, but for the first three.
     """
-    alone = np.concatenate([asker.ask([text]) for text in texts])
-    again = np.concatenate([asker.ask([text]) for text in texts])
+    alone, again = (np.concatenate([asker.ask([text]) for text in texts]) for _ in range(2))
     batches: list[list[int]] = []
     answers: list[Answers] = []
     start = time.monotonic()
@@ -152,7 +136,7 @@ def ask_often(asker: Asker, texts: Sequence[str] = POOL, *, size: int = _TEXTS, 
 
 def check_sameness(target: Target) -> Iterator[Finding]:
     """One text, one vector; one pair, one score: again, alone, in a batch, and at another position."""
-    asker = scores_of(target, SANITY_EN[0][0]) if target.config.is_cross_encoder else vectors_of(target)
+    asker = asker_of(target)
     start = time.perf_counter()
     asker.ask([LONG_1])
     target.second = time.perf_counter() - start
@@ -163,34 +147,24 @@ def check_sameness(target: Target) -> Iterator[Finding]:
 
 def judge(target: Target, found: Sameness) -> Iterator[Finding]:
     """Says what differs, and what it looks like; remembers what rounding explains."""
-    tolerance = target.tolerance = found.tolerance
-    said = {"measure": found.asker.measure, "allowed": tolerance.allowed, "like": tolerance.like}
-    repeats = found.repeats
-    bad = int((repeats > tolerance.allowed).sum())
+    target.tolerance = found.tolerance
+    allowed = found.tolerance.allowed
+    said: dict[str, Any] = {"measure": found.asker.measure, "allowed": allowed, "like": found.tolerance.like}
+    bad = int((found.repeats > allowed).sum())
     code = "repeat.differs" if bad else "repeat.ok"
-    yield target.finding(code, gap=float(repeats.max()), bad=bad, texts=len(repeats), **said)
-    yield from _judge_batches(target, found, tolerance.allowed, {**said, "batches": len(found.batches)})
-
-
-def _judge_batches(target: Target, found: Sameness, allowed: float, said: dict[str, Any]) -> Iterator[Finding]:
-    own = [found.own(table, batch) for table, batch in zip(found.tables, found.batches, strict=True)]
-    faulty = [number for number, gaps in enumerate(own) if gaps.max() > allowed]
-    said |= {"gap": float(max(gaps.max() for gaps in own)), "bad": len(faulty)}
-    if len(faulty) > _MOST * len(own) and all(map(_only_doubled, own, found.batches, [allowed] * len(own))):
+    yield target.finding(code, gap=float(found.repeats.max()), bad=bad, texts=len(found.repeats), **said)
+    faulty = [number for number, gaps in enumerate(found.own) if gaps.max() > allowed]
+    said |= {"gap": float(np.concatenate(found.own).max()), "bad": len(faulty), "batches": len(found.batches)}
+    if len(faulty) > _MOST * len(found.own) and _only_doubled(found, allowed):
         yield target.finding("order.equal", **said)
         return
     moved = [number for number in faulty if len(_moved(found, number, allowed)) >= 2]
     if moved:
-        said["bad"] = len(moved)
-        yield _order(target, found, moved, allowed, said)
+        yield _order(target, found, moved, {**said, "bad": len(moved)})
         return
     yield target.finding("order.ok", chance=1 - (7 / 8) ** len(found.batches), **said)
-    if not faulty:
-        yield target.finding("batch.ok", **said)
-    elif _only_shorter(found, own, allowed):
-        yield target.finding("batch.padding", **said)
-    else:
-        yield target.finding("batch.differs", **said)
+    code = "batch.ok" if not faulty else "batch.padding" if _only_shorter(found, allowed) else "batch.differs"
+    yield target.finding(code, **said)
 
 
 def _moved(found: Sameness, number: int, allowed: float) -> list[tuple[int, int]]:
@@ -201,7 +175,7 @@ def _moved(found: Sameness, number: int, allowed: float) -> list[tuple[int, int]
         right, got = found.alone[list(batch)], found.answers[number]
         if found.asker.gaps(np.sort(got, axis=0), np.sort(right, axis=0)).diagonal().max() > allowed:
             return []
-    own, best = found.own(table, batch), table.argmin(axis=1)
+    own, best = found.own[number], table.argmin(axis=1)
     return [
         (place, int(best[place]))
         for place, text in enumerate(batch)
@@ -209,28 +183,30 @@ def _moved(found: Sameness, number: int, allowed: float) -> list[tuple[int, int]
     ]
 
 
-def _order(target: Target, found: Sameness, moved: Sequence[int], allowed: float, said: dict[str, Any]) -> Finding:
+def _order(target: Target, found: Sameness, moved: Sequence[int], said: dict[str, Any]) -> Finding:
     if found.alone.shape[1] > 1:
-        number = moved[0]
-        place, text = _moved(found, number, allowed)[0]
-        batch = found.batches[number]
+        place, text = _moved(found, moved[0], said["allowed"])[0]
+        batch = found.batches[moved[0]]
         return target.finding("order.swapped", place=place, other=batch.index(text) if text in batch else -1, **said)
     steps = [np.diff(found.answers[number][:, 0]) for number in moved]
     one_way = all((step <= 0).all() for step in steps) or all((step >= 0).all() for step in steps)
     return target.finding("order.sorted" if one_way else "order.moved", **said)
 
 
-def _only_doubled(own: NDArray[np.float64], batch: Sequence[int], allowed: float) -> bool:
+def _only_doubled(found: Sameness, allowed: float) -> bool:
     """Whether only the text that stands twice in a batch is wrong."""
-    doubled = np.array([batch.count(text) > 1 for text in batch])
-    return not (own[~doubled] > allowed).any()
+    return all(
+        batch.count(text) > 1 or gap <= allowed
+        for gaps, batch in zip(found.own, found.batches, strict=True)
+        for gap, text in zip(gaps, batch, strict=True)
+    )
 
 
-def _only_shorter(found: Sameness, own: Sequence[NDArray[np.float64]], allowed: float) -> bool:
+def _only_shorter(found: Sameness, allowed: float) -> bool:
     """Whether the longest text of each batch is right, and nearly all shorter ones are not."""
     shorter: list[float] = []
     longest: list[float] = []
-    for gaps, batch in zip(own, found.batches, strict=True):
+    for gaps, batch in zip(found.own, found.batches, strict=True):
         sizes = np.array([len(found.texts[i].encode()) for i in batch])
         short = 3 * sizes < sizes.max()
         # only where one text is clearly the longest, it is surely the one that is padded to
@@ -257,4 +233,5 @@ def alike(targets: Sequence[Target]) -> Iterator[Finding]:
             else:
                 gap = float(np.abs(first - answers).max())
             code = "servers-agree.ok" if gap <= allowed else "servers-agree.differ"
-            yield other.finding(code, other=known[0].server, what=what, gap=gap, allowed=allowed)
+            named = Reason(f"what_{what}")
+            yield other.finding(code, other=known[0].server, what=named, gap=gap, allowed=allowed)

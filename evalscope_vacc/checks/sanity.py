@@ -6,8 +6,7 @@ questions that share no word with their answers they find one or two in twelve, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,78 +14,44 @@ from numpy.typing import NDArray
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.target import Target, cosines
 from evalscope_vacc.checks.texts import BY_WORDS, SANITY_EN, SANITY_ZH
+from evalscope_vacc.messages import Reason
 
-_NAMES = {"en": "English", "zh": "Chinese"}
+QUESTIONS: Mapping[str, Sequence[tuple[str, str]]] = {"en": SANITY_EN, "zh": SANITY_ZH}
 _GOOD = 0.75
 # mean cosine between texts about different things: random weights make 0.8 to 1, trained ones up to 0.75 (E5)
 _ALIKE = 0.78
 _EQUAL = 1e-6
 
-Table = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class _Language:
-    """Shares of the questions of a language that find their answer, by common words and by meaning alone."""
-
-    code: str
-    right: int
-    questions: int
-    by_words: float
-    by_meaning: float
-
-    @property
-    def shown(self) -> str:
-        return f"{_NAMES[self.code]}: {self.right} of {self.questions}"
-
-    @property
-    def good(self) -> bool:
-        return min(self.by_words, self.by_meaning) >= _GOOD
-
-
-def questions() -> Mapping[str, Sequence[tuple[str, str]]]:
-    """Questions and answers by language."""
-    return {"en": SANITY_EN, "zh": SANITY_ZH}
-
-
-def judge_vectors(target: Target, asked: Sequence[tuple[str, NDArray[np.float32], NDArray[np.float32]]]) -> Finding:
+def judge_vectors(target: Target, asked: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Finding:
     """Judges vectors of questions and of their answers, by language."""
-    tables = {code: cosines(left, right) for code, left, right in asked}
-    documents = np.concatenate([right for _, _, right in asked])
+    tables = {code: cosines(left, right) for code, (left, right) in asked.items()}
+    documents = np.concatenate([right for _, right in asked.values()])
     between = cosines(documents, documents)[~np.eye(len(documents), dtype=bool)]
     return judge(target, tables, alike=float(between.mean()))
 
 
-def judge(target: Target, tables: Mapping[str, Table], *, alike: float | None = None) -> Finding:
-    """Judges similarities or scores, of each language a table (questions, answers) in one order.
+def judge(target: Target, tables: Mapping[str, NDArray[np.float64]], *, alike: float | None = None) -> Finding:
+    """Judges similarities or scores, of each language shape (questions, answers), both in one order.
 
-    Args:
-        target: The server; the catalog may say which languages its model knows.
-        tables: By language.
-        alike: Mean cosine between texts about different things, where there are vectors.
+    The catalog may say which languages the model knows. ``alike`` is the mean cosine between texts about different things,
+    where there are vectors.
     """
     if max(float(np.ptp(table)) for table in tables.values()) < _EQUAL:
         return target.finding("sanity.same", value=float(next(iter(tables.values())).flat[0]))
-    found = [_language(code, table) for code, table in tables.items()]
-    seen = ", ".join(one.shown for one in found)
-    spoken = target.entry.languages if target.entry else ()
-    judged = [one for one in found if _knows(spoken, one.code)] or found
-    if all(one.good for one in judged):
-        return target.finding("sanity.ok", seen=seen)
-    if not any(one.by_words > 0.5 for one in judged):
-        return target.finding("sanity.chance", seen=seen)
-    if any(one.by_meaning > 0.5 for one in judged):
-        return target.finding("sanity.weak", seen=seen)
+    right = {code: table.argmax(axis=1) == np.arange(len(table)) for code, table in tables.items()}
+    found = tuple(Reason.of(f"found_{code}", right=int(r.sum()), questions=len(r)) for code, r in right.items())
+    spoken = set(target.entry.languages) if target.entry else set()
+    known = [code for code in right if not spoken or spoken & {code, "multilingual"}] or list(right)
+    # the shares that are found by common words, and by meaning alone
+    by_words = [float(right[code][:BY_WORDS].mean()) for code in known]
+    by_meaning = [float(right[code][BY_WORDS:].mean()) for code in known]
+    if min(*by_words, *by_meaning) >= _GOOD:
+        return target.finding("sanity.ok", seen=found)
+    if max(by_words) <= 0.5:
+        return target.finding("sanity.chance", seen=found)
+    if max(by_meaning) > 0.5:
+        return target.finding("sanity.weak", seen=found)
     if alike is not None and alike > _ALIKE:
-        return target.finding("sanity.random", seen=seen, alike=alike)
-    return target.finding("sanity.words", seen=seen)
-
-
-def _language(code: str, table: Table) -> _Language:
-    right = table.argmax(axis=1) == np.arange(len(table))
-    return _Language(code, int(right.sum()), len(right), float(right[:BY_WORDS].mean()), float(right[BY_WORDS:].mean()))
-
-
-def _knows(languages: Iterable[str], code: str) -> bool:
-    spoken = set(languages)
-    return not spoken or code in spoken or "multilingual" in spoken
+        return target.finding("sanity.random", seen=found, alike=alike)
+    return target.finding("sanity.words", seen=found)

@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.target import Target, connect
+from evalscope_vacc.checks.target import Got, Target, connect
 from evalscope_vacc.checks.texts import numbered
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.wire.address import public_base
 from evalscope_vacc.wire.engine import Request
 
@@ -22,20 +23,20 @@ _ROUNDS = 3
 
 
 def check_speed(target: Target) -> Iterator[Finding]:
-    """The time of a request with 1, 4 and 16 texts."""
-    first = 0
-    seconds = []
-    for size in _SIZES:
-        texts = [numbered(first + number, "batch") for number in range(size)]
-        first += size
-        seconds.append(_ask(target, texts))
-    times = ", ".join(f"{n} {'text' if n == 1 else 'texts'}: {_shown(s)}" for n, s in zip(_SIZES, seconds, strict=True))
+    """The time of a request with 1, 4 and 16 texts; with all of them, the rate in tokens that `estimate` asks for."""
+    asked = [_ask(target, *range(sum(_SIZES[:place]), sum(_SIZES[: place + 1])), kind="batch") for place in range(3)]
+    one, four, sixteen = (_shown(got.seconds) for got in asked)
+    times = Reason.of("times", one=one, four=four, sixteen=sixteen)
+    last = asked[-1]
+    if last.tokens and last.seconds > 0:
+        rate = last.tokens / last.seconds
+        times = Reason.of("times_and_rate", one=one, four=four, sixteen=sixteen, tokens=rate)
     batch, timeout = target.config.batch_size or _BATCH, target.config.timeout_s
-    expected = seconds[-1] * max(1.0, batch / _SIZES[-1])
+    expected = last.seconds * max(1.0, batch / _SIZES[-1])
     if expected > timeout / 4:
         yield target.finding("speed.timeout", times=times, batch=batch, expected=expected, timeout=timeout)
     else:
-        yield target.finding("speed.slow" if seconds[0] > _SLOW_S else "speed.ok", times=times)
+        yield target.finding("speed.slow" if asked[0].seconds > _SLOW_S else "speed.ok", times=times)
 
 
 def check_concurrency(target: Target) -> Iterator[Finding]:
@@ -45,7 +46,7 @@ def check_concurrency(target: Target) -> Iterator[Finding]:
         yield target.finding("concurrency.one")
         return
     wide = min(slots, 8)
-    one = _ask(target, [numbered(900, "single")])
+    one = _ask(target, 900).seconds
     if one < _TOO_QUICK_S:
         yield target.finding("concurrency.quick", ms=one * 1000)
         return
@@ -60,32 +61,31 @@ def check_concurrency(target: Target) -> Iterator[Finding]:
             numbers = range(turn * wide, (turn + 1) * wide)
             start = time.perf_counter()
             for number in numbers:
-                _ask(target, [numbered(1000 + number, "single")])
+                _ask(target, 1000 + number)
             alone.append(time.perf_counter() - start)
             start = time.perf_counter()
-            requests = (_request(target, numbered(2000 + number, "single")) for number in numbers)
+            requests = (_request(target, 2000 + number) for number in numbers)
             deque(side_by_side.stream(requests, lambda _request, _answer: None), maxlen=0)
             beside.append(time.perf_counter() - start)
     # the best round of each: what else the machine did meanwhile only ever adds time
     after_each_other, together = min(alone), min(beside)
     gain = after_each_other / max(together, 1e-9)
     code = "concurrency.ok" if gain >= _GAIN else "concurrency.none"
-    alone_s, beside_s = _shown(after_each_other), _shown(together)
-    yield target.finding(code, wide=wide, alone=alone_s, together=beside_s, gain=gain)
+    shown = {"alone": _shown(after_each_other), "together": _shown(together)}
+    yield target.finding(code, wide=wide, gain=gain, **shown)
 
 
-def _ask(target: Target, texts: list[str]) -> float:
+def _ask(target: Target, *numbers: int, kind: str = "single") -> Got:
+    texts = [numbered(number, kind) for number in numbers]
+    return target.score(numbered(0, "question"), texts) if target.config.is_cross_encoder else target.embed(texts)
+
+
+def _request(target: Target, number: int) -> Request:
+    model, texts = target.config.model_name, [numbered(number, "single")]
     if target.config.is_cross_encoder:
-        return target.score(numbered(0, "question"), texts).seconds
-    return target.embed(texts).seconds
-
-
-def _request(target: Target, text: str) -> Request:
-    model = target.config.model_name
-    if target.config.is_cross_encoder:
-        path, body = target.dialect.scores(model, numbered(0, "question"), [text])
+        path, body = target.dialect.scores(model, numbered(0, "question"), texts)
     else:
-        path, body = target.dialect.embeddings(model, [text])
+        path, body = target.dialect.embeddings(model, texts)
     return Request(path, body, 1, describe="a text of the check")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +15,18 @@ from evalscope_vacc.catalog import Entry, find
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.tolerance import Tolerance
 from evalscope_vacc.config import ModelConfig
-from evalscope_vacc.errors import BadAnswerError
+from evalscope_vacc.errors import BadAnswerError, ConfigError, EngineDeadError, RequestRefusedError, ServerFaultError
+from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
 from evalscope_vacc.text.templates import RerankTemplate
-from evalscope_vacc.wire.dialects import Dialect
+from evalscope_vacc.wire.dialects import Dialect, get_dialect
 from evalscope_vacc.wire.engine import Answer, Connection, Engine
 from evalscope_vacc.wire.probe import RerankFacts, ServerFacts
 from evalscope_vacc.wire.refusals import with_context
 
 # one request of a check; a server that needs longer for a few short texts is reported as slow
 REQUEST_S = 15.0
+REFUSED = (RequestRefusedError, BadAnswerError)
 
 
 class OutOfTimeError(Exception):
@@ -36,57 +38,40 @@ class NothingMoreError(Exception):
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """Vectors of some texts: float32, shape (texts, dimensions); tokens and seconds of their request."""
+class Got:
+    """Vectors, float32 of shape (texts, dimensions), or scores, float64 of shape (documents,), of one request."""
 
-    values: NDArray[np.float32]
-    tokens: int | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one query's documents: float64, shape (documents,); tokens and seconds of their request."""
-
-    values: NDArray[np.float64]
+    values: NDArray[Any]
     tokens: int | None
     seconds: float
 
 
 @dataclass
 class Target:
-    """One server of a model.
-
-    Attributes:
-        server: Its address as it may be printed.
-        several: Whether the model has further servers; findings then name theirs.
-        until: Monotonic time at which the check has to be over; None = no limit.
-        facts: What it says of itself, once asked.
-        rerank: How it serves a reranker, once asked.
-        template: The template that is applied here.
-        instruction: What travels beside the texts, where the server's template takes an instruction.
-        second: Seconds that a text of :data:`~evalscope_vacc.checks.texts.LONG_1`'s length took.
-        tolerance: How far two answers to one text may lie apart, by the number format that it computes in.
-        answered: Answers with vectors or scores so far.
-        size: Numbers of a vector; 0 before the first.
-        memory: Answers to compare between servers.
-    """
+    """One server of a model."""
 
     config: ModelConfig
     engine: Engine
-    server: str
-    dialect: Dialect
-    several: bool = False
-    until: float | None = None
-    facts: ServerFacts | None = None
-    rerank: RerankFacts | None = None
-    template: RerankTemplate | None = None
-    instruction: str | None = None
-    second: float = 0.0
+    server: str  # its address as it may be printed
+    dialect: Dialect  # how it is spoken to; the configuration's, until the server is asked
+    several: bool = False  # whether the model has further servers; findings then name theirs
+    until: float | None = None  # Monotonic time at which the check has to be over; None = no limit
+    facts: ServerFacts | None = None  # what it says of itself, once asked
+    rerank: RerankFacts | None = None  # how it serves a reranker, once asked
+    template: RerankTemplate | None = None  # the template that is applied here
+    instruction: str | None = None  # what travels beside the texts, where the server's template takes an instruction
+    second: float = 0.0  # seconds that a text of :data:`~evalscope_vacc.checks.texts.LONG_1`'s length took
+    # how far two answers to one text may lie apart, by the number format that it computes in
     tolerance: Tolerance = field(default_factory=Tolerance)
-    answered: int = 0
-    size: int = 0
-    memory: dict[str, NDArray[Any]] = field(default_factory=dict)
+    answered: int = 0  # answers with vectors or scores so far
+    size: int = 0  # numbers of a vector; 0 before the first
+    memory: dict[str, NDArray[Any]] = field(default_factory=dict)  # answers to compare between servers
+
+    @classmethod
+    def at(cls, config: ModelConfig, engine: Engine, **more: Any) -> Target:
+        """The one server that an engine is connected to, spoken to as the configuration says."""
+        dialect = get_dialect(config.dialect, extra=plugins().dialects())
+        return cls(config, engine, engine.servers[0], dialect, **more)
 
     @property
     def entry(self) -> Entry | None:
@@ -105,6 +90,11 @@ class Target:
         return bool(self.config.tokenizer) or (self.facts is not None and self.facts.tokenize)
 
     @property
+    def templated(self) -> bool:
+        """Whether the server puts each pair into a template of its own."""
+        return self.rerank is not None and self.rerank.template == "server"
+
+    @property
     def left_s(self) -> float:
         """Seconds left."""
         return float("inf") if self.until is None else self.until - time.monotonic()
@@ -119,28 +109,17 @@ class Target:
         return Finding(code, shown, self.server if self.several else "")
 
     def call(self, method: str, path: str, payload: Mapping[str, Any] | None = None, *, describe: str = "") -> Answer:
-        """Asks once.
-
-        Raises:
-            OutOfTimeError: The time is used up.
-            ServerError: There is no 2xx answer.
-        """
+        """Asks once; raises OutOfTimeError where the time is used up, ServerError where there is no 2xx answer."""
         if self.until is None:
             return self.engine.call(method, path, payload, server=self.server, describe=describe)
         left = self.left_s
         if left <= 0:
             raise OutOfTimeError
-        return self.engine.call(
-            method, path, payload, server=self.server, timeout_s=max(0.5, min(REQUEST_S, left)), describe=describe
-        )
+        patience = max(0.5, min(REQUEST_S, left))
+        return self.engine.call(method, path, payload, server=self.server, timeout_s=patience, describe=describe)
 
-    def embed(self, texts: Sequence[str], *, truncate_to: int | None = None, plain: bool = False) -> Vectors:
-        """Vectors of texts as a run asks for them.
-
-        Args:
-            texts: The exact texts.
-            truncate_to: Tokens to keep of each.
-            plain: Ask for numbers instead of base64.
+    def embed(self, texts: Sequence[str], *, truncate_to: int | None = None, plain: bool = False) -> Got:
+        """Vectors of exact texts as a run asks for them, cut to ``truncate_to`` tokens, as numbers (``plain``) or base64.
 
         Raises:
             ServerError: There are none.
@@ -149,23 +128,17 @@ class Target:
         fields = {**self.dialect.side(model, "document", ""), **self.config.body_fields("document")}
         further: dict[str, Any] = {"extra": fields} if fields else {}
         path, body = self.dialect.embeddings(model, texts, truncate_to=truncate_to, **further)
-        payload = json.loads(body)
-        if plain:
-            payload["encoding_format"] = "float"
-        answer = self.call("POST", path, payload, describe="a text of the check")
-        try:
-            got = self.dialect.read_embeddings(answer.body, len(texts))
-            self._check_size(got.values.shape[1])
-        except BadAnswerError as error:
-            raise with_context(error, answer, path, self.engine.secrets) from None
-        self.answered += 1
-        return Vectors(got.values, got.tokens, answer.seconds)
+        payload = {**json.loads(body), **({"encoding_format": "float"} if plain else {})}
 
-    def _check_size(self, size: int) -> None:
-        if self.size not in (0, size):
-            msg = f"a vector has {size} numbers, another one of this server had {self.size}"
-            raise BadAnswerError(msg)
-        self.size = size
+        def read(answer: bytes) -> Any:
+            got = self.dialect.read_embeddings(answer, len(texts))
+            size = got.values.shape[1]
+            if self.size not in (0, size):
+                raise BadAnswerError(f"a vector has {size} numbers, another one of this server had {self.size}")
+            self.size = size
+            return got
+
+        return self._ask(path, payload, read, "a text of the check")
 
     def score(
         self,
@@ -175,38 +148,47 @@ class Target:
         raw: bool = False,
         cut: bool = False,
         instruction: str | None = None,
-    ) -> Scores:
-        """Scores of one query's documents as a run asks for them, template and instruction included.
+    ) -> Got:
+        """Scores of one query's documents as a run asks for them: template and instruction (or another one) included.
 
-        Args:
-            query: The bare query.
-            documents: The bare documents.
-            raw: Without template and instruction.
-            cut: Let the server cut to the limit.
-            instruction: Travels beside the texts instead of the one in force.
-
-        Raises:
-            ServerError: There are none.
+        The texts are bare. ``raw`` leaves out both; ``cut`` lets the server cut to the limit. Raises ServerError where
+        there are none.
         """
         template = None if raw else self.template
-        texts = documents if template is None else [template.document(document) for document in documents]
         further: dict[str, Any] = {"extra": self.config.extra_body} if self.config.extra_body else {}
         path, body = self.dialect.scores(
             self.config.model_name,
             query if template is None else template.query(query, None),
-            texts,
+            documents if template is None else [template.document(document) for document in documents],
             truncate_to=self.limit if cut and self.dialect.truncates else None,
             instruction=None if raw else instruction or self.instruction,
             raw=self.config.raw_scores,
             **further,
         )
-        answer = self.call("POST", path, json.loads(body), describe="a pair of the check")
+        read = self.dialect.read_scores
+        return self._ask(path, json.loads(body), lambda answer: read(answer, len(documents)), "a pair of the check")
+
+    def _ask(self, path: str, payload: Mapping[str, Any], read: Callable[[bytes], Any], describe: str) -> Got:
+        answer = self.call("POST", path, payload, describe=describe)
         try:
-            got = self.dialect.read_scores(answer.body, len(texts))
+            got = read(answer.body)
         except BadAnswerError as error:
             raise with_context(error, answer, path, self.engine.secrets) from None
         self.answered += 1
-        return Scores(got.values, got.tokens, answer.seconds)
+        return Got(got.values, got.tokens, answer.seconds)
+
+    def answers(self, *, pairs: bool) -> bool:
+        """Whether texts get vectors, or pairs scores, at all; raises ServerError where it cannot be reached, or is dead."""
+        try:
+            if pairs:
+                self.score("a", ["b"], raw=True)
+            else:
+                self.embed(["a"])
+        except EngineDeadError:
+            raise
+        except (*REFUSED, ServerFaultError, ConfigError):
+            return False
+        return True
 
 
 def connect(config: ModelConfig, base: str, *, concurrency: int | None = None) -> Engine:
@@ -224,7 +206,6 @@ def connect(config: ModelConfig, base: str, *, concurrency: int | None = None) -
 
 def cosines(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
     """Cosine of every pair, float64, shape (n1, n2), of float vectors of shapes (n1, d) and (n2, d)."""
-    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    a /= np.linalg.norm(a, axis=1, keepdims=True)
-    b /= np.linalg.norm(b, axis=1, keepdims=True)
+    a, b = (np.asarray(values, np.float64) for values in (first, second))
+    a, b = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (a, b))
     return np.asarray(a @ b.T, dtype=np.float64)

@@ -1,94 +1,42 @@
-"""The texts that checks send; written for this purpose, so that no data set holds them and everybody can recognise them."""
+"""The texts that checks and parity send: our own, which stand in ``texts.toml`` with what each is for, or a task's."""
 
 from __future__ import annotations
 
-SHORT_EN = "The harbour master wrote the name of every boat into a green ledger."
-SHORT_ZH = "图书馆的管理员每天早上给窗台上的花浇水。"
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-# Longer than one block of a prefix cache (128 tokens in vLLM's builds for accelerators), and below the 256 tokens of
-# the smallest models. The two begin alike for more than such a block: what a cache mixes up shows at their ends.
-_LONG_HEAD = (
-    "The valley has three mills, and each of them grinds on another day of the week. On Monday the lowest mill opens its "
-    "gate, because the stream is full after the quiet Sunday and the wheel turns without help. The miller there keeps a "
-    "list of farmers on the door, in chalk, and nobody is allowed to change the order. On Wednesday the middle mill takes "
-    "over, which has the larger stones but an old axle, so that it must rest every second hour while the grease cools. "
-    "People bring bread and cheese and sit on the wall until the bell rings again. On Friday the upper mill works through "
-    "the night, with lanterns hung along the path, since the water is needed for the gardens during the day."
-)
-LONG_1 = f"{_LONG_HEAD} The flour of the lowest mill is the finest."
-LONG_2 = f"{_LONG_HEAD} Nobody has repaired the bridge since the flood."
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.files import read_toml
 
-# The second begins with the first: cut to the first one's tokens, both must give one vector.
-CUT_SHORT = "A clock that runs slow is still right about the order of things."
-CUT_LONG = (
-    f"{CUT_SHORT} The second hand of the tower clock was lost in a storm, and the town learned to count without it."
-)
+_TEXTS: dict[str, Any] = read_toml(Path(__file__).with_suffix(".toml"))
 
-# Each question's answer stands at the same place; the other answers of its language are plainly about something else.
-# Each question's answer stands at the same place. The first five of a language share words with their answers, the rest
-# nothing but the meaning: random weights find the former, as any bag of words does, and not the latter.
+SHORT_EN: str = _TEXTS["short_en"]
+SHORT_ZH: str = _TEXTS["short_zh"]
+LONG_1, LONG_2 = (_TEXTS["long_head"] + end for end in _TEXTS["long_ends"])
+CUT_SHORT: str = _TEXTS["cut_short"]
+CUT_LONG: str = CUT_SHORT + _TEXTS["cut_rest"]
+POOL: tuple[str, ...] = (LONG_1, SHORT_EN, SHORT_ZH, LONG_2, *_TEXTS["pool"])
+STRANGE: tuple[str, ...] = tuple(_TEXTS["strange"])
+SENTENCES: dict[str, list[str]] = _TEXTS["sentences"]
+
 BY_WORDS = 5
-SANITY_EN: tuple[tuple[str, str], ...] = (
-    ("Which planet is known for its rings?", "Saturn is the planet that is best known for its bright rings."),
-    ("How do bees make honey?", "Bees make honey from the nectar of flowers, which they thicken in their hive."),
-    ("What is the boiling point of water?", "At sea level the boiling point of water is one hundred degrees Celsius."),
-    ("Who repairs a broken violin?", "A violin maker repairs a broken violin, from its pegs to its cracked wood."),
-    ("Why does bread dough rise?", "Bread dough rises because yeast turns sugar into gas that fills the dough."),
-    ("Who fixes broken cars?", "A mechanic repairs vehicles in a garage."),
-    ("How can I fall asleep faster?", "Regular bedtimes and no caffeine help against insomnia."),
-    ("What should I take for a headache?", "Aspirin or ibuprofen usually relieves a migraine."),
-    ("Why do leaves turn red in autumn?", "Foliage loses its chlorophyll before winter, so other pigments show."),
-    ("How do planes stay in the air?", "An aircraft's wings generate lift during flight."),
-    ("Where do penguins live?", "These flightless birds inhabit Antarctica and cold southern coasts."),
-    ("Can I get my money back?", "Customers may request a refund within thirty days of purchase."),
-    ("What do cows eat?", "Cattle graze on grass and hay."),
-    ("Which language is spoken in Brazil?", "Portuguese is the official tongue of South America's largest nation."),
-    ("How do I become a doctor?", "Students attend medical school and finish a residency at a hospital."),
-    ("Is it going to rain tomorrow?", "The weather forecast predicts showers and thunderstorms."),
-    ("What is the biggest animal in the sea?", "No creature of the ocean is larger than a blue whale."),
-)
-SANITY_ZH: tuple[tuple[str, str], ...] = (
-    ("熊猫主要吃什么？", "熊猫主要吃竹子，一天要吃十几公斤。"),
-    ("怎样泡一杯绿茶？", "泡一杯绿茶，水温要在八十度左右，时间两三分钟。"),
-    ("月亮为什么会发光？", "月亮自己不会发光，它反射的是太阳的光。"),
-    ("高铁票可以在哪里买？", "高铁票可以在车站窗口买，也可以在网上买。"),
-    ("冬天怎样防止水管冻裂？", "冬天给水管包上保温棉，可以防止水管冻裂。"),
-    ("怎样才能快点入睡？", "按时上床、少喝咖啡，对失眠很有帮助。"),
-    ("头疼吃什么药？", "布洛芬能缓解偏头痛。"),
-    ("谁能修好我的汽车？", "机械师在维修厂里检查车辆的发动机。"),
-    ("奶牛平时吃什么？", "牲畜以青草和干草为饲料。"),
-    ("明天会不会下雨？", "天气预报说有雷阵雨。"),
-    ("我可以把钱要回来吗？", "顾客在购买后三十天之内可以申请退款。"),
-    ("怎么当上医生？", "学生要读完医学院，再到医院实习。"),
-    ("飞机为什么不会掉下来？", "机翼在飞行中产生升力。"),
-    ("海里最大的动物是什么？", "蓝鲸是海洋中体型最庞大的生物。"),
-    ("秋天树叶为什么变红？", "入冬之前叶绿素分解，其他色素显现出来。"),
-)
+SANITY_EN, SANITY_ZH = (tuple((q, a) for q, a in _TEXTS["questions"][code]) for code in ("en", "zh"))
+"""Questions and their answers; the first :data:`BY_WORDS` share words with them."""
 
-# asked for again and again, alone and in batches: short and long, English and Chinese, upper case, accents, no letters
-POOL: tuple[str, ...] = (
-    LONG_1,
-    SHORT_EN,
-    SHORT_ZH,
-    LONG_2,
-    "A red kite circles above the quarry.",
-    "铜放久了会变绿。",
-    "THE OLD LIGHTHOUSE IS NOT LIT ANY MORE.",
-    "Zoë's café in Kraków closes at 18:30.",
-    "Payment is due within thirty days; the choir rehearses every second Thursday in the hall behind the station.",
-    "水手们更相信手里的铅锤，许多地图上都留着铅笔的记号。",
-    "42",
-    "Where did you leave the ladder?",
-)
-
-PREFLIGHT_TEXTS: tuple[str, ...] = (
-    SANITY_EN[0][0],
-    SANITY_EN[0][1],
-    SANITY_ZH[0][0],
-    SANITY_ZH[0][1],
-    LONG_1,
-)
+PREFLIGHT_TEXTS: tuple[str, ...] = (*SANITY_EN[0], *SANITY_ZH[0], LONG_1)
 """Everything that the short form sends, as it stands: to an encoder as texts, to a cross-encoder as queries and documents."""
+
+MOST_TEXTS = 120
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_SKIP = re.compile(r"(?:^|_)(?:id|ids|label|labels|score|scores|qid|pid|url|split|lang|language)s?$", re.IGNORECASE)
+_ROWS = 5000
+# characters a token, as a rule of thumb; only buckets are made with it
+_LATIN, _HAN_WIDTH = 4.2, 1.6
+_BUCKETS = ((24, "short"), (128, "medium"), (10**9, "long"))
+_SHORT = 8
 
 
 def numbered(number: int, kind: str = "text") -> str:
@@ -108,5 +56,110 @@ def longer_than(tokens: int) -> str:
 
 def of_words(count: int, *, shift: int = 0) -> list[str]:
     """Words of plain English, about five tokens to four words; another ``shift`` gives other words at every place."""
-    words = (LONG_1 + " " + LONG_2[len(_LONG_HEAD) :]).split()
+    words = (LONG_1 + _TEXTS["long_ends"][1]).split()
     return [words[(shift + place) % len(words)] for place in range(count)]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text and where it belongs."""
+
+    text: str
+    language: str  # "zh" where half of it or more is Chinese, else "en" (any other script)
+    tokens: int  # estimated
+    length: str  # "short", "medium" or "long"
+
+    @property
+    def bucket(self) -> str:
+        """Language and length."""
+        return f"{self.language} {self.length}"
+
+
+def sample(text: str) -> Sample:
+    """Sorts one text by language and length."""
+    han = len(_HAN.findall(text))
+    tokens = max(1, round(han / _HAN_WIDTH + (len(text) - han) / _LATIN))
+    language = "zh" if 2 * han >= len(text.strip()) and han else "en"
+    return Sample(text, language, tokens, next(name for most, name in _BUCKETS if tokens <= most))
+
+
+def own_samples() -> list[Sample]:
+    """Our own list: short, medium and long texts in English and Chinese."""
+    found: list[str] = []
+    for language, gap in (("en", " "), ("zh", "")):
+        medium = SENTENCES[language][_SHORT:]
+        found += SENTENCES[language]
+        # long ones of up to some 700 tokens, no two of which begin alike; the last parts differ, so that a cut shows
+        found += [gap.join(medium[i:] + medium[:i]) for i in range(0, len(medium), 2)]
+        found += [gap.join((medium[i + 1 :] + medium[: i + 1]) * 2) for i in range(0, len(medium), 4)]
+    return [sample(text) for text in dict.fromkeys((*found, *STRANGE, *POOL))]
+
+
+def own_pairs() -> list[tuple[str, str]]:
+    """Queries and documents of our own for rerankers: ten queries, each with the same ten documents of its language."""
+    found: list[tuple[str, str]] = []
+    for pairs, language in ((SANITY_EN[:BY_WORDS], "en"), (SANITY_ZH[:BY_WORDS], "zh")):
+        documents = [*(answer for _, answer in pairs), *SENTENCES[language][_SHORT : _SHORT + BY_WORDS]]
+        found += [(query, document) for query, _ in pairs for document in documents]
+    return found
+
+
+def task_samples(name: str, most: int = MOST_TEXTS) -> list[Sample]:
+    """Texts of an MTEB task, at most ``most``, stratified by language and length; MTEB may download its data.
+
+    Raises:
+        ConfigError: There is no such task, or it has no texts.
+    """
+    import mteb
+
+    try:
+        task = mteb.get_task(name)
+    except KeyError:
+        raise ConfigError(f"MTEB knows no task {name!r}") from None
+    task.load_data()
+    # retrieval tasks of MTEB 1.x keep corpus and queries beside the data set
+    parts = [getattr(task, attribute, None) for attribute in ("dataset", "corpus", "queries")]
+    found = dict.fromkeys(text for part in parts for text in _strings(part) if text.strip())
+    if not found:
+        raise ConfigError(f"the task {name!r} holds no texts")
+    return stratify([sample(text) for text in found], most)
+
+
+def stratify(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """Chooses at most ``most`` samples, as evenly over the buckets as they allow, spread over each bucket's lengths."""
+    buckets: dict[str, list[Sample]] = {}
+    for one in samples:
+        buckets.setdefault(one.bucket, []).append(one)
+    chosen: list[Sample] = []
+    left, room = sorted(buckets.values(), key=len), most
+    for number, bucket in enumerate(left):
+        share = min(len(bucket), room // (len(left) - number))
+        ordered = sorted(bucket, key=lambda s: (s.tokens, s.text))
+        chosen += [ordered[i * len(ordered) // share] for i in range(share)]
+        room -= share
+    return chosen
+
+
+def _strings(value: Any, depth: int = 0) -> Iterator[str]:
+    """Every string of nested mappings, lists and data sets, without the columns that hold no text."""
+    parts: Iterable[Any] = ()
+    if isinstance(value, str):
+        yield value
+    elif depth > 8:
+        return
+    elif hasattr(value, "column_names") and hasattr(value, "select"):
+        if isinstance(value.column_names, Mapping):
+            parts = value.values()
+        else:
+            columns = [name for name in value.column_names if not _SKIP.search(name)]
+            rows = value.select(range(0, len(value), max(1, len(value) // _ROWS))).select_columns(columns)
+            parts = (list(row.values()) for row in rows)
+    elif isinstance(value, Mapping):
+        if set(value) <= {"text", "title", "_id", "id"} and isinstance(value.get("text"), str):
+            parts = [value["text"]]
+        else:
+            parts = [part for key, part in value.items() if not (isinstance(key, str) and _SKIP.search(key))]
+    elif isinstance(value, Iterable) and not isinstance(value, bytes):
+        parts = (part for part, _ in zip(value, range(_ROWS), strict=False))
+    for part in parts:
+        yield from _strings(part, depth + 1)

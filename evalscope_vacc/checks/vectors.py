@@ -1,34 +1,33 @@
-"""What can be wrong with the vectors of an embedding server."""
+"""What can be wrong with the vectors of an embedding server, and with the rules for what stands before a text."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.sanity import judge_vectors, questions
-from evalscope_vacc.checks.target import NothingMoreError, Target, cosines
+from evalscope_vacc.checks.sanity import QUESTIONS, judge_vectors
+from evalscope_vacc.checks.target import REFUSED, NothingMoreError, Target, cosines
 from evalscope_vacc.checks.texts import SHORT_EN, SHORT_ZH
 from evalscope_vacc.checks.tolerance import COSINES
-from evalscope_vacc.errors import (
-    BadAnswerError,
-    ConfigError,
-    EngineDeadError,
-    NotFiniteError,
-    RequestRefusedError,
-    ServerFaultError,
-    VaccError,
-)
+from evalscope_vacc.errors import BadAnswerError, ConfigError, EngineDeadError, NotFiniteError, ServerFaultError
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.text.instructions import make_rules
 from evalscope_vacc.text.task import TaskInfo
+from evalscope_vacc.text.truncation import LocalTokenizer
 
 # vectors as base64 and as numbers that differ by more are not the same numbers rounded
 _ROUNDED = 1e-3
 _NORM = 0.02
+# a letter is one token (two where the start of a word counts), and no model puts more than two around a text
+_A_LETTER = 4
+# the shortest prefix in use ("query: ") has two; one may be an end token that a tokenizer's file leaves to the server
+_A_PREFIX = 2
 _RETRIEVAL = TaskInfo(name="", type="Retrieval", default_prompt="Retrieve text based on user query.")
 
 
@@ -38,15 +37,15 @@ def check_kind(target: Target) -> Iterator[Finding]:
         got = target.embed([SHORT_EN])
     except EngineDeadError:
         raise
-    except (RequestRefusedError, BadAnswerError, ServerFaultError) as error:
-        if isinstance(error, NotFiniteError):
-            # it may be the packing alone that is broken
-            yield from _formats(target)
-            raise
-        if _scores(target):
-            yield target.finding("kind.scores", error=error)
-            raise NothingMoreError from None
+    except NotFiniteError:
+        # it may be the packing alone that is broken
+        yield from _formats(target)
         raise
+    except (*REFUSED, ServerFaultError) as error:
+        if not target.answers(pairs=True):
+            raise
+        yield target.finding("kind.scores", error=error)
+        raise NothingMoreError from None
     yield target.finding("kind.encoder")
     yield from _formats(target)
     yield from check_size(target, got.values)
@@ -59,8 +58,10 @@ def check_size(target: Target, values: NDArray[np.float32]) -> Iterator[Finding]
     low, high = float(lengths.min()), float(lengths.max())
     if abs(low - 1) <= _NORM and abs(high - 1) <= _NORM:
         yield target.finding("norm.ok")
+    elif high - low < 1e-3:
+        yield target.finding("norm.other", length=f"{low:.4g}")
     else:
-        yield target.finding("norm.other", length=f"{low:.4g}" if high - low < 1e-3 else f"{low:.4g} to {high:.4g}")
+        yield target.finding("norm.other", length=Reason.of("to", first=f"{low:.4g}", last=f"{high:.4g}"))
 
 
 def size_finding(target: Target, size: int) -> Finding:
@@ -88,7 +89,7 @@ def _formats(target: Target) -> Iterator[Finding]:
     texts = [SHORT_EN, SHORT_ZH]
     try:
         plain = target.embed(texts, plain=True)
-    except (RequestRefusedError, BadAnswerError) as error:
+    except REFUSED as error:
         yield target.finding("base64.refused", error=error)
         return
     try:
@@ -113,16 +114,14 @@ def check_sanity(target: Target) -> Iterator[Finding]:
         query = document = ""
     limit = target.limit if target.dialect.truncates else None
 
-    def ask(texts: list[str]) -> NDArray[np.float32]:
-        return target.embed(texts, truncate_to=limit).values
+    def ask(prefix: str, pairs: list[str]) -> NDArray[np.float32]:
+        return target.embed([prefix + text for text in pairs], truncate_to=limit).values
 
-    yield judge_vectors(
-        target,
-        [
-            (code, ask([query + q for q, _ in pairs]), ask([document + d for _, d in pairs]))
-            for code, pairs in questions().items()
-        ],
-    )
+    asked = {
+        code: (ask(query, [q for q, _ in pairs]), ask(document, [d for _, d in pairs]))
+        for code, pairs in QUESTIONS.items()
+    }
+    yield judge_vectors(target, asked)
 
 
 def check_instruction(target: Target) -> Iterator[Finding]:
@@ -133,12 +132,13 @@ def check_instruction(target: Target) -> Iterator[Finding]:
         yield target.finding("instruction.stops", error=error)
         return
     name = target.config.instruction_profile
-    if not query and not document:
+    if query or document:
+        sides = (("query", query), ("document", document))
+        shown = tuple(Reason.of(f"before_{side}", text=text[:100]) for side, text in sides if text)
+        yield target.finding("instruction.shown", shown=shown, profile=name)
+    else:
         aware = target.entry is not None and target.entry.instruction_aware
         yield target.finding("instruction.absent" if aware else "instruction.none", profile=name)
-        return
-    shown = ", ".join(f"{side} {text[:100]!r}" for side, text in (("query", query), ("document", document)) if text)
-    yield target.finding("instruction.shown", shown=shown, profile=name)
 
 
 def _prefixes(target: Target) -> tuple[str, str]:
@@ -146,11 +146,40 @@ def _prefixes(target: Target) -> tuple[str, str]:
     return rules.prefix(_RETRIEVAL, "query").text, rules.prefix(_RETRIEVAL, "document").text
 
 
-def _scores(target: Target) -> bool:
+def check_configuration(target: Target) -> Iterator[Finding]:
+    """What the configuration says otherwise than the catalog, or what nobody chose."""
+    said = target.config.warnings
+    if target.entry is None:
+        # a run says it; here it is no fault of the server or the file
+        yield target.finding("catalog.unknown", said="; ".join(said) or Reason("no_rule"))
+    elif said:
+        yield from (target.finding("catalog.contradicted", said=warning) for warning in said)
+    else:
+        yield target.finding("catalog.ok", name=target.entry.name)
+
+
+def check_prefix(target: Target) -> Iterator[Finding]:
+    """Whether the server puts a text of its own before every text that it embeds: the tokens of one letter show it."""
     try:
-        target.score("a", ["b"], raw=True)
-    except EngineDeadError:
-        raise
-    except VaccError:
-        return False
-    return True
+        tokens = target.embed(["a"]).tokens
+        if tokens is None:
+            yield target.finding("prefix.uncounted")
+            return
+        added = tokens - _tokens_alone(target, tokens)
+    except REFUSED:
+        return
+    config = target.config
+    ours = config.prompt or config.prompts or config.catalog_prompts or config.instruction_profile != "none"
+    code = "prefix.ok" if added < _A_PREFIX else "prefix.doubled" if ours else "prefix.server"
+    yield target.finding(code, added=added, tokens=tokens)
+
+
+def _tokens_alone(target: Target, at_most: int) -> int:
+    """The tokens of the letter without a prefix, by the tokenizer or the server's; else all of them, where so few are usual."""
+    if target.config.tokenizer:
+        return LocalTokenizer(target.config.tokenizer).count("a")
+    if target.facts is not None and target.facts.tokenize:
+        with suppress(*REFUSED):
+            path, payload = target.dialect.counting(target.config.model_name, "a")
+            return target.dialect.read_count(target.call("POST", path, payload, describe="a letter").body)
+    return at_most if at_most <= _A_LETTER else _A_LETTER - 1

@@ -10,35 +10,40 @@ import typer
 from evalscope_vacc.cli.options import Against, AsJson, Dtype, Lang, Tolerance
 from evalscope_vacc.errors import ConfigError, ResultError
 
+_Results = Annotated[
+    list[Path],
+    typer.Argument(metavar="RESULTS...", help="Result folders of EvalScope or MTEB, at any level, or task files."),
+]
+_File = Optional[Path]  # noqa: UP045 - read at run time, by a typer that may know no `X | None`
+_Qrels = Annotated[
+    _File,
+    typer.Option(help="Judgements (a folder with a file a task), for the test by query of runs with predictions."),
+]
+_Paired = Annotated[
+    bool, typer.Option("--paired", help="Test by query with judgements that MTEB loads (it may download them).")
+]
+_AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Pass although a task that was asked for failed or was not run.")
+]
+_AllowAbove = Annotated[
+    bool, typer.Option("--allow-above", help="Pass although a score is above the reference: for an improved model.")
+]
+_Junit = Annotated[_File, typer.Option(metavar="FILE", help="Write JUnit XML, too: a test case a task.")]
+
 
 def compare(
-    results: Annotated[
-        list[Path],
-        typer.Argument(metavar="RESULTS...", help="Result folders of EvalScope or MTEB, at any level, or task files."),
-    ],
+    results: _Results,
     against: Against = None,
     dtype: Dtype = None,
     tolerance: Tolerance = None,
-    qrels: Annotated[
-        Optional[Path],  # noqa: UP045 - read at run time, by a typer that may know no `X | None`
-        typer.Option(help="Judgements (a folder with a file a task), for the test by query of runs with predictions."),
-    ] = None,
-    paired: Annotated[
-        bool, typer.Option("--paired", help="Test by query with judgements that MTEB loads (it may download them).")
-    ] = False,
-    allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Pass although a task that was asked for failed or was not run.")
-    ] = False,
-    allow_above: Annotated[
-        bool, typer.Option("--allow-above", help="Pass although a score is above the reference: for an improved model.")
-    ] = False,
+    qrels: _Qrels = None,
+    paired: _Paired = False,
+    allow_partial: _AllowPartial = False,
+    allow_above: _AllowAbove = False,
     as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for an issue.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
-    junit: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Write JUnit XML, too: a test case a task."),
-    ] = None,
+    junit: _Junit = None,
     lang: Lang = "en",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every score that matches, too.")] = False,
 ) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated, Optional
 import typer
 
 # read at run time, by a typer that may know no `X | None`
+Text = Optional[str]  # noqa: UP045
 Against = Annotated[
-    Optional[str],  # noqa: UP045
+    Text,
     typer.Option(
         "--against",
         metavar="MODEL|RESULTS",
@@ -16,7 +17,7 @@ Against = Annotated[
     ),
 ]
 Dtype = Annotated[
-    Optional[str],  # noqa: UP045
+    Text,
     typer.Option(
         "--dtype",
         help="Number format of the served weights; sets the tolerance: float32, float16, bfloat16, int8, fp8, int4.",
@@ -28,3 +29,24 @@ Tolerance = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Lang = Annotated[str, typer.Option("--lang", help="Language: en or zh.")]
+Served = Annotated[
+    str,
+    typer.Argument(metavar="CONFIG|URL", help="EvalScope's RAGEval file with vacc_api models, or a server's address."),
+]
+Model = Annotated[
+    Text, typer.Option("--model", metavar="NAME", help="Served name; of a file's models only this one is meant.")
+]
+Key = Annotated[
+    Text,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="API key, or '${NAME}' of the environment. Default: the file's, $VACC_API_KEY.",
+    ),
+]
+SpokenDialect = Annotated[
+    Text,
+    typer.Option(
+        "--dialect", metavar="NAME", help="How the server is spoken to, as the key `dialect`; of an address only."
+    ),
+]

@@ -12,7 +12,8 @@ from evalscope_vacc.cli.options import Against, Dtype, Lang, Tolerance
 from evalscope_vacc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evalscope_vacc.results.model import Reason, Verdict
+    from evalscope_vacc.messages import Reason
+    from evalscope_vacc.results.model import Verdict
     from evalscope_vacc.results.noise import Noise
 
 
@@ -42,8 +43,7 @@ def report(
     from evalscope_vacc.results.files import write_file
     from evalscope_vacc.results.left import gather
     from evalscope_vacc.results.noise import Noise
-    from evalscope_vacc.view.links import link_back, own_page
-    from evalscope_vacc.view.page import render
+    from evalscope_vacc.view.page import link_back, own_page, render
     from evalscope_vacc.view.words import Words
 
     words = Words(lang)
@@ -61,8 +61,8 @@ def report(
 
 def _verdict(run: Path, against: str | None, noise: Noise) -> tuple[Verdict | None, Reason | None]:
     """Compares as `compare` does; a run whose model has no published scores gets a page without a verdict."""
+    from evalscope_vacc.messages import Reason
     from evalscope_vacc.results.ask import verdict_of
-    from evalscope_vacc.results.model import Reason
 
     try:
         return verdict_of([run], against, noise), None

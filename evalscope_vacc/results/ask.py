@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evalscope_vacc.errors import ConfigError, ResultError
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.messages import ENGLISH
 from evalscope_vacc.results import published
 from evalscope_vacc.results.asked import asked_of, servers_of
 from evalscope_vacc.results.judge import PairedTest, judge, reference_from
@@ -28,37 +29,31 @@ def verdict_of(
 ) -> Verdict:
     """Returns the verdict on everything that the runs were asked for, one comparison a run.
 
-    Args:
-        paths: Result folders or files.
-        against: A path, or a model with published scores. Without it each served model is looked up by its own name, and
-            of several runs that nobody published scores for, the first is what the others are held against.
-        noise: How far scores may lie apart.
-        qrels: Judgements for the test by query.
-        load_qrels: Let MTEB load the judgements.
-        allow_partial: Whether a part of what was asked for may pass.
-        allow_above: Whether scores above the reference may pass.
+    They are held ``against`` a path, or a model with published scores. Without it each served model is looked up by its own
+    name, and of several runs that nobody published scores for, the first is what the others are held against. The judgements of
+    the test by query come from ``qrels``, or (``load_qrels``) from MTEB.
 
     Raises:
         ResultError: A path cannot be read, or holds no result.
         ConfigError: No scores are published under the name that is given or served.
     """
-    results = load_results(paths)
-    if not results.rows:
-        problems = "; ".join(str(dict(problem.args)["text"]) for problem in results.problems[:3])
-        detail = f": {problems}" if problems else "; give the folder that `results` lies in"
-        msg = f"no result was found under {', '.join(results.paths)}{detail}"
-        raise ResultError(msg)
-    parts = runs_of(results)
-    references, unpublished = _references(parts, against, paths)
-    servers = servers_of(paths)
+    results = load_results(paths).needed()
+    asked, servers = asked_of(paths), servers_of(paths)
+    suspects = insane(servers)
+    try:
+        references, unpublished = _references(runs_of(results), against, paths)
+    except ConfigError as error:
+        # scores that no weights would earn are said also where there is nothing to hold them against
+        warnings = judge(results, (), asked, insane=suspects).warnings
+        raise ConfigError("; ".join([str(error), *(ENGLISH("warning", text=reason) for reason in warnings)])) from error
     return judge(
         results,
         references,
-        asked_of(paths),
+        asked,
         noise=noise,
         paired=lambda part, theirs: _test(part, theirs, qrels, load=load_qrels),
         unpublished=unpublished,
-        insane=insane(servers),
+        insane=suspects,
         changed=[name for name, facts in servers.items() if facts.get("rescoring")],
         allow_partial=allow_partial,
         allow_above=allow_above,
@@ -113,11 +108,10 @@ def _references(
         reference = reference_from(first)
         return [(part, reference) for part in parts if part is not first], []
     served = ", ".join(name or "(unnamed)" for name in names)
-    msg = (
+    raise ConfigError(
         f"no scores are published under the name {served}: say with --against whose weights these are "
         "(`evalscope-vacc published` lists the models), or give another result folder"
     )
-    raise ConfigError(msg)
 
 
 def _first(parts: Sequence[Results], paths: Sequence[Path]) -> Results:

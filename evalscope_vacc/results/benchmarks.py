@@ -15,31 +15,23 @@ from evalscope_vacc.results.files import read_packaged
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """One task as a benchmark uses it.
-
-    Attributes:
-        subsets: Names; empty where ``subset_count`` alone is kept because there are thousands.
-    """
+    """One task as a benchmark uses it."""
 
     name: str
     type: str
     metric: str
     splits: tuple[str, ...]
-    subsets: tuple[str, ...]
+    subsets: tuple[str, ...]  # names; empty where ``subset_count`` alone is kept because there are thousands
     subset_count: int
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A named list of tasks.
-
-    Attributes:
-        measures: What is published of it: "Mean(Task)" and "Mean(Type)", or "Mean(Task)" alone.
-    """
+    """A named list of tasks."""
 
     name: str
     tasks: tuple[BenchmarkTask, ...]
-    measures: tuple[str, ...]
+    measures: tuple[str, ...]  # what is published of it: "Mean(Task)" and "Mean(Type)", or "Mean(Task)" alone
 
     def __contains__(self, task: object) -> bool:
         return any(t.name == task for t in self.tasks)
@@ -73,16 +65,10 @@ def benchmark(name: str) -> Benchmark | None:
 
 
 def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) -> tuple[str, str]:
-    """Tells type and main metric of a task; result files carry the main score without its name.
+    """Tells type ("" when unknown) and main metric of a task; result files carry the main score without its name.
 
-    Args:
-        task: The task's name.
-        score: The file's main score.
-        metrics: Its other scores.
-
-    Returns:
-        Type ("" when unknown) and metric. The table of MTEB is believed where the file agrees with it; a task of
-        another version or of one's own is named after the scores that equal its main score, "main_score" if none does.
+    The table of MTEB is believed where the file agrees with it; a task of another version or of one's own is named after the
+    scores that equal its main score, "main_score" if none does.
     """
     kind, metric = _data()["tasks"].get(task, ("", ""))
     if metric and (score is None or metrics.get(metric) == score):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.names import nearest
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results import published
@@ -21,7 +22,7 @@ from evalscope_vacc.results.asked import is_cross_encoder, plan
 from evalscope_vacc.results.benchmarks import benchmarks, main_metric
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import read_packaged
-from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reason, Reference
+from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reference
 from evalscope_vacc.task_file import TOP_K, read_config
 from evalscope_vacc.text.task import RERANKING
 
@@ -30,40 +31,26 @@ ASSUMPTIONS = tuple(map(Reason, ("counted_once", "tokens_by_script", "without_in
 
 @dataclass(frozen=True)
 class TaskEstimate:
-    """What one model has to do for one task.
+    """What one model has to do for one task."""
 
-    Attributes:
-        model: Served name.
-        unit: "texts" for encoders, "pairs" for cross-encoders.
-        count: Texts or pairs to send.
-        tokens: Estimated, of all of them.
-        seconds: Estimated at the slower of the given rates; None without a rate.
-        expected: Published score as a fraction, or None.
-        metric: Of the expected score.
-    """
-
-    model: str
+    model: str  # served name
     task: str
     type: str
-    unit: str
-    count: int
-    tokens: int
-    seconds: float | None
-    expected: float | None = None
-    metric: str = ""
+    unit: str  # "texts" for encoders, "pairs" for cross-encoders
+    count: int  # texts or pairs to send
+    tokens: int  # estimated, of all of them
+    seconds: float | None  # estimated at the slower of the given rates; None without a rate
+    expected: float | None = None  # published score as a fraction, or None
+    metric: str = ""  # of the expected score
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A whole configuration.
-
-    Attributes:
-        unknown: Tasks that MTEB publishes no sizes for, where they may be left out.
-        means: Published means of the benchmark that the tasks make up, by model: (model, benchmark, measure, fraction).
-    """
+    """A whole configuration."""
 
     tasks: tuple[TaskEstimate, ...]
-    unknown: tuple[str, ...]
+    unknown: tuple[str, ...]  # tasks that MTEB publishes no sizes for, where they may be left out
+    # published means of the benchmark that the tasks make up, by model: (model, benchmark, measure, fraction)
     means: tuple[tuple[str, str, str, float], ...]
     notes: tuple[Reason, ...] = ASSUMPTIONS
 
@@ -74,16 +61,18 @@ class Estimate:
         return math.fsum(known) if len(known) == len(self.tasks) else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Sizes:
-    texts: int
-    characters: int
-    queries: int
-    query_characters: int
-    documents: int
-    document_characters: int
-    pairs: int
-    keys: tuple[tuple[str, str], ...]
+    """Texts and characters of a task, each different text once; of queries and documents, as often as they occur."""
+
+    texts: int = 0
+    characters: int = 0
+    queries: int = 0
+    query_characters: int = 0
+    documents: int = 0
+    document_characters: int = 0
+    pairs: int = 0
+    keys: tuple[tuple[str, str], ...] = ()
 
 
 def estimate(
@@ -96,75 +85,40 @@ def estimate(
 ) -> Estimate:
     """Estimates an EvalScope RAGEval file (``tool``, ``models``, ``eval``), or a whole task file that holds one.
 
-    Args:
-        config: YAML or JSON file.
-        texts_per_second: Measured rate of the encoder.
-        pairs_per_second: Measured rate of the cross-encoder; that of the encoder when not given.
-        tokens_per_second: Measured rate; where texts or pairs per second are given, too, the slower one counts.
-        skip_unknown: Leave out tasks whose sizes are not known.
+    The rates are measured ones. That of the encoder stands in for the cross-encoder's; where tokens per second are given,
+    too, the slower one counts. ``skip_unknown`` leaves out tasks whose sizes are not known.
 
     Raises:
         ConfigError: The file or a rate cannot be used, or it names no task, or one whose sizes are not known.
     """
-    rates = {"texts": texts_per_second, "pairs": pairs_per_second or texts_per_second, "tokens": tokens_per_second}
-    for name, rate in (*rates.items(), ("pairs", pairs_per_second)):
+    rates = {"texts": texts_per_second, "pairs": pairs_per_second, "tokens": tokens_per_second}
+    for name, rate in rates.items():
         if rate is not None and not (math.isfinite(rate) and rate > 0):
-            msg = f"--{name}-per-second {rate} is not a rate above 0"
-            raise ConfigError(msg)
+            raise ConfigError(f"--{name}-per-second {rate} is not a rate above 0")
+    rates["pairs"] = pairs_per_second or texts_per_second
     evaluation, models = _read(config)
     names = evaluation.get("task_names") or evaluation.get("tasks")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        msg = f"{config}: eval.task_names lists no task; sizes are known by task"
-        raise ConfigError(msg)
+        raise ConfigError(f"{config}: eval.task_names lists no task; sizes are known by task")
     top_k = evaluation.get("top_k") or TOP_K
     if not isinstance(top_k, int):
-        msg = f"{config}: eval.top_k is {clean(str(top_k), limit=60)!r}, not a number of candidates"
-        raise ConfigError(msg)
-    sizes = {name: sized for name in dict.fromkeys(names) if (sized := _sizes(name, evaluation)) is not None}
+        raise ConfigError(f"{config}: eval.top_k is {clean(str(top_k), limit=60)!r}, not a number of candidates")
+    sizes = {name: sized for name in dict.fromkeys(names) if (sized := _sizes(name, evaluation)).keys}
     unknown = tuple(clean(name, limit=200) for name in dict.fromkeys(names) if name not in sizes)
     if unknown and not skip_unknown:
-        msg = f"the sizes of {_hinted(unknown)} are not known, so no time can be told; --skip-unknown leaves them out"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"the sizes of {_hinted(unknown)} are not known, so no time can be told; --skip-unknown leaves them out"
+        )
     found: list[TaskEstimate] = []
     means: list[tuple[str, str, str, float]] = []
     for model in models:
         mine = {task: sizes[task] for planned, _, task in plan(models, list(sizes)) if planned is model}
         name = clean(str(model.get("model_name") or model.get("model_name_or_path") or "?"), limit=200)
-        known = published.find(name)
-        if known is not None and _otherwise(model, known.reference(), top_k if is_cross_encoder(model) else None):
-            known = None
-        found += _of_model(model, name, mine, top_k, rates, _expected(known, mine) if known else {})
-        if known:
-            means += _means(name, known, set(names))
+        reference = _published(name, model, top_k)
+        found += _of_model(model, name, mine, top_k, rates, _expected(reference, mine))
+        means += _means(name, reference, set(names))
     limited = (Reason("limits_ignored"),) if evaluation.get("limits") else ()
     return Estimate(tuple(found), unknown, tuple(means), (*ASSUMPTIONS, *limited))
-
-
-def _of_model(
-    model: Mapping[str, Any],
-    name: str,
-    sizes: Mapping[str, _Sizes],
-    top_k: int,
-    rates: Mapping[str, float | None],
-    expected: Mapping[str, tuple[float, str]],
-) -> Iterable[TaskEstimate]:
-    crossed = is_cross_encoder(model)
-    for task, sized in sizes.items():
-        unit, count, characters = (
-            _work(task, sized, top_k, task in _stored(model)) if crossed else ("texts", sized.texts, sized.characters)
-        )
-        score, metric = expected.get(task, (None, ""))
-        tokens = round(characters / _data()[task]["chars_per_token"])
-        times = [work / rate for work, rate in ((count, rates[unit]), (tokens, rates["tokens"])) if rate]
-        kind = main_metric(task, None, {})[0]
-        yield TaskEstimate(name, task, kind, unit, count, tokens, max(times, default=None), score, metric)
-
-
-def _hinted(unknown: Sequence[str]) -> str:
-    """Names tasks, each with the nearest that is known."""
-    known = [*_data(), *(benchmark.name for benchmark in benchmarks())]
-    near = {name: nearest(name, known, likeness=0.6) for name in unknown}
-    return ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in near.items())
 
 
 def task_splits(task: str) -> tuple[str, ...]:
@@ -186,57 +140,70 @@ def _read(config: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
     models = [models] if isinstance(models, Mapping) else models
     if isinstance(evaluation, Mapping) and isinstance(models, list) and all(isinstance(m, Mapping) for m in models):
         return evaluation, models
-    msg = f"{config}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
-    raise ConfigError(msg)
-
-
-def _sizes(task: str, evaluation: Mapping[str, Any]) -> _Sizes | None:
-    """Adds up the splits and subsets that the configuration asks for."""
-    entry = _data().get(task)
-    if entry is None:
-        return None
-    wanted = evaluation.get("splits") or {}
-    wanted = wanted if isinstance(wanted, Mapping) else {"*": wanted}
-    splits = wanted.get(task, wanted.get("*")) or list(entry["sizes"])
-    splits = [splits] if isinstance(splits, str) else splits
-    languages = {str(lang).split("-")[0] for lang in evaluation.get("languages") or ()}
-    spoken = entry.get("languages", {})
-    texts_to_send = characters_to_send = pairs = 0
-    asked = {"queries": [0, 0], "documents": [0, 0]}
-    keys: list[tuple[str, str]] = []
-    for split in splits:
-        for subset, sides in entry["sizes"].get(split, {}).items():
-            if languages and spoken and not languages & set(spoken.get(subset, ())):
-                continue
-            keys.append((split, subset))
-            for side, (texts, different, characters) in sides.items():
-                if side == "pairs":
-                    pairs += texts
-                    continue
-                texts_to_send += different
-                # a repeated text is sent once, so its characters count once
-                characters_to_send += round(characters * different / texts) if texts else 0
-                if side in asked:
-                    asked[side][0] += texts
-                    asked[side][1] += characters
-    if not keys:
-        return None
-    (queries, query_characters), (documents, document_characters) = asked["queries"], asked["documents"]
-    return _Sizes(
-        texts=texts_to_send,
-        characters=characters_to_send,
-        queries=queries,
-        query_characters=query_characters,
-        documents=documents,
-        document_characters=document_characters,
-        pairs=pairs,
-        keys=tuple(keys),
+    raise ConfigError(
+        f"{config}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
     )
 
 
-def _otherwise(model: Mapping[str, Any], reference: Reference, top_k: int | None) -> bool:
-    """Whether the model is configured otherwise than the published run was: then its scores are not to be expected."""
-    return bool(replace(read_conditions(model), top_k=top_k).conflicts(reference.conditions))
+def _hinted(unknown: Sequence[str]) -> str:
+    """Names tasks, each with the nearest that is known."""
+    known = [*_data(), *(benchmark.name for benchmark in benchmarks())]
+    near = {name: nearest(name, known, likeness=0.6) for name in unknown}
+    return ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in near.items())
+
+
+def _sizes(task: str, evaluation: Mapping[str, Any]) -> _Sizes:
+    """Adds up the splits and subsets that the configuration asks for; without keys where none of them is known."""
+    entry = _data().get(task, {"sizes": {}})
+    wanted = evaluation.get("splits") or {}
+    wanted = wanted if isinstance(wanted, Mapping) else {"*": wanted}
+    splits = wanted.get(task, wanted.get("*")) or list(entry["sizes"])
+    languages = {str(lang).split("-")[0] for lang in evaluation.get("languages") or ()}
+    spoken = entry.get("languages", {})
+    found = _Sizes()
+    for split in [splits] if isinstance(splits, str) else splits:
+        for subset, sides in entry["sizes"].get(split, {}).items():
+            if languages and spoken and not languages & set(spoken.get(subset, ())):
+                continue
+            found.keys += ((split, subset),)
+            for side, (texts, different, characters) in sides.items():
+                if side == "pairs":
+                    found.pairs += texts
+                    continue
+                found.texts += different
+                # a repeated text is sent once, so its characters count once
+                found.characters += round(characters * different / texts) if texts else 0
+                if side == "queries":
+                    found.queries += texts
+                    found.query_characters += characters
+                elif side == "documents":
+                    found.documents += texts
+                    found.document_characters += characters
+    return found
+
+
+def _of_model(
+    model: Mapping[str, Any],
+    name: str,
+    sizes: Mapping[str, _Sizes],
+    top_k: int,
+    rates: Mapping[str, float | None],
+    expected: Mapping[str, tuple[float, str]],
+) -> Iterable[TaskEstimate]:
+    crossed, stored = is_cross_encoder(model), _stored(model)
+    for task, sized in sizes.items():
+        kind = main_metric(task, None, {})[0]
+        unit, count, characters = "texts", sized.texts, sized.characters
+        if crossed:
+            given = kind in RERANKING and task not in stored
+            unit, count = "pairs", sized.pairs if given else sized.queries * min(top_k, sized.documents)
+            count *= bool(sized.queries and sized.documents)
+            each = sized.query_characters / max(sized.queries, 1) + sized.document_characters / max(sized.documents, 1)
+            characters = round(count * each)
+        score, metric = expected.get(task, (None, ""))
+        tokens = round(characters / _data()[task]["chars_per_token"])
+        times = [work / rate for work, rate in ((count, rates[unit]), (tokens, rates["tokens"])) if rate]
+        yield TaskEstimate(name, task, kind, unit, count, tokens, max(times, default=None), score, metric)
 
 
 def _stored(model: Mapping[str, Any]) -> Sequence[str]:
@@ -249,23 +216,24 @@ def _stored(model: Mapping[str, Any]) -> Sequence[str]:
     return [str(name) for name in names] if isinstance(names, list) else [str(names)] if names else []
 
 
-def _work(task: str, sized: _Sizes, top_k: int, narrowed: bool) -> tuple[str, int, int]:
-    """Returns the pairs that a cross-encoder scores, and their characters."""
-    given = main_metric(task, None, {})[0] in RERANKING and not narrowed
-    pairs = sized.pairs if given else sized.queries * min(top_k, sized.documents)
-    if not sized.queries or not sized.documents:
-        return "pairs", 0, 0
-    each = sized.query_characters / sized.queries + sized.document_characters / sized.documents
-    return "pairs", pairs, round(pairs * each)
-
-
-def _expected(known: published.Published, sizes: Mapping[str, _Sizes]) -> dict[str, tuple[float, str]]:
+def _published(name: str, model: Mapping[str, Any], top_k: int) -> Reference | None:
+    """Returns a model's published scores, unless it is configured otherwise: then they are not to be expected."""
+    known = published.find(name)
+    if known is None:
+        return None
     reference = known.reference()
+    conditions = replace(read_conditions(model), top_k=top_k if is_cross_encoder(model) else None)
+    return None if conditions.conflicts(reference.conditions) else reference
+
+
+def _expected(reference: Reference | None, sizes: Mapping[str, _Sizes]) -> dict[str, tuple[float, str]]:
     found: dict[str, tuple[float, str]] = {}
+    if reference is None:
+        return found
     for task, sized in sizes.items():
         whole = {split for split, subset in sized.keys if subset == "*"}
         rows = [
-            r
+            (r.score, r.metric)
             for r in reference.rows
             if r.task == task
             and r.score is not None
@@ -273,14 +241,13 @@ def _expected(known: published.Published, sizes: Mapping[str, _Sizes]) -> dict[s
             and (r.key[1:] in sized.keys or r.split in whole or r.subset == MEAN_OF_SUBSETS)
         ]
         if rows:
-            found[task] = (math.fsum(r.score for r in rows if r.score is not None) / len(rows), rows[0].metric)
+            found[task] = (math.fsum(score for score, _ in rows) / len(rows), rows[0][1])
     return found
 
 
-def _means(name: str, known: published.Published, tasks: set[str]) -> Iterable[tuple[str, str, str, float]]:
-    for benchmark in benchmarks():
-        if {t.name for t in benchmark.tasks} != tasks:
-            continue
-        for mean in known.reference().aggregates:
-            if mean.benchmark == benchmark.name and mean.measure in benchmark.measures and mean.judged_by:
-                yield name, benchmark.name, mean.measure, mean.value
+def _means(name: str, reference: Reference | None, tasks: set[str]) -> Iterable[tuple[str, str, str, float]]:
+    """Yields the published means of every benchmark that consists of just these tasks."""
+    measures = {b.name: b.measures for b in benchmarks() if {t.name for t in b.tasks} == tasks}
+    for mean in reference.aggregates if reference else ():
+        if mean.measure in measures.get(mean.benchmark, ()) and mean.judged_by:
+            yield name, mean.benchmark, mean.measure, mean.value

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.redact import clean
-from evalscope_vacc.results.files import read_json
-from evalscope_vacc.results.model import Conditions, Run
-from evalscope_vacc.results.settings import settings
+from evalscope_vacc.results.files import LEVELS, levels, listed, read_json
+from evalscope_vacc.results.model import Conditions, Run, settings
 
 MAX_BYTES = 4 * 2**20
 MAX_HEAD = 4096
-LEVELS = 8
 MOST_EXPERIMENTS = 1000
 
 _FIRST = re.compile(r"first_[0-9a-f]{8}")
@@ -77,41 +75,36 @@ class Folders:
 
     def __init__(self) -> None:
         self.problems: set[str] = set()
-        self._read: dict[Path, Mapping[str, Any]] = {}
-        self._roots: dict[Path, Path | None] = {}
+        self._read: dict[Path, Any] = {}
 
     def meta(self, folder: Path) -> Mapping[str, Any]:
         """Returns ``model_meta.json`` of ``folder``, or nothing."""
-        return self._json(folder / "model_meta.json")
+        found: Mapping[str, Any] = self._once(folder / "model_meta.json", self._mapping)
+        return found
 
     def evidence(self, folder: Path, run: Run, named: Mapping[str, Any] | None = None) -> Conditions:
         """Reads the entry for ``run`` in the nearest ``vacc/config.json`` at or above ``folder``.
 
-        Args:
-            folder: Where the result lies.
-            run: Whose entry is wanted.
-            named: What the result's own name says. The evidence has one entry a model, the last one; where that is the
-                entry of another run of the model in the same folder, nothing is taken from it.
+        The evidence has one entry a model, the last one; where that is the entry of another run of the model in the same
+        folder, by what the result's own name says (``named``), nothing is taken from it.
         """
-        here = folder.absolute()
-        for level in (here, *here.parents)[:LEVELS]:
-            models = self._json(level / "vacc" / "config.json").get("models")
-            if isinstance(models, list) and models:
-                found = _entry([m for m in models if isinstance(m, dict)], run)
+        for level in levels(folder):
+            path = level / "vacc" / "config.json"
+            models = self._once(path, lambda path: listed(path, "models", self.problems))
+            if models:
+                found = _entry(models, run)
                 return Conditions() if self._of_another_run(found, folder, named or {}) else found
         return Conditions()
 
     def root(self, folder: Path) -> Path | None:
         """Returns the folder of the run that ``folder`` lies in: the one with the evidence; None without evidence."""
-        if folder not in self._roots:
-            levels = (folder, *folder.parents)[:LEVELS]
-            self._roots[folder] = next((level for level in levels if (level / "vacc").is_dir()), None)
-        return self._roots[folder]
+        nearest = (level for level in (folder, *folder.parents)[:LEVELS] if (level / "vacc").is_dir())
+        found: Path | None = self._once(folder, lambda _: next(nearest, None))
+        return found
 
     def first_stage(self, folder: Path, task: str, digest: str) -> str | None:
         """Tells which model made the candidates, from the copy that a reranking run keeps of them."""
-        here = folder.absolute()
-        for level in (here, *here.parents)[:LEVELS]:
+        for level in levels(folder):
             path = level / "candidates" / digest / f"{task}_predictions.json"
             # a task's name comes from a file that anybody may have written
             if path.parent.parent == level / "candidates" and path.is_file():
@@ -131,17 +124,18 @@ class Folders:
                 return True
         return False
 
-    def _json(self, path: Path) -> Mapping[str, Any]:
+    def _once(self, path: Path, read: Callable[[Path], Any]) -> Any:
         if path not in self._read:
-            self._read[path] = {}
-            if path.is_file():
-                try:
-                    data = read_json(path, MAX_BYTES)
-                except ResultError as error:
-                    self.problems.add(str(error))
-                else:
-                    self._read[path] = data if isinstance(data, dict) else {}
+            self._read[path] = read(path)
         return self._read[path]
+
+    def _mapping(self, path: Path) -> Mapping[str, Any]:
+        try:
+            data = read_json(path, MAX_BYTES) if path.is_file() else {}
+        except ResultError as error:
+            self.problems.add(str(error))
+            return {}
+        return data if isinstance(data, dict) else {}
 
 
 def conditions_of(kwargs: Mapping[str, Any], evidence: Conditions, run: Run) -> Conditions:

@@ -15,6 +15,10 @@ from evalscope_vacc.paths import data_folder
 from evalscope_vacc.redact import clean
 
 MAX_FILE_BYTES = 256 * 2**20  # the largest honest one, FloresBitextMining with 41,412 subsets, has about 30 MB
+MAX_EVIDENCE_BYTES = 64 * 2**20
+MAX_PACKED_BYTES = 64 * 2**20
+LEVELS = 8
+SUFFIX = ".json.gz"
 
 
 def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
@@ -26,8 +30,28 @@ def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
     try:
         return json.loads(read_bounded(path, limit))
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"{shown(path)} cannot be read as JSON: {clean(str(error), limit=200)}"
-        raise ResultError(msg) from error
+        raise ResultError(f"{shown(path)} cannot be read as JSON: {clean(str(error), limit=200)}") from error
+
+
+def listed(path: Path, key: str, problems: set[str] | None = None) -> list[dict[str, Any]]:
+    """Returns the mappings that a file of a run's evidence lists under ``key``; none where it has no such list.
+
+    The file may be missing; ``problems`` gets a line where it cannot be read.
+    """
+    try:
+        data = read_json(path, MAX_EVIDENCE_BYTES) if path.is_file() else {}
+    except ResultError as error:
+        data = {}
+        if problems is not None:
+            problems.add(str(error))
+    found = data.get(key) if isinstance(data, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def levels(path: Path) -> tuple[Path, ...]:
+    """Returns a folder and those that it lies in, the nearest first, as far up as a run's folder can be."""
+    here = path.absolute()
+    return (here, *here.parents)[:LEVELS]
 
 
 def finite(value: object) -> float | None:
@@ -47,20 +71,11 @@ def shown(path: Path) -> str:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-        ResultError: It cannot be written.
-    """
+    """Writes a file whole or not at all; raises ResultError where it cannot be written."""
     try:
         write_whole(path, text)
     except OSError as error:
-        msg = f"{shown(path)} cannot be written: {error.strerror or error}"
-        raise ResultError(msg) from error
-
-
-SUFFIX = ".json.gz"
-MAX_PACKED_BYTES = 64 * 2**20
+        raise ResultError(f"{shown(path)} cannot be written: {error.strerror or error}") from error
 
 
 def packaged_folder() -> Path:
@@ -79,13 +94,10 @@ def read_packaged(name: str) -> Any:
 
 
 def read_compressed(path: Path) -> Any:
-    """Reads one compressed JSON file.
-
-    Raises:
-        ResultError: It is missing, broken, or unpacks to more than 64 MiB.
-    """
+    """Reads one compressed JSON file; raises ResultError where it is missing, broken, or unpacks to more than 64 MiB."""
     try:
         return json.loads(read_bounded(path, MAX_PACKED_BYTES, gzip.open))
     except (OSError, EOFError, ValueError, RecursionError) as error:
-        msg = f"{path} cannot be read ({error}); reinstall evalscope-vacc, or delete it if you collected it"
-        raise ResultError(msg) from error
+        raise ResultError(
+            f"{path} cannot be read ({error}); reinstall evalscope-vacc, or delete it if you collected it"
+        ) from error

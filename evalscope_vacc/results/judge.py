@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.results.benchmarks import benchmark
 from evalscope_vacc.results.means import benchmark_means, with_means
 from evalscope_vacc.results.model import (
@@ -28,7 +29,6 @@ from evalscope_vacc.results.model import (
     Comparison,
     Interval,
     Judgement,
-    Reason,
     Reference,
     Results,
     Row,
@@ -75,7 +75,7 @@ def judge(
         noise: How far scores may lie apart; by dtype when not given.
         paired: Gives the test by query of a run and its reference, or None.
         unpublished: Models that have no reference.
-        insane: Models of which the short check before the run found that every text gets the same answer.
+        insane: Models that gave every text the same answer before the run.
         changed: Models whose server changed while they were scored.
         allow_partial: Do not mind tasks that failed or were not run.
         allow_above: Do not mind scores above the reference.
@@ -175,16 +175,13 @@ def _causes(comparison: Comparison, changed: Collection[str]) -> tuple[Reason, .
 def compare(
     ours: Results, reference: Reference, *, noise: Noise | None = None, paired: PairedTest | None = None
 ) -> Comparison:
-    """Holds a run against a reference, row by row.
+    """Holds a run against a reference, row by row, in an order that does not depend on the order of the input.
 
     Args:
         ours: What :func:`evalscope_vacc.results.load.load_results` read.
         reference: Published scores, or another run (:func:`reference_from`).
         noise: How far scores may lie apart; by dtype when not given.
         paired: Test by query: given both rows and the metric it returns an interval, a note why there is none, or None.
-
-    Returns:
-        The verdict on every row of ``ours``, in an order that does not depend on the order of the input.
     """
     noise = noise or Noise()
     mine = with_means(_distinct(ours.rows), reference)
@@ -210,34 +207,28 @@ def compare(
 def reference_from(results: Results, *, like: Iterable[Run] = ()) -> Reference:
     """Makes a reference of another run.
 
-    Args:
-        results: What was read from the other folder.
-        like: The runs that will be held against it; with several runs in the folder, the one that goes with them is
-            taken: of the same kind first, then of the same model, the same settings and the same revision.
+    Of several runs in the folder, the one that goes with the runs ``like`` which it will be held against is taken: of the same
+    kind first, then of the same model, the same settings and the same revision.
 
     Raises:
         ResultError: There is no result, or more than one run could be meant.
     """
-    wanted = list(like)
-    runs = results.runs
-    if not runs:
-        hint = "; ".join(str(dict(p.args).get("text", p.code)) for p in results.problems[:3])
-        msg = f"no result was found under {', '.join(results.paths)}{f' ({hint})' if hint else ''}"
-        raise ResultError(msg)
-    for narrower in (_same_kind, _same_model, _same_experiment, _same_revision):
+    wanted, runs = list(like), results.needed().runs
+    kinds = {run.kind for run in wanted}
+    narrower: list[Callable[[Run], object]] = [lambda run: run.kind] if len(kinds) == 1 else []
+    narrower += [lambda run: run.served_name.casefold(), lambda run: run.experiment, lambda run: run.revision]
+    for of in narrower:
         if len(runs) > 1 and wanted:
-            runs = tuple(narrower(runs, wanted)) or runs
+            runs = tuple(run for run in runs if of(run) in {of(one) for one in wanted}) or runs
     if len(runs) > 1:
-        msg = (
+        raise ResultError(
             f"{len(runs)} runs lie under {', '.join(results.paths)}: {'; '.join(r.label for r in runs[:5])}. "
             "Give the folder of the one to compare with."
         )
-        raise ResultError(msg)
     chosen = runs[0]
-    rows = tuple(row for row in results.rows if row.run == chosen)
     return Reference(
         name=chosen.label,
-        rows=rows,
+        rows=tuple(row for row in results.rows if row.run == chosen),
         kind=chosen.kind,
         revision=chosen.revision,
         source=", ".join(results.paths),
@@ -253,99 +244,73 @@ def _missing(mine: Sequence[Row], reference: Reference) -> tuple[str, ...]:
     )
 
 
-def _same_kind(runs: Sequence[Run], like: Sequence[Run]) -> Iterable[Run]:
-    kinds = {run.kind for run in like}
-    return [run for run in runs if run.kind in kinds] if len(kinds) == 1 else ()
-
-
-def _same_model(runs: Sequence[Run], like: Sequence[Run]) -> Iterable[Run]:
-    names = {run.served_name.casefold() for run in like}
-    return [run for run in runs if run.served_name.casefold() in names]
-
-
-def _same_experiment(runs: Sequence[Run], like: Sequence[Run]) -> Iterable[Run]:
-    names = {run.experiment for run in like}
-    return [run for run in runs if run.experiment in names]
-
-
-def _same_revision(runs: Sequence[Run], like: Sequence[Run]) -> Iterable[Run]:
-    revisions = {run.revision for run in like}
-    return [run for run in runs if run.revision in revisions]
-
-
 def _judge(
     row: Row, candidates: Sequence[Row], reference: Reference, noise: Noise, paired: PairedTest | None
 ) -> ComparedRow:
-    base: dict[str, Any] = {
-        "task": row.task, "split": row.split, "subset": row.subset, "metric": row.metric, "type": row.type,
-        "ours": row.score, "model": row.run.model, "run": row.run.label, "source": row.source,
-    }  # fmt: skip
-
-    def because(verdict: Judgement, *reasons: Reason) -> ComparedRow:
-        return ComparedRow(verdict=verdict, reasons=reasons, **base)
-
     if not candidates:
-        return because("no reference", Reason.of("no_row"))
+        return compared_row(row, "no reference", Reason("no_row"))
     if reference.kind and row.run.kind and reference.kind != row.run.kind:
-        return because("not judged", Reason.of("other_kind", ours=row.run.kind, theirs=reference.kind))
+        return compared_row(row, "not judged", Reason.of("other_kind", ours=row.run.kind, theirs=reference.kind))
     measured = [(theirs, metric) for theirs in candidates if (metric := _shared_metric(row, theirs))]
     if not measured:
         metrics = ", ".join(sorted({c.metric for c in candidates}))
-        return because("no reference", Reason.of("other_metric", metrics=metrics))
+        return compared_row(row, "no reference", Reason.of("other_metric", metrics=metrics))
     free = [(theirs, metric) for theirs, metric in measured if not row.conditions.conflicts(theirs.conditions)]
     if not free:
         why = min((row.conditions.conflicts(theirs.conditions) for theirs, _ in measured), key=lambda c: (len(c), c))
-        return because("not judged", *why)
+        return compared_row(row, "not judged", *why)
     # several may be left: the one whose recorded conditions agree in most
     most = max(_agreement(row, theirs) for theirs, _ in free)
     best = [(theirs, metric) for theirs, metric in free if _agreement(row, theirs) == most]
-    if len({theirs.value(metric) for theirs, metric in best}) > 1:
-        values = ", ".join(sorted(f"{theirs.value(metric)}" for theirs, metric in best))
-        return because("not judged", Reason.of("several_values", values=values))
+    values = {theirs.value(metric) for theirs, metric in best}
+    if len(values) > 1:
+        return compared_row(row, "not judged", Reason.of("several_values", values=", ".join(sorted(map(str, values)))))
     theirs, metric = min(best, key=lambda pair: (pair[1], pair[0].source, pair[0].mteb_version or ""))
-    return _measure(row, theirs, metric, base, noise, paired)
+    return _measure(row, theirs, metric, noise, paired)
 
 
-def _measure(
-    row: Row, theirs: Row, metric: str, base: dict[str, Any], noise: Noise, paired: PairedTest | None
-) -> ComparedRow:
+def compared_row(row: Row, verdict: Judgement, *reasons: Reason, **more: Any) -> ComparedRow:
+    """Makes a line of the verdict of a score."""
+    base = {
+        "task": row.task, "split": row.split, "subset": row.subset, "metric": row.metric, "type": row.type,
+        "ours": row.score, "model": row.run.model, "run": row.run.label, "source": row.source,
+    }  # fmt: skip
+    return ComparedRow(**{**base, "verdict": verdict, "reasons": reasons, **more})
+
+
+def _measure(row: Row, theirs: Row, metric: str, noise: Noise, paired: PairedTest | None) -> ComparedRow:
     mine, published = row.value(metric), theirs.value(metric)
-    base = {**base, "metric": metric, "ours": mine, "reference": published, "reference_source": theirs.source}
-
-    def because(verdict: Judgement, code: str, **args: Any) -> ComparedRow:
-        return ComparedRow(verdict=verdict, reasons=(Reason.of(code, **args),), **base)
-
+    more: dict[str, Any] = {"metric": metric, "ours": mine, "reference": published, "reference_source": theirs.source}
     if published is None:
-        return because("not judged", "reference_no_number")
+        return compared_row(row, "not judged", Reason("reference_no_number"), **more)
     if theirs.suspect:
-        return because("not judged", "outlier")
+        return compared_row(row, "not judged", Reason("outlier"), **more)
     # no main metric of MTEB's leaves this range; a score of 64.5 is one in percent
     if abs(published) > 1:
-        return because("not judged", "reference_no_fraction", value=published)
+        return compared_row(row, "not judged", Reason.of("reference_no_fraction", value=published), **more)
     if mine is None:
-        return because("fail", "no_score")
+        return compared_row(row, "fail", Reason("no_score"), **more)
     if abs(mine) > 1:
-        return because("fail", "no_fraction", value=mine)
+        return compared_row(row, "fail", Reason.of("no_fraction", value=mine), **more)
     difference = mine - published
     tolerance = noise.of(published, ours=row.conditions.dtype, theirs=theirs.conditions.dtype, rounding=theirs.rounding)
-    notes = list(_notes(row, theirs))
-    verdict, interval = judgement(difference, tolerance.value), None
-    reasons: tuple[Reason, ...] = ()
+    notes, reasons = list(_notes(row, theirs)), list[Reason]()
+    verdict = judgement(difference, tolerance.value)
     tested = paired(row, theirs, metric) if paired is not None else None
-    if isinstance(tested, Interval):
-        interval = tested
-        excusable = abs(difference) <= (1 - EXCUSED_SHARE) * abs(published)
-        if verdict != "pass" and interval.low <= 0 <= interval.high and interval.p_value > 0.05 and excusable:
-            verdict = "pass"
-            reasons = (Reason.of("within_query_noise", queries=interval.queries, p=interval.p_value),)
-    elif tested:
+    interval = tested if isinstance(tested, Interval) else None
+    if isinstance(tested, Reason):
         notes.append(tested)
+    if interval and verdict != "pass":
+        excusable = abs(difference) <= (1 - EXCUSED_SHARE) * abs(published)
+        if interval.low <= 0 <= interval.high and interval.p_value > 0.05 and excusable:
+            verdict = "pass"
+            reasons.append(Reason.of("within_query_noise", queries=interval.queries, p=interval.p_value))
     if verdict == "above":
-        notes.append(Reason.of("above_itself"))
+        notes.append(Reason("above_itself"))
     part = share(mine, published)
-    return ComparedRow(
-        verdict=verdict, difference=difference, share=part, mark=mark(part), tolerance=tolerance.value,
-        tolerance_reason=tolerance.reason, reasons=reasons, notes=tuple(notes), interval=interval, **base,
+    return compared_row(
+        row, verdict, *reasons, difference=difference, share=part, mark=mark(part), tolerance=tolerance.value,
+        tolerance_reason=tolerance.reason, notes=tuple(notes), interval=interval, **more,
     )  # fmt: skip
 
 
@@ -380,13 +345,9 @@ def _distinct(rows: Iterable[Row]) -> list[Row]:
         identity = (*row.key, row.metric, repr(row.score), row.run, row.conditions)
         known = seen.get(identity)
         # of copies, the same one whatever the order
-        if known is None or _tie(row) < _tie(known):
+        if known is None or repr(row) < repr(known):
             seen[identity] = row
     return list(seen.values())
-
-
-def _tie(row: Row) -> str:
-    return repr(row)
 
 
 def _order(row: ComparedRow) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import ResultError
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.benchmarks import main_metric
 from evalscope_vacc.results.evidence import (
@@ -28,7 +29,7 @@ from evalscope_vacc.results.evidence import (
     without_first_stage,
 )
 from evalscope_vacc.results.files import finite, read_json, shown
-from evalscope_vacc.results.model import Kind, Predictions, Reason, Results, Row, Run
+from evalscope_vacc.results.model import Kind, Predictions, Results, Row, Run
 from evalscope_vacc.text.task import RERANKING
 
 MAX_FILES = 100_000
@@ -45,30 +46,19 @@ _NOT_RESULTS = {"model_meta.json", "run_settings.json", "task_config.json"}
 _SKIPPED_FOLDERS = {"vacc", "logs", "configs", "reports", "candidates", "__pycache__", "node_modules"}
 
 
-class _TooOldError(ResultError):
-    """A file of an mteb before 1.11."""
-
-
 def load_results(paths: Sequence[str | Path]) -> Results:
-    """Reads every result under ``paths``.
-
-    Args:
-        paths: Folders at any level of a layout, or single task files.
-
-    Returns:
-        The rows in an order that does not depend on the order of ``paths``.
+    """Reads every result under ``paths``: folders at any level of a layout, or single task files.
 
     Raises:
         ResultError: A path does not exist, or there are more files or rows than a run can have.
     """
     rows: dict[str, tuple[Row, ...]] = {}
     predictions: dict[Path, Predictions] = {}
-    problems: set[tuple[str, str]] = set()
+    problems: set[str] = set()
     folders = Folders()
     for path in sorted({Path(p) for p in paths}):
         if not path.exists():
-            msg = f"there is no file or folder {shown(path)}; give a result folder or a task's JSON file"
-            raise ResultError(msg)
+            raise ResultError(f"there is no file or folder {shown(path)}; give a result folder or a task's JSON file")
         for file in _files(path):
             if file.name.endswith(PREDICTIONS):
                 found = file.name.removesuffix(PREDICTIONS)
@@ -80,21 +70,17 @@ def load_results(paths: Sequence[str | Path]) -> Results:
             try:
                 rows[identity] = _read_task(file, folders, path)
             except ResultError as error:
-                problems.add(("too_old" if isinstance(error, _TooOldError) else "unreadable", str(error)))
+                problems.add(str(error))
             if sum(map(len, rows.values())) > MAX_ROWS:
-                msg = (
+                raise ResultError(
                     f"more than {MAX_ROWS:,} scores under {shown(path)}: no run has so many; give a folder further down"
                 )
-                raise ResultError(msg)
     everything = sorted((row for part in rows.values() for row in part), key=_order)
     tasks = {row.task for row in everything}
     return Results(
         tuple(everything),
         tuple(_named(p, tasks) for _, p in sorted(predictions.items())),
-        tuple(
-            Reason.of(code, text=text)
-            for code, text in sorted({*problems, *(("unreadable", p) for p in folders.problems)})
-        ),
+        tuple(Reason.of("unreadable", text=text) for text in sorted(problems | folders.problems)),
         tuple(sorted(shown(Path(p)) for p in paths)),
     )
 
@@ -112,8 +98,7 @@ def _files(path: Path) -> Iterator[Path]:
         for name in sorted(names):
             seen += 1
             if seen > MAX_FILES:
-                msg = f"more than {MAX_FILES:,} files under {shown(path)}: give the folder of one run"
-                raise ResultError(msg)
+                raise ResultError(f"more than {MAX_FILES:,} files under {shown(path)}: give the folder of one run")
             file = here / name
             # a named pipe or a device would block the reader for ever
             if name.endswith(".json") and name not in _NOT_RESULTS and not name.startswith(".") and file.is_file():
@@ -124,35 +109,32 @@ def _read_task(file: Path, folders: Folders, given: Path) -> tuple[Row, ...]:
     data = read_json(file)
     if not isinstance(data, dict) or not isinstance(data.get("scores"), dict) or "task_name" not in data:
         if isinstance(data, dict) and "mteb_dataset_name" in data:
-            raise _TooOldError(
+            raise ResultError(
                 f"{shown(file)} was written by an mteb before 1.11, whose files this does not read; run the task anew"
             )
         if file == given:
-            msg = f"{shown(file)} is not a task's result: it has no task_name and scores"
-            raise ResultError(msg)
+            raise ResultError(f"{shown(file)} is not a task's result: it has no task_name and scores")
         return ()
     task = _name(data["task_name"], file, "task_name")
     run, folder_conditions = _run_of(file.parent, folders)
     digest = folder_conditions.get("first_stage")
     if digest:
-        folder_conditions = {
-            **folder_conditions,
-            "first_stage": folders.first_stage(file.parent, task, digest) or digest,
-        }
+        named = folders.first_stage(file.parent, task, digest) or digest
+        folder_conditions = {**folder_conditions, "first_stage": named}
     recorded = conditions_of(folder_conditions, folders.evidence(file.parent, run, folder_conditions), run)
-    if run.kind == "cross-encoder" and recorded.first_stage is None and _brings_candidates(task, run):
+    # our own results name the first stage where there was one; without it such a task's own candidates were reranked
+    own = run.model.casefold().startswith("vacc/") and main_metric(task, None, {})[0] in RERANKING
+    if run.kind == "cross-encoder" and recorded.first_stage is None and own:
         recorded = replace(recorded, first_stage=OWN_CANDIDATES, assumed=(*recorded.assumed, "first_stage"))
     version, revision = _text(data.get("mteb_version")), _text(data.get("dataset_revision"))
     root = str(folders.root(file.parent) or given)
     rows: list[Row] = []
     for split, entries in data["scores"].items():
-        if not isinstance(entries, list):
-            msg = f"{shown(file)}: the scores of split {clean(str(split), limit=60)!r} are not a list"
-            raise ResultError(msg)
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ResultError(
+                f"{shown(file)}: the scores of split {clean(str(split), limit=60)!r} are not a list of mappings"
+            )
         for entry in entries:
-            if not isinstance(entry, dict):
-                msg = f"{shown(file)}: split {clean(str(split), limit=60)!r} holds what is not a mapping of scores"
-                raise ResultError(msg)
             metrics = {k: v for k, raw in entry.items() if isinstance(k, str) and (v := finite(raw)) is not None}
             score = metrics.pop("main_score", None)
             kind, metric = main_metric(task, score, metrics)
@@ -175,11 +157,6 @@ def _read_task(file: Path, folders: Folders, given: Path) -> tuple[Row, ...]:
                 )
             )
     return tuple(rows)
-
-
-def _brings_candidates(task: str, run: Run) -> bool:
-    """Our own results name the first stage where there was one; without it such a task's own candidates were reranked."""
-    return run.model.casefold().startswith("vacc/") and main_metric(task, None, {})[0] in RERANKING
 
 
 def _run_of(folder: Path, folders: Folders) -> tuple[Run, Mapping[str, Any]]:
@@ -237,6 +214,5 @@ def _text(value: object) -> str | None:
 
 def _name(value: object, file: Path, what: str) -> str:
     if not isinstance(value, str) or not value or len(value) > MAX_NAME:
-        msg = f"{shown(file)}: {what} is not a name of 1 to {MAX_NAME} characters"
-        raise ResultError(msg)
+        raise ResultError(f"{shown(file)}: {what} is not a name of 1 to {MAX_NAME} characters")
     return clean(value, limit=MAX_NAME)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from evalscope_vacc.results.benchmarks import Benchmark, BenchmarkTask, benchmarks
-from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Aggregate, ComparedRow, MeanRow, Reference, Row
+from evalscope_vacc.results.model import MEAN_OF_SUBSETS, ComparedRow, MeanRow, Reference, Row
 from evalscope_vacc.results.noise import Noise, judgement, mark, share
 
 _Pair = tuple[float, "float | None"]
+_Members = Sequence[tuple[Row, ComparedRow]]
 
 
 def with_means(rows: Sequence[Row], reference: Reference) -> list[Row]:
@@ -19,27 +20,21 @@ def with_means(rows: Sequence[Row], reference: Reference) -> list[Row]:
 
     It is added only when every subset of the benchmark is there; the subsets themselves stay.
     """
-    wanted = {(r.task, r.split, r.metric) for r in reference.rows if r.subset == MEAN_OF_SUBSETS}
-    if not wanted:
-        return list(rows)
+    wanted = {(r.task, r.split): r.metric for r in reference.rows if r.subset == MEAN_OF_SUBSETS}
     tasks = {task.name: task for benchmark in benchmarks() for task in benchmark.tasks}
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[(row.run, row.task, row.split, row.conditions)].append(row)
+        if (row.task, row.split) in wanted and row.task in tasks and _belongs(tasks[row.task], row.subset):
+            groups[row.run, row.task, row.split, row.conditions].append(row)
     added = []
     for members in groups.values():
-        first = members[0]
-        task = tasks.get(first.task)
-        metric = next((m for t, s, m in wanted if t == first.task and s == first.split), None)
-        if task is None or metric is None or not _complete(task, {m.subset for m in members}):
-            continue
-        kept = [m for m in members if _belongs(task, m.subset)]
-        values = [m.value(metric) for m in kept]
+        first, subsets = members[0], {m.subset for m in members}
+        metric = wanted[first.task, first.split]
+        values = [value for m in members if (value := m.value(metric)) is not None]
         # a subset that was measured twice has no one mean
-        if len({m.subset for m in kept}) != len(kept) or any(v is None for v in values):
-            continue
-        mean = math.fsum(v for v in values if v is not None) / len(values)
-        added.append(replace(first, subset=MEAN_OF_SUBSETS, metric=metric, score=mean, metrics={}))
+        if _complete(tasks[first.task], subsets) and len(subsets) == len(members) == len(values):
+            mean = math.fsum(values) / len(values)
+            added.append(replace(first, subset=MEAN_OF_SUBSETS, metric=metric, score=mean, metrics={}))
     return [*rows, *added]
 
 
@@ -55,86 +50,52 @@ def benchmark_means(
     for row, compared in pairs:
         # scores on the candidates of two encoders have no mean in common
         by_run[row.run.label, row.run.kind or "", row.conditions.candidates_of].append((row, compared))
-    found: list[MeanRow] = []
-    for _, members in sorted(by_run.items(), key=lambda item: item[0]):
-        for benchmark in benchmarks():
-            published = {a.measure: a for a in reference.aggregates if a.benchmark == benchmark.name and a.judged_by}
-            if not benchmark.name.startswith("MTEB(") and not published:
-                continue  # the reranking table's columns matter to rerankers only
-            found += _means(benchmark, members, published, reference, noise)
-    return tuple(found)
-
-
-def _means(
-    benchmark: Benchmark,
-    members: list[tuple[Row, ComparedRow]],
-    published: dict[str, Aggregate],
-    reference: Reference,
-    noise: Noise,
-) -> list[MeanRow]:
-    both = _task_scores(benchmark, members, judged=True)
-    alone = {} if both else _task_scores(benchmark, _unlike_removed(members, reference), judged=False)
-    scores = both or alone
-    if not scores:
-        return []
-    types = {task.name: task.type for task in benchmark.tasks}
-    complete = len(scores) == len(benchmark.tasks)
-    rows = []
-    for measure in benchmark.measures:
-        mine = _mean(measure, {t: ours for t, (ours, _) in scores.items()}, types)
-        stated = published.get(measure)
-        theirs = {t: other for t, (_, other) in scores.items() if other is not None}
-        value = _mean(measure, theirs, types) if both else stated.value if stated else None
-        rounding = 0.0 if both else stated.rounding if stated else 0.0
-        if value is None:
-            continue  # nothing to lay beside it: a mean alone says nothing here
-        rows.append(
-            _row(benchmark, measure, mine, value, len(scores), stated, noise, members, reference, complete=complete,
-                 same_tasks=bool(both), rounding=rounding)
-        )  # fmt: skip
-    return rows
-
-
-def _row(
-    benchmark: Benchmark,
-    measure: str,
-    mine: float,
-    value: float,
-    tasks: int,
-    stated: Aggregate | None,
-    noise: Noise,
-    members: list[tuple[Row, ComparedRow]],
-    reference: Reference,
-    *,
-    complete: bool,
-    same_tasks: bool,
-    rounding: float,
-) -> MeanRow:
-    dtypes = {row.conditions.dtype for row, _ in members}
-    theirs = reference.conditions.dtype
-    each = (noise.of(value, ours=dtype, theirs=theirs, rounding=rounding) for dtype in sorted(dtypes, key=str))
-    tolerance = max(each, key=lambda t: t.value)
-    difference = mine - value
-    part = share(mine, value)
-    comparable = same_tasks or complete
-    return MeanRow(
-        benchmark=benchmark.name,
-        measure=measure,
-        tasks=tasks,
-        of=len(benchmark.tasks),
-        ours=mine,
-        verdict=judgement(difference, tolerance.value) if complete else "not judged",
-        reference=value if comparable else None,
-        difference=difference if comparable else None,
-        tolerance=tolerance.value,
-        published=stated.value if stated else None,
-        share=part if comparable else None,
-        mark=mark(part) if comparable else "",
-        run=members[0][1].run,
+    return tuple(
+        mean
+        for _, members in sorted(by_run.items(), key=lambda item: item[0])
+        for benchmark in benchmarks()
+        for mean in _means(benchmark, members, reference, noise)
     )
 
 
-def _unlike_removed(members: list[tuple[Row, ComparedRow]], reference: Reference) -> list[tuple[Row, ComparedRow]]:
+def _means(benchmark: Benchmark, members: _Members, reference: Reference, noise: Noise) -> Iterable[MeanRow]:
+    published = {a.measure: a for a in reference.aggregates if a.benchmark == benchmark.name and a.judged_by}
+    if not benchmark.name.startswith("MTEB(") and not published:
+        return  # the reranking table's columns matter to rerankers only
+    both = _task_scores(benchmark, members, judged=True)
+    scores = both or _task_scores(benchmark, _alike(members, reference), judged=False)
+    types = {task.name: task.type for task in benchmark.tasks}
+    complete = len(scores) == len(benchmark.tasks)
+    theirs = {task: other for task, (_, other) in scores.items() if other is not None}
+    dtypes = {row.conditions.dtype for row, _ in members}
+    for measure in benchmark.measures if scores else ():
+        stated = published.get(measure)
+        if not both and stated is None:
+            continue  # nothing to lay beside it: a mean alone says nothing here
+        mine = _mean(measure, {task: ours for task, (ours, _) in scores.items()}, types)
+        value = _mean(measure, theirs, types) if both or stated is None else stated.value
+        rounding = 0.0 if both or stated is None else stated.rounding
+        tolerance = max(
+            noise.of(value, ours=d, theirs=reference.conditions.dtype, rounding=rounding).value for d in dtypes
+        )
+        found = MeanRow(
+            benchmark=benchmark.name,
+            measure=measure,
+            tasks=len(scores),
+            of=len(benchmark.tasks),
+            ours=mine,
+            verdict=judgement(mine - value, tolerance) if complete else "not judged",
+            tolerance=tolerance,
+            published=stated.value if stated else None,
+            run=members[0][1].run,
+        )
+        if both or complete:
+            part = share(mine, value)
+            found = replace(found, reference=value, difference=mine - value, share=part, mark=mark(part))
+        yield found
+
+
+def _alike(members: _Members, reference: Reference) -> _Members:
     """Keeps the rows that a published mean may be held against: the same kind of model, no other conditions."""
     return [
         (row, compared)
@@ -144,9 +105,10 @@ def _unlike_removed(members: list[tuple[Row, ComparedRow]], reference: Reference
     ]
 
 
-def _task_scores(benchmark: Benchmark, members: list[tuple[Row, ComparedRow]], *, judged: bool) -> dict[str, _Pair]:
-    by_task: dict[str, dict[tuple[str, str], list[_Pair]]] = defaultdict(lambda: defaultdict(list))
+def _task_scores(benchmark: Benchmark, members: _Members, *, judged: bool) -> dict[str, _Pair]:
+    """Returns the mean over the subsets of each task that is wholly there, ours and the reference's."""
     tasks = {task.name: task for task in benchmark.tasks}
+    by_task: dict[str, dict[tuple[str, str], list[_Pair]]] = defaultdict(lambda: defaultdict(list))
     for row, compared in members:
         task = tasks.get(row.task)
         if task is None or row.split not in task.splits:
@@ -157,31 +119,24 @@ def _task_scores(benchmark: Benchmark, members: list[tuple[Row, ComparedRow]], *
             continue
         by_task[row.task][(row.split, row.subset)].append((ours, compared.reference if judged else None))
     scores: dict[str, _Pair] = {}
-    for name, values in by_task.items():
+    for name, values in sorted(by_task.items()):
         task = tasks[name]
         whole = {key: v for key, v in values.items() if key[1] == MEAN_OF_SUBSETS}
-        parts = {key: v for key, v in values.items() if key[1] != MEAN_OF_SUBSETS and _belongs(task, key[1])}
+        parts = {key: v for key, v in values.items() if key not in whole and _belongs(task, key[1])}
         for chosen in (parts, whole):
-            if chosen and all(len(v) == 1 for v in chosen.values()) and _every(task, chosen, whole=chosen is whole):
+            splits = [{subset for split, subset in chosen if split == wanted} for wanted in task.splits]
+            there = all(bool(found) if chosen is whole else _complete(task, found) for found in splits)
+            if chosen and there and all(len(v) == 1 for v in chosen.values()):
                 pairs = [v[0] for v in chosen.values()]
-                mine = math.fsum(p[0] for p in pairs) / len(pairs)
                 theirs = [p[1] for p in pairs if p[1] is not None]
-                scores[name] = (mine, math.fsum(theirs) / len(theirs) if len(theirs) == len(pairs) else None)
+                mean = math.fsum(theirs) / len(theirs) if len(theirs) == len(pairs) else None
+                scores[name] = (math.fsum(p[0] for p in pairs) / len(pairs), mean)
                 break
-    return dict(sorted(scores.items()))
+    return scores
 
 
-def _every(task: BenchmarkTask, values: dict[tuple[str, str], list[_Pair]], *, whole: bool) -> bool:
-    by_split: dict[str, set[str]] = {split: set() for split in task.splits}
-    for split, subset in values:
-        by_split[split].add(subset)
-    return all(bool(subsets) if whole else _complete(task, subsets) for subsets in by_split.values())
-
-
-def _complete(task: BenchmarkTask, subsets: set[str]) -> bool:
-    if task.subsets:
-        return set(task.subsets) <= subsets
-    return len(subsets) >= task.subset_count
+def _complete(task: BenchmarkTask, subsets: Collection[str]) -> bool:
+    return set(task.subsets) <= set(subsets) if task.subsets else len(subsets) >= task.subset_count
 
 
 def _belongs(task: BenchmarkTask, subset: str) -> bool:
@@ -190,10 +145,8 @@ def _belongs(task: BenchmarkTask, subset: str) -> bool:
 
 
 def _mean(measure: str, scores: dict[str, float], types: dict[str, str]) -> float:
-    if measure == "Mean(Task)":
-        return math.fsum(scores.values()) / len(scores)
     by_type: dict[str, list[float]] = defaultdict(list)
     for task, value in scores.items():
-        by_type[types[task]].append(value)
+        by_type["" if measure == "Mean(Task)" else types[task]].append(value)
     means = [math.fsum(values) / len(values) for values in by_type.values()]
     return math.fsum(means) / len(means)

@@ -1,72 +1,107 @@
 """The values of a judgement, all frozen: scores and their conditions, references, and the verdict on them.
 
-No sentences: what is to be said of a value is a :class:`Reason`, a code with its figures. :mod:`evalscope_vacc.view` has the
-words, in English and Chinese.
+No sentences: what is to be said of a value is a :class:`~evalscope_vacc.messages.Reason`, a code with its figures. Scores,
+differences and tolerances are fractions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from evalscope_vacc.results.settings import settings
+from evalscope_vacc import config
+from evalscope_vacc.errors import ResultError
+from evalscope_vacc.messages import Reason
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting."""
+
+    name: str  # in :class:`evalscope_vacc.results.model.Conditions`
+    # the keys that may hold it in a result's name and in the evidence, ours first; the others are what plain MTEB
+    # runs call it
+    spellings: tuple[str, ...]
+    compared: bool = False  # whether runs that differ in it may not be compared
+    integer: bool = False  # whether it is a whole number
+    of_model: bool = False  # whether it is a key of the model and not of the run
+    in_name: bool = True  # whether a result's name says it where it is not the default
+    catalog: str = ""  # the attribute of a catalog entry that says the model's default
+    default: Any = None  # the default of every other model
+
+
+_OF_THE_RUN = (
+    Setting("top_k", ("top_k",), compared=True, integer=True),
+    Setting("first_stage", ("first", "first_stage"), compared=True),
+    Setting("limit", ("limit", "limits"), integer=True),
+    Setting("dtype", ("dtype", "torch_dtype"), in_name=False),
+)
+_CALLED = {"instruction_profile": "profile", "rerank_template": "template"}
+_ELSEWHERE = {"max_tokens": ("max_length",), "dimensions": ("truncate_dim",)}
+
+
+def settings() -> tuple[Setting, ...]:
+    """Returns every setting: the model's in the order of its keys, then the run's."""
+    return _settings(config.ModelConfig)
+
+
+@lru_cache(maxsize=2)
+def _settings(model: type[config.ModelConfig]) -> tuple[Setting, ...]:
+    return (*_of_the_model(model), *_OF_THE_RUN)
+
+
+def _of_the_model(model: type[config.ModelConfig]) -> Iterator[Setting]:
+    marks = config.keys(model)
+    for short, names in config.named_keys(model).items():
+        key = names[0]
+        mark, field = marks[key], model.model_fields[key]
+        if len(names) > 1:  # a digest of all of them, which stands under the short name only
+            yield Setting(short, (short,), mark.compared, of_model=True)
+            continue
+        name = _CALLED.get(key, key)
+        spellings = (short, key, *_ELSEWHERE.get(key, ()), *mark.older)
+        kinds = [getattr(kind, "__origin__", kind) for kind in (field.annotation, *get_args(field.annotation))]
+        yield Setting(
+            name,
+            tuple(dict.fromkeys(spellings)),
+            mark.compared,
+            integer=int in kinds,
+            of_model=True,
+            catalog=mark.catalog,
+            default=field.default,
+        )
+
 
 Kind = Literal["encoder", "cross-encoder"]
 MEAN_OF_SUBSETS = "mean of subsets"
 Judgement = Literal["pass", "above", "fail", "not judged", "no reference"]
 JUDGED: tuple[Judgement, ...] = ("pass", "above", "fail")
+JUDGEMENTS: tuple[Judgement, ...] = (*JUDGED, "not judged", "no reference")
 Outcome = Literal["pass", "fail", "above", "incomplete", "nothing comparable"]
 State = Literal["judged", "failed", "not run", "no reference"]
+TASK_STATES: tuple[State, ...] = ("judged", "failed", "not run", "no reference")
 EXIT_STATUS: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "above": 1, "incomplete": 3, "nothing comparable": 2}
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why something is as it is: a code of the catalogue of messages, and the figures that its sentence needs."""
-
-    code: str
-    args: tuple[tuple[str, Any], ...] = ()
-
-    @classmethod
-    def of(cls, code: str, **args: Any) -> Reason:
-        """Makes one of keywords."""
-        return cls(code, tuple(args.items()))
-
-    def __lt__(self, other: Reason) -> bool:
-        return repr(self) < repr(other)
-
-
-@dataclass(frozen=True)
 class Conditions:
-    """What changes a score besides the weights. None means that it was not recorded.
-
-    Attributes:
-        profile: Instruction profile, such as "qwen-official".
-        max_tokens: Tokens kept of one text, the instruction included.
-        template: Rerank template.
-        top_k: Candidates per query that a cross-encoder was given.
-        first_stage: Who chose the candidates: a model's name, or the digest of a prediction file.
-        dimensions: Size that the vectors were cut to.
-        dtype: Number format of the served weights, such as "float16".
-        limit: Queries or samples that a task was cut to; None means the whole task.
-        prompts: Digest of prompts or instructions of the user's own.
-        assumed: Names of the fields that were not recorded and are taken from the catalog's defaults.
-        others: Name and value of further settings of the model.
-    """
+    """What changes a score besides the weights. None means that it was not recorded."""
 
     profile: str | None = None
     max_tokens: int | None = None
     template: str | None = None
     top_k: int | None = None
-    first_stage: str | None = None
+    first_stage: str | None = None  # who chose the candidates: a model's name, or the digest of a prediction file
     dimensions: int | None = None
-    dtype: str | None = None
-    limit: int | None = None
-    prompts: str | None = None
+    dtype: str | None = None  # number format of the served weights, such as "float16"
+    limit: int | None = None  # queries or samples that a task was cut to; None means the whole task
+    prompts: str | None = None  # digest of prompts or instructions of the user's own
+    # names of the fields that were not recorded and are taken from the catalog's defaults
     assumed: tuple[str, ...] = ()
-    others: tuple[tuple[str, Any], ...] = ()
+    others: tuple[tuple[str, Any], ...] = ()  # name and value of further settings of the model
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Conditions:
@@ -77,6 +112,22 @@ class Conditions:
     def get(self, name: str) -> Any:
         """Returns the value of a setting, or None where it was not recorded."""
         return getattr(self, name) if name in self.__dataclass_fields__ else dict(self.others).get(name)
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns every setting that is not None, by name."""
+        own = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("assumed", "others")]
+        return {name: value for name, value in (*own, *self.others) if value is not None}
+
+    def merged(self, other: Conditions) -> Conditions:
+        """Fills what is not recorded here from ``other``."""
+        mine = self.recorded()
+        assumed = tuple(sorted({*self.assumed, *(name for name in other.assumed if name not in mine)}))
+        return Conditions.of({**other.recorded(), **mine, "assumed": assumed})
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what is recorded, by name."""
+        found = {**self.recorded(), "assumed": list(self.assumed)}
+        return {name: value for name, value in found.items() if value}
 
     def conflicts(self, reference: Conditions) -> tuple[Reason, ...]:
         """Says what makes a score another measurement than the reference; empty when the two may be compared.
@@ -98,24 +149,16 @@ class Conditions:
 
     def unrecorded(self, reference: Conditions) -> tuple[Reason, ...]:
         """Names what the reference records and this run does not, and what was taken from the catalog."""
-        names = blocking()
-        defaults = {setting.name: setting.default for setting in settings()}
-        mine, theirs = {n: self.get(n) for n in names}, {n: reference.get(n) for n in names}
-        found = [
-            Reason.of("unrecorded_here", setting=name, theirs=theirs[name])
-            for name in names
-            if mine[name] is None and theirs[name] is not None
-        ]
-        found += [
-            Reason.of("unrecorded_there", setting=name, ours=mine[name])
-            for name in names
-            if mine[name] not in (None, defaults[name]) and theirs[name] is None and name not in self.assumed
-        ]
-        found += [
-            Reason.of("assumed", setting=name, ours=mine[name])
-            for name in self.assumed
-            if name in names and theirs[name] is not None
-        ]
+        defaults = {setting.name: setting.default for setting in settings() if setting.compared}
+        here, there = [], []
+        for name, default in defaults.items():
+            ours, theirs = self.get(name), reference.get(name)
+            if ours is None and theirs is not None:
+                here.append(Reason.of("unrecorded_here", setting=name, theirs=theirs))
+            elif theirs is None and ours not in (None, default) and name not in self.assumed:
+                there.append(Reason.of("unrecorded_there", setting=name, ours=ours))
+        assumed = [name for name in self.assumed if name in defaults and reference.get(name) is not None]
+        found = [*here, *there, *(Reason.of("assumed", setting=name, ours=self.get(name)) for name in assumed)]
         stages = self.first_stage, reference.first_stage
         if all(stages) and not _same_kind_of_name(*stages):
             found.append(Reason.of("first_stage_names", ours=stages[0], theirs=stages[1]))
@@ -127,24 +170,6 @@ class Conditions:
     def candidates_of(self) -> str:
         """Name of the model that chose the candidates; "" where it is not known, a digest being no name."""
         return "" if self.first_stage is None or _is_digest(self.first_stage) else self.first_stage
-
-    def merged(self, other: Conditions) -> Conditions:
-        """Fills what is not recorded here from ``other``."""
-        changes = {
-            f.name: getattr(other, f.name)
-            for f in fields(self)
-            if f.name not in ("assumed", "others")
-            and getattr(self, f.name) is None
-            and getattr(other, f.name) is not None
-        }
-        assumed = tuple(sorted({*self.assumed, *(name for name in other.assumed if name in changes)}))
-        others = tuple(sorted({**dict(other.others), **dict(self.others)}.items()))
-        return replace(self, **changes, assumed=assumed, others=others)
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns what is recorded, by name."""
-        pairs = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "others"] + [*self.others]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs if value}
 
 
 def blocking() -> tuple[str, ...]:
@@ -173,21 +198,13 @@ def _is_digest(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a score comes from: one model under one revision and one set of options.
+    """Where a score comes from: one model under one revision and one set of options; "" for what is not known."""
 
-    Attributes:
-        model: As recorded, such as "vacc/Qwen3-Embedding-0.6B"; "" when unknown.
-        revision: As recorded, or "".
-        experiment: Name of MTEB's experiment folder, or "".
-        kind: None when not recorded.
-        folder: Where it lies, where several such runs are laid side by side; else "".
-    """
-
-    model: str = ""
+    model: str = ""  # as recorded, such as "vacc/Qwen3-Embedding-0.6B"
     revision: str = ""
-    experiment: str = ""
+    experiment: str = ""  # name of MTEB's experiment folder
     kind: Kind | None = None
-    folder: str = ""
+    folder: str = ""  # where it lies, where several such runs are laid side by side
 
     @property
     def served_name(self) -> str:
@@ -204,32 +221,24 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """The score of one task on one split and subset.
-
-    Attributes:
-        metric: Name of the task's main metric.
-        score: Its value as a fraction; None when the file holds none or one that is not finite.
-        metrics: Every finite number that was recorded, by name; may be empty for published rows.
-        rounding: Half a unit of the last published digit, where that is coarse enough to matter.
-        suspect: Whether the value is known to be wrong.
-        root: The folder of the run that the file lies in.
-    """
+    """The score of one task on one split and subset."""
 
     run: Run
     task: str
     split: str
     subset: str
-    metric: str
-    score: float | None
+    metric: str  # name of the task's main metric
+    score: float | None  # its value; None when the file holds none or one that is not finite
     type: str = ""
     mteb_version: str | None = None
     dataset_revision: str | None = None
     conditions: Conditions = field(default_factory=Conditions)
+    # every finite number that was recorded, by name; may be empty for published rows
     metrics: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
-    rounding: float = 0.0
-    suspect: bool = False
-    root: str = ""
+    rounding: float = 0.0  # half a unit of the last published digit, where that is coarse enough to matter
+    suspect: bool = False  # whether the value is known to be wrong
+    root: str = ""  # the folder of the run that the file lies in
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -243,11 +252,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A file of per-query results, not read yet.
-
-    Attributes:
-        subset: Set for mteb 1.x, whose files hold one subset each; None for 2.x.
-    """
+    """A file of per-query results, not read yet; ``subset`` is set for mteb 1.x, whose files hold one subset each."""
 
     path: Path
     task: str
@@ -256,16 +261,20 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was found under one or more paths.
-
-    Attributes:
-        problems: What could not be read.
-    """
+    """Everything that was found under one or more paths, and what could not be read."""
 
     rows: tuple[Row, ...]
     predictions: tuple[Predictions, ...] = ()
     problems: tuple[Reason, ...] = ()
     paths: tuple[str, ...] = ()
+
+    def needed(self) -> Results:
+        """Returns itself; raises ResultError where there is no row."""
+        if self.rows:
+            return self
+        said = "; ".join(str(dict(problem.args)["text"]) for problem in self.problems[:3])
+        hint = f": {said}" if said else "; give the folder that `results` lies in"
+        raise ResultError(f"no result was found under {', '.join(self.paths)}{hint}")
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -275,14 +284,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A published mean over several tasks.
-
-    Attributes:
-        benchmark: Such as "MTEB(eng, v2)" or "MTEB-R".
-        measure: "Mean(Task)", "Mean(Type)" or a task type.
-        value: Fraction.
-        judged_by: False for figures of another protocol, which are listed and never compared.
-    """
+    """A published mean over several tasks; figures of another protocol are listed, and not ``judged_by``."""
 
     benchmark: str
     measure: str
@@ -295,11 +297,7 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a run is held against: published scores, or another run.
-
-    Attributes:
-        is_run: Another run, of which the run held against it may lack a part; of published scores it always does.
-    """
+    """What a run is held against: published scores, or another run (``is_run``)."""
 
     name: str
     rows: tuple[Row, ...]
@@ -314,22 +312,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class AskedTask:
-    """One task that one model of a run was asked for.
+    """One task that one model of a run was asked for."""
 
-    Attributes:
-        model: As its results are filed, such as "vacc/minilm"; "" where any model's result will do.
-        stage: "" for a run of one stage, else "stage1" or "stage2".
-        splits: Names; empty where the run left no word of them.
-        subsets: Names; empty where the run left no word of them.
-        error: Why the evaluation failed, or "".
-    """
-
-    model: str
-    stage: str
+    model: str  # as its results are filed, such as "vacc/minilm"; "" where any model's result will do
+    stage: str  # "" for a run of one stage, else "stage1" or "stage2"
     task: str
-    splits: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()  # names, as of the subsets; empty where the run left no word of them
     subsets: tuple[str, ...] = ()
-    error: str = ""
+    error: str = ""  # why the evaluation failed, or ""
 
     def is_for(self, model: str) -> bool:
         """Whether a result of ``model`` answers it."""
@@ -343,14 +333,7 @@ def tail_of(model: str) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """The difference by query, ours less the reference.
-
-    Attributes:
-        low: Lower end of the 95 % interval.
-        high: Upper end.
-        p_value: Two-sided, of the paired randomisation test.
-        queries: Queries that both sides answered.
-    """
+    """The 95 % interval of the difference by query, ours less the reference, and the paired randomisation test's p-value."""
 
     low: float
     high: float
@@ -360,14 +343,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """One line of the verdict. Scores, differences and tolerances are fractions.
-
-    Attributes:
-        share: Ours divided by the reference; None where that means nothing.
-        mark: MLPerf's accuracy mark that the share reaches.
-        reasons: Why the row is not judged, or why it is judged as it is.
-        notes: What should be known about a judged row.
-    """
+    """One line of the verdict."""
 
     task: str
     split: str
@@ -378,12 +354,12 @@ class ComparedRow:
     ours: float | None = None
     reference: float | None = None
     difference: float | None = None
-    share: float | None = None
-    mark: str = ""
+    share: float | None = None  # ours divided by the reference; None where that means nothing
+    mark: str = ""  # MLPerf's accuracy mark that the share reaches
     tolerance: float | None = None
     tolerance_reason: Reason | None = None
-    reasons: tuple[Reason, ...] = ()
-    notes: tuple[Reason, ...] = ()
+    reasons: tuple[Reason, ...] = ()  # why the row is not judged, or why it is judged as it is
+    notes: tuple[Reason, ...] = ()  # what should be known about a judged row
     interval: Interval | None = None
     model: str = ""
     run: str = ""
@@ -398,29 +374,19 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class MeanRow:
-    """A benchmark's mean over the tasks that are there.
-
-    Attributes:
-        measure: "Mean(Task)" or "Mean(Type)".
-        tasks: Tasks whose every split and subset is there.
-        of: Tasks of the benchmark.
-        ours: Mean over those tasks.
-        reference: The reference's mean over the same tasks; for a benchmark known as a mean only, that mean.
-        published: The published mean over all tasks, for information.
-        verdict: "not judged" unless every task is there.
-        run: Whose scores these are.
-    """
+    """A benchmark's mean over the tasks that are there."""
 
     benchmark: str
     measure: str
-    tasks: int
+    tasks: int  # tasks whose every split and subset is there, ``of`` those of the benchmark
     of: int
     ours: float
-    verdict: Judgement
+    verdict: Judgement  # "not judged" unless every task is there
+    # the reference's mean over the same tasks; for a benchmark known as a mean only, that mean
     reference: float | None = None
     difference: float | None = None
     tolerance: float | None = None
-    published: float | None = None
+    published: float | None = None  # the published mean over all tasks, for information
     share: float | None = None
     mark: str = ""
     run: str = ""
@@ -428,12 +394,7 @@ class MeanRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One run against one reference.
-
-    Attributes:
-        missing: Scores of the reference run that this run lacks, as "task (split) subset".
-        causes: What may explain the scores that do not match, the likeliest first.
-    """
+    """One run against one reference."""
 
     reference: str
     reference_revision: str
@@ -443,14 +404,13 @@ class Comparison:
     means: tuple[MeanRow, ...] = ()
     runs: tuple[str, ...] = ()
     problems: tuple[Reason, ...] = ()
-    missing: tuple[str, ...] = ()
-    causes: tuple[Reason, ...] = ()
+    missing: tuple[str, ...] = ()  # scores of the reference run that this run lacks, as "task (split) subset"
+    causes: tuple[Reason, ...] = ()  # what may explain the scores that do not match, the likeliest first
 
     @property
     def counts(self) -> dict[str, int]:
         """Rows by verdict."""
-        names: tuple[Judgement, ...] = (*JUDGED, "not judged", "no reference")
-        return {name: sum(row.verdict == name for row in self.rows) for name in names}
+        return {name: sum(row.verdict == name for row in self.rows) for name in JUDGEMENTS}
 
     @property
     def outcome(self) -> Outcome:
@@ -462,45 +422,32 @@ class Comparison:
 
 @dataclass(frozen=True)
 class TaskState:
-    """How one task of one model stands.
-
-    Attributes:
-        state: "judged" when a score of it was held against the reference; "failed" when the evaluation failed; "not run"
-            when it has no result, or lacks a split or subset that was asked for; else "no reference".
-        detail: Why it failed, or what of it is missing.
-    """
+    """How one task of one model stands."""
 
     model: str
     task: str
+    # "judged" when a score of it was held against the reference; "failed" when the evaluation failed; "not run" when
+    # it has no result, or lacks a split or subset that was asked for; else "no reference"
     state: State
-    detail: Reason | None = None
+    detail: Reason | None = None  # why it failed, or what of it is missing
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer about everything that was asked for.
+    """The answer about everything that was asked for."""
 
-    Attributes:
-        comparisons: One a run; an answer before what is none.
-        tasks: How each task stands; those that were asked for, or, where that is not known, those that have a result.
-        recorded: Whether the run left word of what it was asked for.
-        warnings: Scores that no weights would earn, whatever the reference says.
-        allow_partial: Whether a part of what was asked for may pass.
-        allow_above: Whether scores above the reference may pass.
-    """
-
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Comparison, ...]  # one a run; an answer before what is none
+    # how each task stands; those that were asked for, or, where that is not known, those that have a result
     tasks: tuple[TaskState, ...] = ()
-    recorded: bool = False
-    warnings: tuple[Reason, ...] = ()
-    allow_partial: bool = False
-    allow_above: bool = False
+    recorded: bool = False  # whether the run left word of what it was asked for
+    warnings: tuple[Reason, ...] = ()  # scores that no weights would earn, whatever the reference says
+    allow_partial: bool = False  # whether a part of what was asked for may pass
+    allow_above: bool = False  # whether scores above the reference may pass
 
     @property
     def counts(self) -> dict[State, int]:
         """Tasks by state."""
-        names: tuple[State, ...] = ("judged", "failed", "not run", "no reference")
-        return {name: sum(task.state == name for task in self.tasks) for name in names}
+        return {name: sum(task.state == name for task in self.tasks) for name in TASK_STATES}
 
     @property
     def asked(self) -> int | None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.results.model import Judgement, Reason
+from evalscope_vacc.messages import Reason
+from evalscope_vacc.results.model import Judgement
 
 FLOAT32 = 5e-4
 HALF = 2e-3
@@ -25,8 +27,7 @@ _QUANTISED = ("int8", "int4", "fp8", "float8", "awq", "gptq")
 DTYPES = ("float32", "float16", "bfloat16", "int8", "fp8", "int4")
 
 
-@dataclass(frozen=True)
-class Tolerance:
+class Tolerance(NamedTuple):
     """Absolute tolerance of one row as a fraction, and why it is this one."""
 
     value: float
@@ -37,52 +38,39 @@ class Tolerance:
 class Noise:
     """The noise model of a comparison.
 
-    Attributes:
-        dtype: Number format of the served weights; wins over what the run recorded.
-        tolerance: One absolute tolerance for all rows; wins over everything.
-
     Raises:
         ConfigError: The format is unknown, or the tolerance is not a fraction from 0 to 0.1.
     """
 
-    dtype: str | None = None
-    tolerance: float | None = None
+    dtype: str | None = None  # number format of the served weights; wins over what the run recorded
+    tolerance: float | None = None  # one absolute tolerance for all rows; wins over everything
 
     def __post_init__(self) -> None:
         if self.dtype is not None and not known_dtype(self.dtype):
-            msg = f"dtype {self.dtype!r} is not known; give one of {', '.join(DTYPES)}, or --tolerance"
-            raise ConfigError(msg)
+            raise ConfigError(f"dtype {self.dtype!r} is not known; give one of {', '.join(DTYPES)}, or --tolerance")
         # more would call anything accurate; who writes 0.2 means points
         if self.tolerance is not None and not 0 <= self.tolerance <= MOST:
             means = f" would be {100 * self.tolerance:g} points" if self.tolerance > MOST else ""
-            msg = f"tolerance {self.tolerance}{means}: give a fraction from 0 to {MOST}; 0.002 means 0.2 points"
-            raise ConfigError(msg)
+            raise ConfigError(
+                f"tolerance {self.tolerance}{means}: give a fraction from 0 to {MOST}; 0.002 means 0.2 points"
+            )
 
     def of(
         self, reference: float, *, ours: str | None = None, theirs: str | None = None, rounding: float = 0.0
     ) -> Tolerance:
         """Returns the tolerance for one score.
 
-        Args:
-            reference: The reference's score, a fraction.
-            ours: Number format that the run recorded.
-            theirs: Number format that the reference records; the coarser of the two counts.
-            rounding: Half a unit of the reference's last digit, added.
+        The coarser of the two number formats counts, ours or the reference's; ``rounding``, half a unit of the reference's last
+        digit, is added.
         """
         if self.tolerance is not None:
-            return Tolerance(self.tolerance + rounding, Reason.of("tolerance_given"))
-        served = _plain(self.dtype or ours or "")
-        parts = (
-            [_one(served, reference)]
-            if served and known_dtype(served)
-            else [Tolerance(HALF, Reason.of("tolerance_assumed"))]
-        )
-        other = _plain(theirs or "")
-        if other in _FLOAT:
-            against = _one(other, reference)
-            if against.value > parts[0].value:
-                parts = [Tolerance(against.value, Reason.of("tolerance_of_reference", dtype=other))]
-        return Tolerance(parts[0].value + rounding, parts[0].reason)
+            return Tolerance(self.tolerance + rounding, Reason("tolerance_given"))
+        served, other = _plain(self.dtype or ours or ""), _plain(theirs or "")
+        known = bool(served) and known_dtype(served)
+        value, reason = _one(served, reference) if known else Tolerance(HALF, Reason("tolerance_assumed"))
+        if _FLOAT.get(other, 0.0) > value:
+            value, reason = _FLOAT[other], Reason.of("tolerance_of_reference", dtype=other)
+        return Tolerance(value + rounding, reason)
 
     def describe(self) -> Reason:
         """Says the model in a line."""
@@ -114,6 +102,13 @@ def within(difference: float, tolerance: float) -> bool:
     return abs(difference) <= tolerance or math.isclose(abs(difference), tolerance, rel_tol=1e-9, abs_tol=1e-12)
 
 
+def judgement(difference: float, tolerance: float) -> Judgement:
+    """Tells on which side of the tolerance a difference lies, if at all."""
+    if within(difference, tolerance):
+        return "pass"
+    return "above" if difference > 0 else "fail"
+
+
 def share(ours: float, reference: float) -> float | None:
     """Returns ours as a share of the reference; None where that means nothing (a reference of zero or below)."""
     return ours / reference if reference > 0 else None
@@ -123,13 +118,4 @@ def mark(part: float | None) -> str:
     """Names MLPerf's accuracy mark that a share reaches: "99.9 %", "99 %", "below 99 %", or ""."""
     if part is None:
         return ""
-    if part >= 0.999:
-        return "99.9 %"
-    return "99 %" if part >= 0.99 else "below 99 %"
-
-
-def judgement(difference: float, tolerance: float) -> Judgement:
-    """Tells on which side of the tolerance a difference lies, if at all."""
-    if within(difference, tolerance):
-        return "pass"
-    return "above" if difference > 0 else "fail"
+    return "99.9 %" if part >= 0.999 else "99 %" if part >= 0.99 else "below 99 %"

@@ -10,14 +10,16 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.files import read_bounded
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.results.files import finite, read_json, shown
-from evalscope_vacc.results.model import Interval, Predictions, Reason, Row
+from evalscope_vacc.results.model import Interval, Predictions, Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,50 +42,44 @@ _RECORDED = 2e-5
 _MEASURES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P"}
 
 
+@dataclass(frozen=True)
 class QueryTest:
     """Tests rows of two runs by query; to be given to :func:`evalscope_vacc.results.judge.compare`.
 
-    Args:
-        ours: Prediction files of the run.
-        theirs: Prediction files of the reference run.
-        qrels: Where the judgements come from.
-        seed: Of the resampling; the same seed gives the same interval.
+    The prediction files of both are taken as they are; the same ``seed`` of the resampling gives the same interval.
     """
 
-    def __init__(
-        self, ours: Sequence[Predictions], theirs: Sequence[Predictions], qrels: QrelsSource, *, seed: int = 20250607
-    ) -> None:
-        self._ours = tuple(ours)
-        self._theirs = tuple(theirs)
-        self._qrels = qrels
-        self._seed = seed
+    ours: Sequence[Predictions]
+    theirs: Sequence[Predictions]
+    qrels: QrelsSource
+    seed: int = 20250607
 
     def __call__(self, row: Row, theirs: Row, metric: str) -> Interval | Reason | None:
         """Returns the interval, a note why there is none, or None where there is nothing to test."""
         measure = trec_measure(metric)
         if measure is None:
             return None
-        mine, other = _file_for(self._ours, row), _file_for(self._theirs, theirs)
+        mine, other = _file_for(self.ours, row), _file_for(self.theirs, theirs)
         if mine is None or other is None:
             return None
+        scored: list[dict[str, float]] = []
         try:
-            qrels = self._qrels(row.task, row.split, row.subset)
+            qrels = self.qrels(row.task, row.split, row.subset)
             if not qrels:
-                return Reason.of("no_judgements")
-            scored = [
-                _by_query(read_predictions(file, run), qrels, measure, run.value(metric))
-                for file, run in ((mine, row), (other, theirs))
-            ]
+                return Reason("no_judgements")
+            for file, run in ((mine, row), (other, theirs)):
+                found = _by_query(read_predictions(file, run), qrels, measure, run.value(metric))
+                if isinstance(found, Reason):
+                    return found
+                scored.append(found)
         except ResultError as error:
             return Reason.of("no_query_test", text=str(error))
-        if isinstance(scored[0], Reason) or isinstance(scored[1], Reason):
-            return next(s for s in scored if isinstance(s, Reason))
         common = sorted(scored[0].keys() & scored[1].keys())
         if len(common) < FEWEST:
             return Reason.of("few_queries", common=len(common), fewest=FEWEST)
         import numpy as np
 
-        return interval(np.array([scored[0][q] - scored[1][q] for q in common]), seed=self._seed)
+        return interval(np.array([scored[0][q] - scored[1][q] for q in common]), seed=self.seed)
 
 
 def interval(differences: NDArray[np.float64], *, seed: int = 20250607, resamples: int | None = None) -> Interval:
@@ -134,19 +130,11 @@ def read_predictions(file: Predictions, row: Row) -> dict[str, dict[str, float]]
         part = data.get(row.subset)
         data = part.get(row.split) if isinstance(part, dict) else None
     if not isinstance(data, dict) or not data:
-        msg = f"{shown(file.path)} has no predictions for split {row.split}, subset {row.subset}"
-        raise ResultError(msg)
-    read: dict[str, dict[str, float]] = {}
+        raise ResultError(f"{shown(file.path)} has no predictions for split {row.split}, subset {row.subset}")
     for query, documents in data.items():
-        if not isinstance(documents, dict):
-            msg = f"{shown(file.path)}: query {query[:60]!r} has no mapping of documents to scores"
-            raise ResultError(msg)
-        scores = {doc: number for doc, raw in documents.items() if (number := finite(raw)) is not None}
-        if len(scores) != len(documents):
-            msg = f"{shown(file.path)}: query {query[:60]!r} has a score that is not a finite number"
-            raise ResultError(msg)
-        read[query] = scores
-    return read
+        if not isinstance(documents, dict) or not all(finite(score) is not None for score in documents.values()):
+            raise ResultError(f"{shown(file.path)}: query {query[:60]!r} has no mapping of documents to finite scores")
+    return data
 
 
 def qrels_from_files(path: Path) -> QrelsSource:
@@ -159,8 +147,7 @@ def qrels_from_files(path: Path) -> QrelsSource:
         ResultError: There is no such path.
     """
     if not path.exists():
-        msg = f"there is no file or folder {shown(path)} with judgements"
-        raise ResultError(msg)
+        raise ResultError(f"there is no file or folder {shown(path)} with judgements")
 
     def look(task: str, split: str, subset: str) -> Qrels | None:
         if path.is_file():
@@ -185,8 +172,8 @@ def qrels_from_mteb(task: str, split: str, subset: str) -> Qrels | None:
             loaded = mteb.get_task(task)
             loaded.load_data()
         except Exception as error:  # MTEB and the hub raise whatever they like
-            msg = f"MTEB cannot load {task}: {type(error).__name__}; give the judgements with --qrels"
-            raise ResultError(msg) from error
+            said = f"MTEB cannot load {task}: {type(error).__name__}; give the judgements with --qrels"
+            raise ResultError(said) from error
         _LOADED.clear()  # a corpus may have gigabytes: one at a time
         _LOADED[task] = loaded
     loaded = _LOADED[task]
@@ -204,45 +191,45 @@ _LOADED: dict[str, Any] = {}
 
 
 def _read_qrels(file: Path, split: str, subset: str) -> Qrels:
-    if file.suffix == ".json":
-        data = read_json(file, MAX_QRELS_BYTES)
-        if isinstance(data, dict):
-            for key in (subset, split):
-                if isinstance(data.get(key), dict) and all(isinstance(v, dict) for v in data[key].values()):
-                    inner = data[key]
-                    # a query may be called "test": what lies below a split has one level more
-                    if any(isinstance(v, dict) for part in inner.values() for v in part.values()) or key == split:
-                        data = inner
-        rows = (
-            [(q, d, r) for q, docs in data.items() if isinstance(docs, dict) for d, r in docs.items()]
-            if isinstance(data, dict)
-            else []
-        )
-    else:
-        try:
-            text = read_bounded(file, MAX_QRELS_BYTES).decode("utf-8", errors="replace").splitlines()
-        except ValueError as error:
-            raise ResultError(f"{shown(file)} is not read: {error}") from None
-        cells = [
-            line.split() if "\t" not in line else next(csv.reader([line], delimiter="\t"))
-            for line in text
-            if line.strip()
-        ]
-        rows = [(c[0], c[-2], c[-1]) for c in cells if len(c) in {3, 4}]
+    rows = _in_json(file, split, subset) if file.suffix == ".json" else _in_columns(file)
     qrels: dict[str, dict[str, int]] = {}
     for query, document, relevance in rows:
-        number = finite(relevance) if not isinstance(relevance, str) else _integer(relevance)
+        if isinstance(relevance, str):
+            text = relevance.strip()
+            number = float(text) if re.fullmatch(r"-?\d{1,9}", text) else None
+        else:
+            number = finite(relevance)
         if number is not None:
             qrels.setdefault(str(query), {})[str(document)] = int(number)
     if not qrels:
-        msg = f"{shown(file)} holds no judgements"
-        raise ResultError(msg)
+        raise ResultError(f"{shown(file)} holds no judgements")
     return qrels
 
 
-def _integer(text: str) -> float | None:
-    text = text.strip()
-    return float(text) if re.fullmatch(r"-?\d{1,9}", text) else None
+def _in_json(file: Path, split: str, subset: str) -> Iterator[tuple[Any, Any, Any]]:
+    data = read_json(file, MAX_QRELS_BYTES)
+    data = data if isinstance(data, dict) else {}
+    for key in (subset, split):
+        inner = data.get(key)
+        if not isinstance(inner, dict) or not all(isinstance(v, dict) for v in inner.values()):
+            continue
+        # a query may be called "test": what lies below a split has one level more
+        if key == split or any(isinstance(v, dict) for part in inner.values() for v in part.values()):
+            data = inner
+    for query, documents in data.items():
+        if isinstance(documents, dict):
+            yield from ((query, document, relevance) for document, relevance in documents.items())
+
+
+def _in_columns(file: Path) -> Iterator[tuple[str, str, str]]:
+    try:
+        text = read_bounded(file, MAX_QRELS_BYTES).decode("utf-8", errors="replace")
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{shown(file)} is not read: {error}") from None
+    for line in text.splitlines():
+        cells = line.split() if "\t" not in line else next(csv.reader([line], delimiter="\t"))
+        if len(cells) in {3, 4}:
+            yield cells[0], cells[-2], cells[-1]
 
 
 def _by_query(

@@ -13,24 +13,18 @@ from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import SUFFIX, own_folder, packaged_folder, read_compressed
-from evalscope_vacc.results.model import Aggregate, Reference, Row, Run
+from evalscope_vacc.results.model import Aggregate, Reference, Row, Run, tail_of
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Published:
-    """One model's published scores as they are stored.
+    """One model's published scores as they are stored."""
 
-    Attributes:
-        name: ``org/name`` on Hugging Face.
-        data: The stored facts; :meth:`reference` makes rows of them.
-        path: File that they come from.
-    """
-
-    name: str
-    data: Mapping[str, Any]
-    path: Path
+    name: str  # ``org/name`` on Hugging Face
+    data: Mapping[str, Any]  # the stored facts; :meth:`reference` makes rows of them
+    path: Path  # file that they come from
 
     @property
     def source(self) -> str:
@@ -39,10 +33,8 @@ class Published:
 
     def reference(self) -> Reference:
         """Returns the facts as rows to hold a run against."""
-        data = self.data
-        kind = data.get("kind")
-        run = Run(self.name, str(data.get("revision") or ""), "", kind)
-        common = read_conditions(data.get("conditions") or {})
+        data, common = self.data, read_conditions(self.data.get("conditions") or {})
+        run = Run(self.name, str(data.get("revision") or ""), "", data.get("kind"))
         rows = [
             Row(
                 run, task, split, subset, metric, score,
@@ -54,24 +46,16 @@ class Published:
             for subset, score in subsets.items()
         ]  # fmt: skip
         rows += [
-            Row(
-                run, row["task"], row["split"], row["subset"], row["metric"], row["score"],
-                type=row.get("type", ""), mteb_version=row.get("mteb_version"),
-                conditions=read_conditions(row["conditions"]), source=row["source"], rounding=row.get("rounding", 0.0),
-            )
-            for row in data.get("rows", ())
-        ]  # fmt: skip
+            Row(**{"run": run, **row, "conditions": read_conditions(row["conditions"])}) for row in data.get("rows", ())
+        ]
         aggregates = tuple(
-            Aggregate(
-                entry["benchmark"], entry["measure"], entry["value"], entry["rounding"],
-                entry.get("protocol", ""), entry["source"], entry.get("judged", True),
-            )
+            Aggregate(**{"judged_by" if name == "judged" else name: value for name, value in entry.items()})
             for entry in data.get("aggregates", ())
-        )  # fmt: skip
+        )
         return Reference(
             name=self.name,
             rows=tuple(rows),
-            kind=kind,
+            kind=run.kind,
             revision=run.revision,
             source=self.source,
             conditions=common,
@@ -94,38 +78,30 @@ def find(name: str) -> Published | None:
 
     A name that the catalog knows under another spelling (a folder of weights, a hub's cache) is found, too.
     """
-    wanted = name.strip().strip("/").casefold()
-    stored = _stored()
-    for known, path in stored.items():
-        if known.casefold() == wanted:
-            return _load(known, path)
-    tail = wanted.rsplit("/", 1)[-1]
-    same = [known for known in stored if known.rsplit("/", 1)[-1].casefold() == tail]
-    if len(same) == 1:
-        return _load(same[0], stored[same[0]])
     from evalscope_vacc import catalog
 
-    entry = catalog.find(name) if name else None
-    if entry is not None and entry.huggingface in stored:
-        return _load(entry.huggingface, stored[entry.huggingface])
-    return None
+    wanted, stored = name.strip().strip("/").casefold(), _stored()
+    same = [known for known in stored if known.casefold() == wanted]
+    same = same or [known for known in stored if tail_of(known) == tail_of(wanted)]
+    if len(same) != 1:
+        entry = catalog.find(name) if name else None
+        same = [entry.huggingface] if entry is not None and entry.huggingface in stored else []
+    if not same:
+        return None
+    path = stored[same[0]]
+    return _read(same[0], path, path.stat().st_mtime_ns, path.stat().st_size)
 
 
 def get(name: str) -> Published:
-    """As :func:`find`.
-
-    Raises:
-        ConfigError: No scores of this model are known; the message names the nearest.
-    """
+    """As :func:`find`; raises ConfigError where no scores of this model are known; the message names the nearest."""
     found = find(name)
     if found is not None:
         return found
     hint = did_you_mean(name, model_names(), "`evalscope-vacc published` lists them.", most=3)
-    msg = (
+    raise ConfigError(
         f"no published scores are known for {clean(name, limit=200)!r}: {hint} Others can be collected from a checkout of "
         "embeddings-benchmark/results with benchmarks/published/collect.py of the source repository."
     )
-    raise ConfigError(msg)
 
 
 def _stored() -> dict[str, Path]:
@@ -139,15 +115,9 @@ def _stored() -> dict[str, Path]:
     return found
 
 
-def _load(name: str, path: Path) -> Published:
-    stat = path.stat()
-    return _read(name, path, stat.st_mtime_ns, stat.st_size)
-
-
 @lru_cache(maxsize=8)
 def _read(name: str, path: Path, _changed: int, _size: int) -> Published:
     data = read_compressed(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        msg = f"{path} is of another format than this release reads; collect it again"
-        raise ConfigError(msg)
+        raise ConfigError(f"{path} is of another format than this release reads; collect it again")
     return Published(name, data, path)

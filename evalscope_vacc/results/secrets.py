@@ -11,6 +11,7 @@ from evalscope_vacc.redact import MASK, clean, public_url
 _SECRET_NAME = re.compile(r"(?i)(api[_-]?key|secret|password|passwd|authorization|cookie|credential|(^|[_-])token$)")
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _HARMLESS = {"", MASK, "EMPTY", "none", "null"}
+_HEADERS = {"headers", "default_headers", "extra_headers"}
 _ADDRESS = re.compile(r"(?i)^https?://")
 MAX_TEXT = 4000
 MAX_DEPTH = 12
@@ -39,37 +40,37 @@ class Cleaner:
 
     def value(self, value: Any, name: str = "", depth: int = 0) -> Any:
         """Returns plain data of the same shape; what stands under a secret's name, and every header, is masked."""
+        if isinstance(value, (Mapping, list, tuple)) and depth >= MAX_DEPTH:
+            return "…"
         if isinstance(value, Mapping):
-            if depth >= MAX_DEPTH:
-                return "…"
-            headers = name.casefold() in {"headers", "default_headers", "extra_headers"}
             return {
-                self.text(key, 200): MASK if headers and item else self.value(item, str(key), depth + 1)
+                self.text(key, 200): MASK
+                if name.casefold() in _HEADERS and item
+                else self.value(item, str(key), depth + 1)
                 for key, item in value.items()
             }
         if isinstance(value, (list, tuple)):
-            return "…" if depth >= MAX_DEPTH else [self.value(item, name, depth + 1) for item in value]
+            return [self.value(item, name, depth + 1) for item in value]
         if value is None or isinstance(value, (bool, int, float)):
             return MASK if value and _SECRET_NAME.search(name) and not isinstance(value, bool) else value
-        text = str(value)
-        if _SECRET_NAME.search(name) and text.strip() not in _HARMLESS and not _REFERENCE.fullmatch(text.strip()):
-            return MASK
-        return self.text(text)
+        return MASK if _is_secret(name, str(value)) else self.text(value)
+
+
+def _is_secret(name: str, text: str) -> bool:
+    plain = text.strip()
+    return bool(_SECRET_NAME.search(name)) and plain not in _HARMLESS and not _REFERENCE.fullmatch(plain)
 
 
 def _secrets(value: Any, name: str = "", depth: int = 0) -> Iterator[str]:
     if depth > MAX_DEPTH:
         return
     if isinstance(value, Mapping):
-        headers = name.casefold() in {"headers", "default_headers", "extra_headers"}
         for key, item in value.items():
-            if headers and isinstance(item, str):
+            if name.casefold() in _HEADERS and isinstance(item, str):
                 yield item
             yield from _secrets(item, str(key), depth + 1)
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _secrets(item, name, depth + 1)
-    elif isinstance(value, str) and _SECRET_NAME.search(name):
-        stripped = value.strip()
-        if stripped not in _HARMLESS and stripped.strip("*") and not _REFERENCE.fullmatch(stripped):
-            yield stripped
+    elif isinstance(value, str) and _is_secret(name, value) and value.strip().strip("*"):
+        yield value.strip()

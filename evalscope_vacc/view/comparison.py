@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.model import JUDGED, ComparedRow, Comparison, MeanRow, Verdict
-from evalscope_vacc.view.document import Block, Column, Line, Style, Table, to_markdown, to_terminal
+from evalscope_vacc.view.document import Block, Column, Line, Style, Table, table, to_markdown, to_terminal
 from evalscope_vacc.view.machine import to_csv, to_json, to_mapping
 from evalscope_vacc.view.words import Notes, Words, allowed, percent, points, row_notes, share, where
 
@@ -21,13 +21,7 @@ _MARKS = {"99.9 %": ("99.9 %",), "99 %": ("99.9 %", "99 %")}
 
 
 def document(verdict: Verdict, words: Words, *, verbose: bool = False) -> list[Block]:
-    """Returns what `compare` shows.
-
-    Args:
-        verdict: The verdict.
-        words: The language.
-        verbose: Whether every row that matches is listed, however many there are.
-    """
+    """Returns what `compare` shows; ``verbose`` lists every row that matches, however many there are."""
     blocks: list[Block] = []
     several = len(verdict.comparisons) > 1
     seen: set[str] = set()
@@ -173,13 +167,8 @@ def _tables(comparison: Comparison, words: Words, *, verbose: bool) -> Iterator[
         rows = rows[: len(rows) - len(matching)]
     if rows:
         heads = ("task", "split", "subset", "metric", "ours", "reference", "points", "allowed", "share", "verdict")
-        yield Table(
-            tuple(
-                Column(words(f"col_{h}"), 4 <= i <= 8, h in ("metric", "allowed", "share")) for i, h in enumerate(heads)
-            ),
-            tuple(_cells(row, notes, words) for row in rows),
-            tuple(STYLES[row.verdict] for row in rows),
-        )
+        cells, styles = [_cells(row, notes, words) for row in rows], [STYLES[row.verdict] for row in rows]
+        yield table(words, heads, cells, right=heads[4:9], extra=("metric", "allowed", "share"), styles=styles)
     if len(rows) < len(comparison.rows):
         furthest = _worst(matching)[0]
         difference = points(furthest.difference)
@@ -187,11 +176,8 @@ def _tables(comparison: Comparison, words: Words, *, verbose: bool) -> Iterator[
     shown = [mean for mean in comparison.means if worth_showing(mean)]
     if shown:
         names = ("benchmark", "measure", "tasks", "ours", "reference", "points", "published", "verdict")
-        yield Table(
-            tuple(Column(words(f"col_{h}"), 2 <= i <= 6, h == "published") for i, h in enumerate(names)),
-            tuple(_mean_cells(mean, words) for mean in shown),
-            tuple(STYLES[mean_verdict(mean)] for mean in shown),
-        )
+        cells, styles = [_mean_cells(mean, words) for mean in shown], [STYLES[mean_verdict(mean)] for mean in shown]
+        yield table(words, names, cells, right=names[2:7], extra=("published",), styles=styles)
     for number, text in enumerate(notes.texts, 1):
         yield Line(text, "note", number=number)
     if len(shown) < len(comparison.means):
@@ -284,5 +270,5 @@ def _beside(row: ComparedRow | None, known: Sequence[float]) -> str:
         return "–"
     mark = ""
     if len(known) > 1 and max(known) > min(known):
-        mark = "▲" if row.ours == max(known) else "▼" if row.ours == min(known) else ""
-    return f"{percent(row.ours)} ({points(row.difference)}){mark or ' '}"
+        mark = "▲ " if row.ours == max(known) else "▼ " if row.ours == min(known) else ""
+    return f"{mark}{percent(row.ours)} ({points(row.difference)})"

@@ -8,10 +8,17 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from evalscope_vacc.messages import Words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
 
 Style = Literal["", "good", "bad", "doubt", "soft"]
-Kind = Literal["head", "text", "loud", "fact", "note"]
+Kind = Literal["head", "text", "more", "loud", "fact", "note"]
+_INDENT = ("more", "fact", "note")
 _COLOURS = {"good": "green", "bad": "bold red", "doubt": "yellow", "soft": "dim", "": ""}
 _GAP = 2
 NARROWEST = 40
@@ -21,32 +28,24 @@ _PARTS = re.compile(r"\s*[\u2e80-\u9fff][\u3000-\u303f\uff00-\uffef]*|\s*[^\s\u2
 
 @dataclass(frozen=True)
 class Line:
-    """One line, or paragraph.
-
-    Attributes:
-        kind: "head" is the verdict or a title, "loud" must not be missed, "fact" is provenance, "note" belongs to a number
-            in a table.
-        number: Of a note.
-    """
+    """One line, or paragraph."""
 
     text: str
+    # "head" is the verdict or a title, "more" belongs to it, "loud" must not be missed, "fact" is provenance, "note"
+    # belongs to a number in a table
     kind: Kind = "text"
     style: Style = ""
-    number: int = 0
+    number: int = 0  # of a note
+    gap: bool = False  # whether a terminal leaves a line free before it
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column.
-
-    Attributes:
-        right: Whether it holds numbers.
-        extra: Whether a narrow terminal may do without it; the last such column goes first.
-    """
+    """A column."""
 
     head: str
-    right: bool = False
-    extra: bool = False
+    right: bool = False  # whether it holds numbers
+    extra: bool = False  # whether a narrow terminal may do without it; the last such column goes first
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,20 @@ class Table:
 
 
 Block = Line | Table
+
+
+def table(
+    words: Words,
+    heads: Iterable[str],
+    rows: Iterable[tuple[str, ...]],
+    *,
+    right: Iterable[str] = (),
+    extra: Iterable[str] = (),
+    styles: Iterable[Style] = (),
+) -> Table:
+    """Returns a table whose columns are called as the catalogue has it; those ``right`` hold numbers."""
+    columns = tuple(Column(words(f"col_{head}"), head in right, head in extra) for head in heads)
+    return Table(columns, tuple(rows), tuple(styles))
 
 
 def show(blocks: Iterable[Block]) -> None:
@@ -92,18 +105,19 @@ def to_terminal(blocks: Sequence[Block], width: int | None = None) -> str:
     limit = width if width is not None else real.width if real.is_terminal else None
     out = io.StringIO()
     console = Console(
-        file=out, highlight=False, width=limit or 1_000_000, force_terminal=real.is_terminal, no_color=real.no_color,
+        file=out, highlight=False, width=1_000_000, force_terminal=real.is_terminal, no_color=real.no_color,
         color_system=real.color_system if real.is_terminal else None,  # type: ignore[arg-type]
     )  # fmt: skip
     for position, block in enumerate(blocks):
         if isinstance(block, Table):
-            for text in _aligned(block, limit):
-                console.print(text, no_wrap=True, crop=False, overflow="ignore")
+            console.print(_aligned(console, block, limit))
             if position + 1 < len(blocks):
                 console.print()
             continue
+        if block.gap:
+            console.print()
         style = "bold" if block.kind in ("head", "loud") else "dim" if block.kind in ("fact", "note") else ""
-        indent = "  " if block.kind in ("fact", "note") else ""
+        indent = "  " if block.kind in _INDENT else ""
         said = f"[{block.number}] {block.text}" if block.number else block.text
         for line in _wrapped(said, limit - len(indent) if limit else 0):
             text = Text(indent + line, f"{style} {_COLOURS[block.style]}")
@@ -116,7 +130,7 @@ def _wrapped(text: str, width: int) -> Iterator[str]:
     from rich.cells import cell_len
 
     line = ""
-    for part in _PARTS.findall(" ".join(text.split()) if width else ""):
+    for part in _PARTS.findall(text.replace("\n", " ") if width else ""):
         if line and cell_len(line + part) > max(width, NARROWEST):
             yield line
             line = ""
@@ -124,36 +138,26 @@ def _wrapped(text: str, width: int) -> Iterator[str]:
     yield line if width else text.replace("\n", " ")
 
 
-def _aligned(table: Table, limit: int | None) -> Iterator[object]:
-    from rich.cells import cell_len
+def _aligned(console: Console, table: Table, limit: int | None) -> RichTable:
+    """Lays a table out; of one that is too wide the last extra column goes first."""
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     kept = list(range(len(table.columns)))
-
-    def widths() -> list[int]:
-        return [max(cell_len(row[i]) for row in (tuple(c.head for c in table.columns), *table.rows)) for i in kept]
-
-    while limit and sum(widths()) + _GAP * (len(kept) - 1) > max(limit, NARROWEST):
+    while True:
+        # a table of names and values has no heads
+        laid = RichTable(
+            box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(c.head for c in table.columns)
+        )
+        for column in (table.columns[i] for i in kept):
+            laid.add_column(column.head, header_style="bold", justify="right" if column.right else "left", no_wrap=True)
+        for number, row in enumerate(table.rows):
+            styles = {len(table.columns) - 1: _COLOURS[table.styles[number]]} if number < len(table.styles) else {}
+            laid.add_row(*(Text(row[i].replace("\n", " "), styles.get(i, "")) for i in kept))
         extra = [i for i in kept if table.columns[i].extra]
-        if not extra:
-            break
+        if not limit or not extra or console.measure(laid).maximum - _GAP <= max(limit, NARROWEST):
+            return laid
         kept.remove(extra[-1])
-    sizes = widths()
-    heads = tuple(column.head for column in table.columns)
-    for number, row in enumerate((heads, *table.rows)):
-        if not any(row):
-            continue  # a table of names and values has no heads
-        line = Text()
-        for place, (i, room) in enumerate(zip(kept, sizes, strict=True)):
-            blank = " " * (room - cell_len(row[i]))
-            last = i == len(table.columns) - 1 and number and number <= len(table.styles)
-            style = "bold" if not number else _COLOURS[table.styles[number - 1]] if last else ""
-            cell = row[i].replace("\n", " ")
-            line.append(" " * _GAP if place else "")
-            line.append(blank + cell if table.columns[i].right else cell, style)
-            line.append("" if table.columns[i].right else blank)
-        line.rstrip()
-        yield line
 
 
 def to_markdown(blocks: Iterable[Block]) -> str:
@@ -174,7 +178,9 @@ def _markdown(block: Block) -> str:
         rule = ["---:" if column.right else "---" for column in block.columns]
         rows = [heads, rule, *([_escaped(cell) for cell in row] for row in block.rows)]
         return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    before = {"head": "## ", "loud": "**", "fact": "* ", "note": f"{block.number}. ", "text": ""}[block.kind]
+    before = {"head": "## ", "loud": "**", "fact": "* ", "note": f"{block.number}. ", "text": "", "more": ""}[
+        block.kind
+    ]
     return before + _escaped(block.text) + ("**" if block.kind == "loud" else "")
 
 

@@ -9,11 +9,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalscope_vacc.messages import ENGLISH
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.estimate import Estimate
-from evalscope_vacc.results.model import Reason, Row
+from evalscope_vacc.results.model import Row
 from evalscope_vacc.results.published import Published
-from evalscope_vacc.view.document import Block, Column, Line, Style, Table
+from evalscope_vacc.view.document import Block, Column, Line, Style, Table, table
 from evalscope_vacc.view.machine import plain
 from evalscope_vacc.view.words import Notes, Words, count, many, percent, size
 
@@ -23,29 +24,29 @@ if TYPE_CHECKING:
     from evalscope_vacc.store import Listing
 
 
-def _columns(words: Words, *heads: str, right: Iterable[str] = (), extra: Iterable[str] = ()) -> tuple[Column, ...]:
-    return tuple(Column(words(f"col_{head}"), head in right, head in extra) for head in heads)
-
-
 # -- the catalog -----------------------------------------------------------------------------------------------------------
 
 
 def models(entries: Sequence[Entry], words: Words) -> list[Block]:
     """Lists the models of the catalog."""
     numbers = ("size", "layers", "length", "dimension", "mrl", "instruct", "tp", "requests_max")
-    rows = []
-    for entry in (entry for entry in entries if not entry.rules_only):
+    rows, others = [], []
+    for entry in entries:
+        if entry.rules_only:
+            cells = _dashed(entry.size, entry.model_limit, entry.dimensions)
+            others.append((entry.name, *cells, words(_rule(entry))))
+            continue
+        yes = [words("yes") if value else None for value in (entry.matryoshka, entry.instruction_aware)]
         parallel = "/".join(map(str, entry.tensor_parallel))
-        cells = [entry.size, entry.layers, entry.model_limit, entry.dimensions, _yes(entry.matryoshka, words)]
-        cells += [_yes(entry.instruction_aware, words), parallel, entry.max_concurrency]
-        rows.append((entry.name, *("–" if cell is None else str(cell) for cell in cells)))
-    columns = _columns(words, "model", *numbers, right=numbers, extra=numbers[1:2] + numbers[4:7])
-    others = []
-    for entry in (entry for entry in entries if entry.rules_only):
-        cells = [entry.size, entry.model_limit, entry.dimensions]
-        others.append((entry.name, *("–" if cell is None else str(cell) for cell in cells), words(_rule(entry))))
-    few = _columns(words, "other_model", "size", "length", "dimension", "texts_get", right=numbers)
-    return [Table(columns, tuple(rows)), Line(words("models_legend"), "fact"), Table(few, tuple(others))]
+        figures = (entry.size, entry.layers, entry.model_limit, entry.dimensions, *yes, parallel, entry.max_concurrency)
+        rows.append((entry.name, *_dashed(*figures)))
+    few = ("other_model", "size", "length", "dimension", "texts_get")
+    whole = table(words, ("model", *numbers), rows, right=numbers, extra=numbers[1:2] + numbers[4:7])
+    return [whole, Line(words("models_legend"), "fact"), table(words, few, others, right=numbers)]
+
+
+def _dashed(*cells: object) -> list[str]:
+    return ["–" if cell is None else str(cell) for cell in cells]
 
 
 def _rule(entry: Entry) -> str:
@@ -57,49 +58,35 @@ def _rule(entry: Entry) -> str:
     return "get_prefixes" if entry.prompts else "get_nothing"
 
 
+_FACTS = (
+    "kind", "huggingface", "modelscope", "size", "download", "layers", "hidden_size", "dimensions", "pooling",
+    "tokens", "model_limit", "instruction_aware", "profile", "instruction_template", "template", "template_family",
+    "prompts", "rules_from", "max_concurrency", "tensor_parallel", "hf_overrides", "arguments", "languages",
+    "license", "source",
+)  # fmt: skip
+
+
 def model(entry: Entry, words: Words) -> list[Block]:
     """Shows one model of the catalog whole."""
-    lengths = None if entry.dimensions is None else str(entry.dimensions)
-    if lengths and entry.matryoshka:
-        lengths = words("or_from", size=lengths, least=entry.matryoshka[0])
-    facts = {
-        "kind": entry.kind,
-        "huggingface": entry.huggingface,
-        "modelscope": entry.modelscope,
-        "size": entry.size,
+    lengths = entry.dimensions
+    said = {
         "download": entry.download_mb and words("about_gb", size=entry.download_mb / 1000),
-        "layers": entry.layers,
-        "hidden_size": entry.hidden_size,
-        "dimensions": lengths,
-        "pooling": entry.pooling,
+        "dimensions": words("or_from", size=lengths, least=entry.matryoshka[0]) if entry.matryoshka else lengths,
         "tokens": words("as_measured", tokens=entry.max_tokens),
         "model_limit": words("n_tokens", tokens=entry.model_limit),
         "instruction_aware": words("yes" if entry.instruction_aware else "no"),
-        "profile": entry.profile,
         "instruction_template": entry.instruction_template and repr(entry.instruction_template),
-        "template": entry.template,
-        "template_family": entry.template_family,
         "prompts": "; ".join(f"{key}: {value!r}" for key, value in entry.prompts.items()),
-        "rules_from": entry.rules_from,
-        "max_concurrency": entry.max_concurrency,
         "tensor_parallel": ", ".join(map(str, entry.tensor_parallel)),
         "hf_overrides": entry.serve.hf_overrides,
         "arguments": " ".join(entry.serve.arguments),
         "languages": ", ".join(entry.languages),
-        "license": entry.license,
         "source": entry.source or words("built_in"),
     }
-    return [Line(entry.name, "head"), _facts({words(f"m_{name}"): value for name, value in facts.items()})]
-
-
-def _facts(facts: Mapping[str, Any]) -> Table:
-    """A table of names and values, without heads."""
-    rows = tuple((name, str(value) if value else "–") for name, value in facts.items())
-    return Table((Column(""), Column("")), rows)
-
-
-def _yes(value: object, words: Words) -> str:
-    return words("yes") if value else "–"
+    facts = {name: said[name] if name in said else getattr(entry, name) for name in _FACTS}
+    # a table of names and values, without heads
+    rows = tuple((words(f"m_{name}"), str(value) if value else "–") for name, value in facts.items())
+    return [Line(entry.name, "head"), Table((Column(""), Column("")), rows)]
 
 
 # -- published scores ------------------------------------------------------------------------------------------------------
@@ -113,8 +100,10 @@ def published(entries: Iterable[Published], words: Words) -> list[Block]:
         facts = published_summary(entry)
         counts = (str(facts[name]) for name in numbers)
         rows.append((facts["model"], facts["kind"], *counts, _span(facts["mteb_versions"], words)))
-    columns = _columns(words, "model", "kind", *numbers, "mteb", right=numbers)
-    return [Table(columns, tuple(rows)), Line(words("published_more"), "fact")]
+    return [
+        table(words, ("model", "kind", *numbers, "mteb"), rows, right=numbers),
+        Line(words("published_more"), "fact"),
+    ]
 
 
 def published_summary(entry: Published) -> dict[str, Any]:
@@ -134,19 +123,20 @@ def published_summary(entry: Published) -> dict[str, Any]:
 def published_mapping(entry: Published) -> dict[str, Any]:
     """Returns one model's published scores as plain values; scores are fractions."""
     reference = entry.reference()
-    outlier = Words().say(Reason("outlier"))
+    names = (
+        "task", "type", "split", "subset", "metric", "score", "mteb_version", "dataset_revision", "conditions",
+        "source",
+    )  # fmt: skip
+    rows = []
+    for row in reference.rows:
+        rows.append({**{name: getattr(row, name) for name in names}, "conditions": row.conditions.to_json()})
+        if row.suspect:
+            rows[-1]["suspect"] = ENGLISH("outlier")
     return {
         **published_summary(entry),
         "revision": reference.revision,
         "conditions": reference.conditions.to_json(),
-        "rows": [
-            {
-                "task": r.task, "type": r.type, "split": r.split, "subset": r.subset, "metric": r.metric,
-                "score": r.score, "mteb_version": r.mteb_version, "dataset_revision": r.dataset_revision,
-                "conditions": r.conditions.to_json(), "source": r.source, **({"suspect": outlier} if r.suspect else {}),
-            }
-            for r in reference.rows
-        ],
+        "rows": rows,
         "means": [
             {
                 "benchmark": a.benchmark, "measure": a.measure, "value": a.value, "protocol": a.protocol,
@@ -165,22 +155,26 @@ def published_model(entry: Published, words: Words) -> list[Block]:
     blocks: list[Block] = [Line(title, "head")]
     if reference.rows:
         heads = ("task", "split", "subset", "metric", "score", "mteb", "data")
-        blocks.append(Table(_columns(words, *heads, right=("score",)), tuple(_score_lines(entry, notes, words))))
+        blocks.append(table(words, heads, _score_lines(entry, notes, words), right=("score",)))
     if reference.aggregates:
         rows = []
         for mean in reference.aggregates:
             source = _short(mean.source)
             said = source if mean.judged_by else words("not_compared_mean", source=source)
             rows.append((mean.benchmark, mean.measure, percent(mean.value), said))
-        blocks.append(Table(_columns(words, "benchmark", "measure", "value", "source", right=("value",)), tuple(rows)))
+        blocks.append(table(words, ("benchmark", "measure", "value", "source"), rows, right=("value",)))
     blocks += [Line(text, "note", number=number) for number, text in enumerate(notes.texts, 1)]
-    conditions = ", ".join(f"{name} {value}" for name, value in reference.conditions.to_json().items())
-    blocks.append(Line(words("source", text=entry.source), "fact"))
-    blocks.append(Line(words("run_with", text=conditions or words("not_recorded")), "fact"))
-    for fact in entry.data.get("listed", ()):
-        values = ", ".join(f"{name} {value}" for name, value in fact["values"].items())
-        blocks.append(Line(words("listed", what=fact["what"], values=values, source=_short(fact["source"])), "fact"))
-    return blocks
+    conditions = _named(reference.conditions.to_json()) or words("not_recorded")
+    facts = [words("source", text=entry.source), words("run_with", text=conditions)]
+    facts += [
+        words("listed", what=fact["what"], values=_named(fact["values"]), source=_short(fact["source"]))
+        for fact in entry.data.get("listed", ())
+    ]
+    return [*blocks, *(Line(fact, "fact") for fact in facts)]
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _score_lines(entry: Published, notes: Notes, words: Words) -> Iterator[tuple[str, ...]]:
@@ -190,8 +184,7 @@ def _score_lines(entry: Published, notes: Notes, words: Words) -> Iterator[tuple
     for row in reference.rows:
         remark = words("outlier") if row.suspect else ""
         if row.conditions != reference.conditions or row.source != entry.source:
-            conditions = ", ".join(f"{name} {value}" for name, value in row.conditions.to_json().items())
-            remark = "; ".join(part for part in (remark, conditions, row.source) if part)
+            remark = "; ".join(part for part in (remark, _named(row.conditions.to_json()), row.source) if part)
         revision = (row.dataset_revision or "")[:8]
         groups[row.task, row.split, row.metric, row.mteb_version or "", revision, remark].append(row)
     for (task, split, metric, version, revision, remark), rows in sorted(groups.items()):
@@ -234,7 +227,7 @@ def estimate(found: Estimate, words: Words) -> list[Block]:
             (clean(t.task), count(t.count), many(t.tokens), words.duration(t.seconds), percent(t.expected))
             for t in mine
         ]
-        blocks += [Line(clean(name)), Table(_columns(words, "task", *numbers, right=numbers), tuple(rows))]
+        blocks += [Line(clean(name)), table(words, ("task", *numbers), rows, right=numbers)]
     blocks += [
         Line(words("published_mean", benchmark=benchmark, measure=measure, value=percent(value), model=model), "fact")
         for model, benchmark, measure, value in found.means
@@ -263,23 +256,21 @@ def store(place: Path, lines: Sequence[Listing], words: Words) -> list[Block]:
     if not lines:
         return [Line(words("nothing_kept", place=place))]
     names = [line.name for line in lines]
-    rows: list[tuple[str, ...]] = []
-    styles: list[Style] = []
-    for line in lines:
-        state = words("unreadable_store") if line.problem else words("in_use") if line.in_use else ""
-        rows.append((
+    rows = tuple(
+        (
             shortest(line.name, names), line.model, line.kind, line.label, count(line.entries), size(line.bytes),
-            words.duration(line.age_s), state,
-        ))  # fmt: skip
-        styles.append("bad" if line.problem else "")
+            words.duration(line.age_s), words("unreadable_store") if line.problem else words("in_use") if line.in_use else "",
+        )
+        for line in lines
+    )  # fmt: skip
+    styles: tuple[Style, ...] = tuple("bad" if line.problem else "" for line in lines)
     heads = ("name", "model", "kind", "task", "answers", "bytes", "used", "state")
     total = size(sum(line.bytes for line in lines))
-    columns = _columns(words, *heads, right=("answers", "bytes", "used"), extra=("kind",))
     problems = [Line(f"{shortest(line.name, names)}: {line.problem}", "fact", "bad") for line in lines if line.problem]
     return [
         Line(words("kept_in", place=place, size=total), "head"),
         *problems,
-        Table(columns, tuple(rows), tuple(styles)),
+        table(words, heads, rows, right=("answers", "bytes", "used"), extra=("kind",), styles=styles),
     ]
 
 
@@ -304,8 +295,8 @@ def scores(rows: Sequence[Mapping[str, Any]], folder: Path, words: Words) -> lis
     for row in rows:
         score = row["main_score"]
         lines.append((*(str(row[head]) for head in heads), f"{score:.5f}" if isinstance(score, float) else str(score)))
-    table = Table(_columns(words, *heads, "main_score", right=("main_score",)), tuple(lines))
-    return [table, Line(words("files_in", place=folder), "fact")]
+    listed = table(words, (*heads, "main_score"), lines, right=("main_score",))
+    return [listed, Line(words("files_in", place=folder), "fact")]
 
 
 def demo(report: DemoReport, words: Words) -> list[Block]:
@@ -316,13 +307,13 @@ def demo(report: DemoReport, words: Words) -> list[Block]:
         differences = {"difference": report.largest_difference, "stages": report.two_stage_difference}
         blocks = [Line(words("demo_failed", **differences), "head", "bad")]
     titles = {"one-stage": "demo_one_stage", "first": "demo_first", "second": "demo_second"}
+    heads = ("task", "subset", "metric", "served", "in_process")
     for (stage, name), rows in groupby(report.results, key=lambda row: (row.stage, row.model)):
-        columns = _columns(words, "task", "subset", "metric", "served", "in_process", right=("served", "in_process"))
         lines = tuple(
             (r.task, r.subset, r.metric, f"{r.score:.5f}", "" if r.in_process is None else f"{r.in_process:.5f}")
             for r in rows
         )
-        blocks += [Line(words(titles[stage], model=name)), Table(columns, lines)]
+        blocks += [Line(words(titles[stage], model=name)), table(words, heads, lines, right=heads[3:])]
     work = words(
         "demo_work", requests=report.requests, time=words.duration(report.seconds), texts=report.texts_encoded,
         known=report.texts_remembered,

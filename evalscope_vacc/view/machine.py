@@ -9,10 +9,12 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from evalscope_vacc.results.model import ComparedRow, Comparison, Reason, TaskState, Verdict
+from evalscope_vacc.messages import Reason
+from evalscope_vacc.results.model import ComparedRow, TaskState, Verdict
 from evalscope_vacc.view.words import Words, allowed, percent, points, where
 
 FORMAT = "evalscope-vacc/compare"
@@ -37,29 +39,19 @@ def summary(verdict: Verdict, words: Words) -> dict[str, Any]:
 
 def to_mapping(verdict: Verdict, words: Words) -> dict[str, Any]:
     """Returns everything as plain values; a number that is not finite is None."""
-    found = [_comparison(comparison, verdict, words) for comparison in verdict.comparisons]
+    found = []
+    for comparison in verdict.comparisons:
+        shown = {"verdict": verdict.outcome_of(comparison), **plain(comparison, words), "counts": comparison.counts}
+        for row, plain_row in zip(comparison.rows, shown["rows"], strict=True):
+            plain_row["reason"] = "; ".join(map(words.say, row.reasons))
+            plain_row["reasons"] = [{"code": r.code, "args": dict(r.args)} for r in (*row.reasons, *row.notes)]
+        found.append(shown)
     return {"format": FORMAT, "version": VERSION, **summary(verdict, words), "comparisons": found}
 
 
 def to_json(value: Any) -> str:
     """Writes plain values."""
     return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-
-
-def _comparison(comparison: Comparison, verdict: Verdict, words: Words) -> dict[str, Any]:
-    rows = [_row(row, words) for row in comparison.rows]
-    return {
-        "verdict": verdict.outcome_of(comparison),
-        **plain(comparison, words),
-        "rows": rows,
-        "counts": comparison.counts,
-    }
-
-
-def _row(row: ComparedRow, words: Words) -> dict[str, Any]:
-    reasons = [{"code": reason.code, "args": dict(reason.args)} for reason in (*row.reasons, *row.notes)]
-    said = "; ".join(words.say(reason) for reason in row.reasons)
-    return {**plain(row, words), "reasons": reasons, "reason": said}
 
 
 def plain(value: Any, words: Words) -> Any:
@@ -72,6 +64,8 @@ def plain(value: Any, words: Words) -> Any:
         return {str(name): plain(item, words) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, words) for item in value]
+    if isinstance(value, Path):
+        return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

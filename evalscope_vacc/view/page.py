@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import os
 import re
 import shlex
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalscope_vacc._version import __version__
 from evalscope_vacc.config import ModelConfig
+from evalscope_vacc.evidence import TaskUsage
+from evalscope_vacc.files import read_bounded, write_whole
+from evalscope_vacc.results.judge import compared_row
 from evalscope_vacc.results.left import RunData, Sample
-from evalscope_vacc.results.model import ComparedRow
+from evalscope_vacc.results.model import ComparedRow, Verdict
 from evalscope_vacc.view import comparison as shown
 from evalscope_vacc.view import words as written
 from evalscope_vacc.view.machine import to_mapping
@@ -39,69 +45,91 @@ MAX_SAMPLES_OF_A_TASK = 12
 MAX_SAMPLES = 400
 # as the demo, `pip show` and MTEB's own files name them; the others are in the table of versions
 _PINNED = ("evalscope", "mteb", "evalscope-vacc")
+_VERDICTS = ("fail", "above", "pass", "not judged", "no reference")
+MAX_BYTES = 64 << 20
+_MARK = "<!-- evalscope-vacc -->"
 _WRITTEN_ELSEWHERE = ("origins", "notes", "catalog_prompts")
 
 
 def render(data: RunData, *, language: str = "en", against: str | None = None, evalscope_page: str = "") -> str:
-    """Returns the whole page.
+    """Returns the whole page in a language, "en" or "zh".
 
-    Args:
-        data: What :func:`evalscope_vacc.results.left.gather` found.
-        language: "en" or "zh".
-        against: What the user gave with ``--against``, for the commands that repeat the comparison.
-        evalscope_page: Address of EvalScope's own page of the run, as seen from this one, or "".
-
-    Raises:
-        ConfigError: The language is not known.
+    ``against`` is what the user gave with ``--against``, for the commands that repeat the comparison; ``evalscope_page`` the
+    address of EvalScope's own page of the run, as seen from this one, or "".
     """
-    from evalscope_vacc._version import __version__
-
-    words, clean = Words(language), data.cleaner.text
-    notes = Notes()
-    rows = _rows(data)
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    samples = _samples(data.samples)
+    words = Words(language)
+    script = _template("report.js")
     page = {
         "lang": HTML_LANGUAGE[language],
         "t": words,
-        "say": lambda reason: clean(words.say(reason), 600),
+        "say": lambda reason: data.cleaner.text(words.say(reason), 600),
         "data": data,
         # Chinese sentences follow one another without a space
         "space": "" if language == "zh" else " ",
         "version": __version__,
-        "style": (TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        "style": _template("report.css"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        "outcome": data.verdict.outcome,
-        "headline": _headline(data, words),
+        **_answer(data, words),
+        **_scores(data, words),
+        **_evidence(data, words),
+        "repeat_file": _yaml(data.repeat) if data.repeat is not None else "",
+        "install": _install(data.versions),
+        "commands": _commands(data, against),
+        "evalscope_page": evalscope_page,
+        "numbers": _numbers(data, words),
+    }
+    return _environment(language).get_template("report.html.j2").render(page)
+
+
+def _answer(data: RunData, words: Words) -> dict[str, Any]:
+    """The verdict, what it is about, and what may explain it."""
+    clean, verdict = data.cleaner.text, data.verdict
+    causes = (clean(line.text, 600) for c in data.verdict.comparisons for line in shown.causes(c, words))
+    return {
+        "outcome": verdict.outcome,
+        "headline": _headline(verdict, words),
         "lines": [clean(line, 900) for line in _lines(data, words)],
-        "loud": [clean(line, 600) for line in shown.warnings(data.verdict, words)],
-        "causes": list(
-            dict.fromkeys(clean(line.text, 600) for c in data.comparisons for line in shown.causes(c, words))
-        ),
-        "plots": [(c, plot) for c in data.comparisons if (plot := dot_plot(c.rows))],
-        "rows": [(row, [notes.number(clean(note, 600)) for note in row_notes(row, words)]) for row in rows[:MAX_ROWS]],
-        "rows_left_out": max(0, len(rows) - MAX_ROWS),
-        "verdicts": _counted(rows[:MAX_ROWS]),
+        "loud": [clean(line, 600) for line in shown.warnings(verdict, words)],
+        "causes": list(dict.fromkeys(causes)),
+        "finished": _when(data.finished),
+    }
+
+
+def _scores(data: RunData, words: Words) -> dict[str, Any]:
+    """Figures and tables of the scores, with numbered notes."""
+    notes, rows = Notes(), _rows(data)
+    listed = rows[:MAX_ROWS]
+    return {
+        "kpis": list(_kpis(data, rows, words)),
+        "plots": [(c, plot) for c in data.verdict.comparisons if (plot := dot_plot(c.rows))],
+        "rows": [
+            (row, [notes.number(data.cleaner.text(note, 600)) for note in row_notes(row, words)]) for row in listed
+        ],
+        "rows_left_out": len(rows) - len(listed),
+        "verdicts": {v: n for v in _VERDICTS if (n := sum(row.verdict == v for row in listed))},
         "notes": notes,
-        "means": [mean for c in data.comparisons for mean in c.means if shown.worth_showing(mean)],
+        "means": [mean for c in data.verdict.comparisons for mean in c.means if shown.worth_showing(mean)],
         "mean_verdict": shown.mean_verdict,
-        "matrix": shown.matrix(data.comparisons, words) if len(data.comparisons) > 1 else [],
+        "matrix": shown.matrix(data.verdict.comparisons, words) if len(data.verdict.comparisons) > 1 else [],
         "against_column": words("col_published" if data.published else "col_reference"),
+    }
+
+
+def _evidence(data: RunData, words: Words) -> dict[str, Any]:
+    """What the run left behind: speed, samples, server, configuration."""
+    samples = _samples(data.samples)
+    return {
         "skylines": skylines(data.speed),
         "samples": samples,
         "samples_left_out": len(data.samples) - sum(map(len, samples.values())),
         "configs": {name: _parted(values) for name, values in data.configs.items()},
-        "repeat_file": _yaml(data.repeat),
-        "install": _install(data.versions),
-        "commands": _commands(data, against),
-        "evalscope_page": evalscope_page,
-        "finished": _when(data.finished),
         "facts": {name: list(_facts(facts, words)) for name, facts in data.servers.items()},
-        "numbers": _numbers(data, words),
-        "kpis": list(_kpis(data, rows, words)),
     }
-    return _environment(language).get_template("report.html.j2").render(page)
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=2)
@@ -136,9 +164,8 @@ def _environment(language: str) -> Environment:
     return environment
 
 
-def _headline(data: RunData, words: Words) -> str:
+def _headline(verdict: Verdict, words: Words) -> str:
     """Names the verdict, and how much of what was asked for it is about."""
-    verdict = data.verdict
     title = words(f"title_{verdict.outcome}")
     if not (verdict.partial or verdict.recorded):
         return title
@@ -149,10 +176,10 @@ def _lines(data: RunData, words: Words) -> Iterator[str]:
     """Says how much is there, and what came of each run; where there are several, each line says which it is about."""
     yield from (line + words("stop").strip() for line in shown.progress(data.verdict, words))
     yield from shown.unfinished(data.verdict, words)
-    for comparison in data.comparisons:
-        named = ", ".join(comparison.runs) + words("colon") if len(data.comparisons) > 1 else ""
+    for comparison in data.verdict.comparisons:
+        named = ", ".join(comparison.runs) + words("colon") if len(data.verdict.comparisons) > 1 else ""
         yield named + shown.answer(comparison, data.verdict, words) + words("stop").strip()
-    if not data.comparisons:
+    if not data.verdict.comparisons:
         yield words("no_reference") + words("stop").strip()
     if not data.verdict.recorded:
         yield words("asked_unknown")
@@ -160,27 +187,14 @@ def _lines(data: RunData, words: Words) -> Iterator[str]:
 
 def _rows(data: RunData) -> list[ComparedRow]:
     """Returns every row, the ones that do not match first; rows of models without a reference are there, too."""
-    compared = [row for comparison in data.comparisons for row in comparison.rows]
+    compared = [row for comparison in data.verdict.comparisons for row in comparison.rows]
     known = {(row.task, row.split, row.subset, row.model) for row in compared}
-    rest = [
-        ComparedRow(
-            task=row.task, split=row.split, subset=row.subset, metric=row.metric, verdict="no reference",
-            type=row.type, ours=row.score, model=row.run.model, run=row.run.label, source=row.source,
-        )
-        for row in data.rows
-        if (row.task, row.split, row.subset, row.run.model) not in known
-    ]  # fmt: skip
+    others = (row for row in data.rows if (row.task, row.split, row.subset, row.run.model) not in known)
+    rest = [compared_row(row, "no reference") for row in others]
     wrong = ("fail", "above")
     return sorted(
-        [*compared, *rest], key=lambda r: (r.verdict not in wrong, r.task.casefold(), r.split, r.subset, r.run)
+        (*compared, *rest), key=lambda r: (r.verdict not in wrong, r.task.casefold(), r.split, r.subset, r.run)
     )
-
-
-def _counted(rows: Iterable[ComparedRow]) -> dict[str, int]:
-    counts: dict[str, int] = dict.fromkeys(("fail", "above", "pass", "not judged", "no reference"), 0)
-    for row in rows:
-        counts[row.verdict] += 1
-    return {verdict: count for verdict, count in counts.items() if count}
 
 
 def _kpis(data: RunData, rows: Sequence[ComparedRow], words: Words) -> Iterable[tuple[str, str]]:
@@ -193,15 +207,13 @@ def _kpis(data: RunData, rows: Sequence[ComparedRow], words: Words) -> Iterable[
     else:
         yield f"{len({row.task for row in data.rows}):,}", words("kpi_tasks")
     sent = [speed for speed in data.speed if speed.rate is not None]
-    seconds = sum(speed.seconds for speed in sent)
-    if seconds > 0:
-        yield written.rate(sum(speed.sent for speed in sent) / seconds), words("kpi_rate")
-        if all(speed.tokens is not None for speed in sent):
-            yield written.rate(sum(speed.tokens or 0 for speed in sent) / seconds), words("kpi_token_rate")
-        known = [(s.busy, s.seconds) for s in sent if s.busy is not None]
-        if known:
-            busy = sum(share * part for share, part in known) / sum(part for _, part in known)
-            yield f"{100 * busy:.0f} %", words("kpi_busy")
+    if sent:
+        whole = reduce(TaskUsage.plus, sent)
+        yield written.rate(whole.sent / whole.seconds), words("kpi_rate")
+        if whole.tokens is not None:
+            yield written.rate(whole.tokens / whole.seconds), words("kpi_token_rate")
+        if whole.busy is not None:
+            yield f"{100 * whole.busy:.0f} %", words("kpi_busy")
         yield words.duration(sum(speed.seconds for speed in data.speed)), words("kpi_time")
         yield f"{sum(speed.retries for speed in data.speed):,}", words("kpi_retries")
 
@@ -247,12 +259,10 @@ def _facts(facts: Mapping[str, Any], words: Words, prefix: str = "") -> Iterable
             yield f"{prefix}{name}", value
 
 
-def _yaml(repeat: Mapping[str, Any] | None) -> str:
+def _yaml(plain: Any) -> str:
     import yaml
 
-    if repeat is None:
-        return ""
-    return str(yaml.safe_dump(dict(repeat), sort_keys=False, allow_unicode=True, width=100)).rstrip()
+    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)).rstrip()
 
 
 def _install(versions: Mapping[str, str]) -> str:
@@ -301,15 +311,36 @@ def _when(seconds: float | None) -> str:
 
 def _shown(value: Any) -> str:
     """Writes a plain value for people; a mapping or list of several things as YAML."""
-    import yaml
-
-    if value is None:
-        return "—"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if value in (None, "", (), [], {}):
+        return "—"
     if isinstance(value, (list, tuple)) and all(isinstance(item, (str, int, float)) for item in value):
-        return "\n".join(str(item) for item in value) or "—"
-    if isinstance(value, (Mapping, list, tuple)):
-        plain = dict(value) if isinstance(value, Mapping) else list(value)
-        return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)).rstrip() if plain else "—"
-    return str(value) if str(value) else "—"
+        return "\n".join(str(item) for item in value)
+    if isinstance(value, Mapping):
+        return _yaml(dict(value))
+    return _yaml(list(value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def own_page(run: Path) -> Path | None:
+    """Returns the page that EvalScope writes beside a run's reports, or None."""
+    page = run / "reports" / "report.html"
+    return page if page.is_file() else None
+
+
+def link_back(page: Path, ours: Path, words: Words) -> None:
+    """Puts a link to our page at the end of EvalScope's, once; a page that is not as expected is left alone."""
+    try:
+        text = read_bounded(page, MAX_BYTES).decode()
+    except (OSError, ValueError):
+        return
+    head, end, tail = text.rpartition("</body>")
+    if not end:
+        return
+    head = head.partition(_MARK)[0]
+    address = html.escape(Path(os.path.relpath(ours, page.parent)).as_posix(), quote=True)
+    link = f'{_MARK}<p style="text-align:center"><a href="{address}">{html.escape(words("our_page"))}</a></p>\n'
+    try:
+        write_whole(page, head + link + end + tail)
+    except OSError:
+        return

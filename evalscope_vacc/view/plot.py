@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
 
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.results.model import ComparedRow
 from evalscope_vacc.view.words import points
 
-Place = Callable[[float], float]
 MAX_DOTS = 80
 LINEAR_UP_TO = 6  # tolerances; beyond, the scale is compressed so that the band stays visible
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+_ORDER = ("fail", "above", "pass")
 
 
-@dataclass(frozen=True)
-class Dot:
+class Dot(NamedTuple):
     """One score on a line; ``x`` in percent of the width."""
 
     x: float
@@ -26,59 +26,42 @@ class Dot:
     title: str
 
 
-@dataclass(frozen=True)
-class Line:
-    """One task and split.
-
-    Attributes:
-        band: Left end and width of the tolerance, in percent, or None.
-        ours: Mean of our scores, in points.
-        reference: Mean of the reference's scores, in points, or None.
-        difference: Mean difference in points, or None.
-        verdict: The worst one.
-        hidden: Dots left out because there are too many.
-    """
+class Line(NamedTuple):
+    """One task and split; scores, differences and tolerances are means, in points."""
 
     task: str
     split: str
     metric: str
     dots: tuple[Dot, ...]
-    band: tuple[float, float] | None
+    band: tuple[float, float]  # left end and width of the tolerance, in percent
     ours: float | None
     reference: float | None
     difference: float | None
-    allowed: float | None
-    verdict: str
-    hidden: int = 0
+    verdict: str  # the worst one
+    hidden: int  # dots left out because there are too many
 
 
-@dataclass(frozen=True)
-class DotPlot:
-    """Ours less the reference, a line a task; the furthest below comes first.
-
-    Attributes:
-        ticks: Position in percent, and points.
-        compressed: Whether the scale is compressed beyond the tolerance.
-    """
+class DotPlot(NamedTuple):
+    """Ours less the reference, a line a task; the furthest below comes first."""
 
     lines: tuple[Line, ...]
-    ticks: tuple[tuple[float, float], ...]
-    compressed: bool
+    ticks: tuple[tuple[float, float], ...]  # position in percent, and points
+    compressed: bool  # whether the scale is compressed beyond the tolerance
 
 
 def dot_plot(rows: Iterable[ComparedRow]) -> DotPlot | None:
     """Returns the plot of every row that has a difference; None when there is none."""
-    groups: dict[tuple[str, str, str], list[ComparedRow]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[tuple[float, ComparedRow]]] = defaultdict(list)
+    tolerances = []
     for row in rows:
         if row.difference is not None and row.tolerance is not None:
-            groups[row.task, row.split, row.metric].append(row)
+            groups[row.task, row.split, row.metric].append((100 * row.difference, row))
+            tolerances.append(100 * row.tolerance)
     if not groups:
         return None
-    everything = [row for group in groups.values() for row in group]
-    furthest = max(abs(100 * (row.difference or 0.0)) for row in everything)
-    allowed = sorted(100 * (row.tolerance or 0.0) for row in everything)
-    unit = max(allowed[len(allowed) // 2], 1e-3)
-    limit = max(1.1 * furthest, 1.5 * allowed[-1], 1.5 * unit)
+    furthest = max(abs(difference) for group in groups.values() for difference, _ in group)
+    unit = max(sorted(tolerances)[len(tolerances) // 2], 1e-3)
+    limit = max(1.1 * furthest, 1.5 * max(tolerances), 1.5 * unit)
     compressed = limit > LINEAR_UP_TO * unit
 
     def place(points: float) -> float:
@@ -86,38 +69,25 @@ def dot_plot(rows: Iterable[ComparedRow]) -> DotPlot | None:
         return round(50 + 50 * max(-1.0, min(1.0, share)), 3)
 
     lines = [_line(key, group, place) for key, group in groups.items()]
-    lines.sort(key=lambda line: (min(_of(line)), line.task, line.split))
+    lines.sort(key=lambda line: (line.dots[0].x, line.task, line.split))
     return DotPlot(tuple(lines), _ticks(limit, place, compressed=compressed), compressed)
 
 
-def _of(line: Line) -> tuple[float, ...]:
-    return tuple(dot.x for dot in line.dots)
-
-
-def _line(key: tuple[str, str, str], group: Sequence[ComparedRow], place: Place) -> Line:
-    ordered = sorted(group, key=lambda row: row.difference or 0.0)
+def _line(
+    key: tuple[str, str, str], group: Sequence[tuple[float, ComparedRow]], place: Callable[[float], float]
+) -> Line:
+    ordered = sorted(group, key=lambda member: member[0])
     # the two ends stay, whatever is left out between them
-    kept = ordered
-    if len(ordered) > MAX_DOTS:
-        step = (len(ordered) - 1) / (MAX_DOTS - 1)
-        kept = [ordered[round(i * step)] for i in range(MAX_DOTS)]
-    tolerance = min(100 * (row.tolerance or 0.0) for row in group)
+    step = max(1.0, (len(ordered) - 1) / (MAX_DOTS - 1))
+    kept = [ordered[round(i * step)] for i in range(min(len(ordered), MAX_DOTS))]
+    tolerance = min(100 * (row.tolerance or 0.0) for _, row in group)
     left, right = place(-tolerance), place(tolerance)
-    order = ("fail", "above", "pass")
-    return Line(
-        *key,
-        dots=tuple(
-            Dot(place(100 * (row.difference or 0.0)), row.verdict, f"{row.subset}: {points(row.difference)}")
-            for row in kept
-        ),
-        band=(left, round(right - left, 3)),
-        ours=_mean(row.ours for row in group),
-        reference=_mean(row.reference for row in group),
-        difference=_mean(row.difference for row in group),
-        allowed=tolerance,
-        verdict=min((row.verdict for row in group), key=lambda v: order.index(v) if v in order else len(order)),
-        hidden=len(ordered) - len(kept),
-    )
+    dots = (Dot(place(at), row.verdict, f"{row.subset}: {points(row.difference)}") for at, row in kept)
+    ours, reference = (_mean(getattr(row, name) for _, row in group) for name in ("ours", "reference"))
+    worst = min((row.verdict for _, row in group), key=lambda v: _ORDER.index(v) if v in _ORDER else len(_ORDER))
+    difference = _mean(row.difference for _, row in group)
+    hidden = len(ordered) - len(kept)
+    return Line(*key, tuple(dots), (left, round(right - left, 3)), ours, reference, difference, worst, hidden)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -125,46 +95,34 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return 100 * math.fsum(known) / len(known) if known else None
 
 
-def _ticks(limit: float, place: Place, *, compressed: bool) -> tuple[tuple[float, float], ...]:
+def _ticks(limit: float, place: Callable[[float], float], *, compressed: bool) -> tuple[tuple[float, float], ...]:
     chosen: list[float] = []
     for tick in _TICKS:
         at = place(tick)
-        if tick > limit or at < 58 or at > 97:
-            continue
         # labels need room: about an eighth of the width, and on a linear scale three are enough
-        if not chosen or at - place(chosen[-1]) >= 14:
+        if tick <= limit and 58 <= at <= 97 and (not chosen or at - place(chosen[-1]) >= 14):
             chosen.append(tick)
-    if not compressed:
-        chosen = chosen[-2:]
+    chosen = chosen if compressed else chosen[-2:]
     signed = [-tick for tick in reversed(chosen)] + [0.0] + chosen
     return tuple((place(tick), tick) for tick in signed)
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """One task and side in the figure of a run's speed; all in units of the view box, 1000 wide and 100 high."""
 
     x: float
     width: float
     height: float
-    busy: float | None
-    retries: int
     speed: TaskUsage
 
 
-@dataclass(frozen=True)
-class Skyline:
-    """Speed over the time inside one model: as wide as it took, as high as it was fast.
-
-    Attributes:
-        top: Texts per second at the upper edge.
-        seconds: Seconds at the right edge.
-    """
+class Skyline(NamedTuple):
+    """Speed over the time inside one model: as wide as it took, as high as it was fast."""
 
     model: str
     blocks: tuple[Block, ...]
-    top: float
-    seconds: float
+    top: float  # texts per second at the upper edge
+    seconds: float  # seconds at the right edge
     texts: int
     retries: int
     busy: float | None
@@ -179,26 +137,16 @@ def skylines(speeds: Iterable[TaskUsage]) -> tuple[Skyline, ...]:
 
 
 def _skyline(model: str, group: Sequence[TaskUsage]) -> Skyline:
-    seconds = math.fsum(speed.seconds for speed in group)
-    top = _round_up(max((speed.rate or 0.0 for speed in group), default=0.0))
+    whole = reduce(TaskUsage.plus, group)
+    top = _round_up(max(speed.rate or 0.0 for speed in group))
     blocks: list[Block] = []
     at = 0.0
     for speed in group:
-        width = 1000 * speed.seconds / seconds if seconds else 0.0
+        width = 1000 * speed.seconds / whole.seconds if whole.seconds else 0.0
         height = 100 * (speed.rate or 0.0) / top if top else 0.0
-        blocks.append(Block(round(at, 2), round(width, 2), round(height, 2), speed.busy, speed.retries, speed))
+        blocks.append(Block(round(at, 2), round(width, 2), round(height, 2), speed))
         at += width
-    known = [(speed.busy, speed.seconds) for speed in group if speed.busy is not None and speed.seconds > 0]
-    whole = sum(part for _, part in known)
-    return Skyline(
-        model=model,
-        blocks=tuple(blocks),
-        top=top,
-        seconds=seconds,
-        texts=sum(speed.texts for speed in group),
-        retries=sum(speed.retries for speed in group),
-        busy=sum(busy * part for busy, part in known) / whole if whole else None,
-    )
+    return Skyline(model, tuple(blocks), top, whole.seconds, whole.texts, whole.retries, whole.busy)
 
 
 def _round_up(value: float) -> float:

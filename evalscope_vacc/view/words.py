@@ -1,93 +1,14 @@
-"""The words: one catalogue of messages by code, and how numbers are written."""
+"""How numbers are written, and the notes of a table; the words come from the catalogue of messages."""
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
-from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.messages import Words, messages
 from evalscope_vacc.redact import clean
-from evalscope_vacc.results.model import ComparedRow, Reason
+from evalscope_vacc.results.model import ComparedRow
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-LANGUAGES = ("en", "zh")
-MOST_NAMED = 5
-
-
-@lru_cache(maxsize=1)
-def messages() -> Mapping[str, tuple[str, ...]]:
-    """Returns the catalogue: code to sentence in each language."""
-    sections = tomllib.loads((Path(__file__).parent / "messages.toml").read_text(encoding="utf-8"))
-    return {code: tuple(said) for section in sections.values() for code, said in section.items()}
-
-
-class Words:
-    """Says things in one language.
-
-    Args:
-        language: "en" or "zh".
-
-    Raises:
-        ConfigError: The language is not known.
-    """
-
-    def __init__(self, language: str = "en") -> None:
-        if language not in LANGUAGES:
-            msg = f"--lang {language!r} is not known; give one of {', '.join(LANGUAGES)}"
-            raise ConfigError(msg)
-        self.language = language
-        self._messages = {code: said[LANGUAGES.index(language)] for code, said in messages().items()}
-
-    def __call__(self, code: str, **args: Any) -> str:
-        """Returns the sentence of a code, its blanks filled.
-
-        Raises:
-            KeyError: There is no such code.
-        """
-        said = self._messages[code.replace(" ", "_")]
-        return said.format(**args) if args else said
-
-    def say(self, reason: Reason | None) -> str:
-        """Returns the sentence of a reason; names come from files that anybody may have written, and are cleaned."""
-        if reason is None:
-            return ""
-        args = {name: self._figure(name, value) for name, value in reason.args}
-        return clean(self(reason.code, **args), limit=600)
-
-    def _figure(self, name: str, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return self.some(value)
-        if name == "setting":
-            return self._messages.get(f"setting_{value}", value)
-        return value
-
-    def some(self, names: Iterable[str], most: int = MOST_NAMED) -> str:
-        """Lists names, and how many more there are."""
-        listed = list(names)
-        text = self("comma").join(listed[:most])
-        return text if len(listed) <= most else self("and_more", list=text, count=len(listed) - most)
-
-    def duration(self, seconds: float | None) -> str:
-        """Writes a duration with the two units that matter."""
-        if seconds is None:
-            return ""
-        whole = round(seconds)
-        days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-        if whole < 60:
-            return self("in_seconds", seconds=f"{seconds:.0f}" if seconds >= 10 or not seconds else f"{seconds:.1f}")
-        if days:
-            return self("in_days", days=days, hours=hours)
-        if hours:
-            return self("in_hours", hours=hours, minutes=minutes)
-        return self("in_minutes", minutes=minutes, seconds=whole % 60)
+__all__ = ["Notes", "Words", "messages"]
 
 
 class Notes:
@@ -108,10 +29,8 @@ def row_notes(row: ComparedRow, words: Words) -> list[str]:
     said = [words.say(reason) for reason in (*row.reasons, *row.notes)]
     if row.interval:
         ends = row.interval
-        said.append(
-            words("interval", where=where(row), low=points(ends.low), high=points(ends.high), p=ends.p_value,
-                  queries=ends.queries)
-        )  # fmt: skip
+        low, high = points(ends.low), points(ends.high)
+        said.append(words("interval", where=where(row), low=low, high=high, p=ends.p_value, queries=ends.queries))
     return [clean(text, limit=600) for text in said if text]
 
 
@@ -153,13 +72,11 @@ def count(number: float | None) -> str:
     return "" if number is None else f"{number:,.0f}"
 
 
-def many(number: float | None) -> str:
+def many(number: float) -> str:
     """Writes a large number in thousands or millions."""
-    if number is None:
-        return ""
-    return (
-        f"{number / 1e6:,.1f} M" if number >= 1e6 else f"{number / 1e3:,.0f} k" if number >= 1e4 else f"{number:,.0f}"
-    )
+    if number >= 1e6:
+        return f"{number / 1e6:,.1f} M"
+    return f"{number / 1e3:,.0f} k" if number >= 1e4 else f"{number:,.0f}"
 
 
 def rate(value: float | None) -> str:

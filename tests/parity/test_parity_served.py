@@ -144,7 +144,7 @@ def test_what_is_not_the_same_fails_and_says_what_it_looks_like(
         shown = run(server.base, "--model", "minilm", "--reference", stored)[1]
     assert (status, found["passed"]) == (1, False)
     assert says in " ".join(found["looks_like"] + found["problems"])
-    assert "not the same" in shown
+    assert "FAIL: not the same" in shown
     assert says in " ".join(shown.split())
 
 

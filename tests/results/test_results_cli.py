@@ -73,6 +73,14 @@ def test_the_served_models_own_name_is_looked_up(minilm: Any) -> None:
     assert document["comparisons"][0]["reference"] == MINILM
 
 
+def test_scores_at_chance_are_said_also_where_there_is_no_reference(write_run: Any) -> None:
+    folder = write_run({"STSBenchmark": {"test": {"default": 0.01}}}, model="vacc/mine")
+    done = call("compare", folder)
+    assert isinstance(done.exception, ConfigError)
+    assert "no scores are published under the name mine" in str(done.exception)
+    assert str(done.exception).endswith("WARNING: no better than chance: STSBenchmark")
+
+
 def test_a_name_without_published_scores_asks_for_against(minilm: Any) -> None:
     done = call("compare", minilm())
     assert isinstance(done.exception, ConfigError)

@@ -10,15 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from evalscope_vacc.checks.compare import Parity
+from evalscope_vacc.checks.findings import Finding, Report
+from evalscope_vacc.checks.parity import ParityResult
 from evalscope_vacc.cli import compare, estimate, models, published
 from evalscope_vacc.demo.run import DemoReport, DemoRow
+from evalscope_vacc.messages import Reason
 from evalscope_vacc.store import Listing
-from evalscope_vacc.view import listings
+from evalscope_vacc.view import checks, listings
 from evalscope_vacc.view.document import to_terminal
+from evalscope_vacc.view.machine import to_json
 from evalscope_vacc.view.words import Words
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -110,6 +116,62 @@ def test_the_smaller_documents_are_what_they_were(golden: Path, lang: str) -> No
         listings.demo(replace(demo, passed=False, largest_difference=0.02), words),
     ]  # fmt: skip
     check(golden, named("documents.txt", lang), "\n".join(to_terminal(part, 100) for part in parts))
+
+
+def reports() -> list[Report]:
+    """Two models: one with something of everything, and one with two servers that is in order."""
+    figures = {"measure": Reason("measure_cosine"), "allowed": 1e-6, "gap": 0.3, "bad": 3, "batches": 24}
+    answers = (Reason.of("found_en", right=17, questions=17), Reason.of("found_zh", right=9, questions=15))
+    found = (
+        Finding("reachable.ok", {"ms": 3.2}),
+        Finding("model.other", {"name": "minilm", "near": "'minilm-l6'", "best": "minilm-l6"}),
+        Finding("norm.other", {"length": Reason.of("to", first="0.99", last="1.2")}),
+        Finding("repeat.ok", {**figures, "gap": 1e-5, "texts": 12, "like": Reason.of("rounds_as", dtype="bfloat16")}),
+        Finding("batch.differs", figures),
+        Finding("sanity.weak", {"seen": answers}),
+        Finding("kind.request", {"error": "HTTP 418"}),
+    )
+    agree = Finding("servers-agree.ok", {"other": "http://a/v1", "gap": 1e-8}, "http://b/v1")
+    second = Report("reranker", ("http://a/v1", "http://b/v1"), "cross-encoder", (agree,), 4.0)
+    return [Report("minilm", ("http://h:8000/v1",), "encoder", found, 15.2), second]
+
+
+def parities() -> list[ParityResult]:
+    """Vectors that differ, vectors that cannot be compared, scores that are the same, and answers that are only stored."""
+    buckets = [{"name": f"{n} short", "texts": 9, "mean": 0.9999999, "least": 0.99} for n in ("en", "zh")]
+    figures = {"texts": 18, "cosine_mean": 0.9999999, "cosine_least": 0.99, "buckets": buckets, "overlap_at_10": 0.97,
+               "max_absolute_difference": 0.02}  # fmt: skip
+    problems = (Reason.of("differs.cosine", gap=0.01, allowed=1e-6),)
+    looks = (Reason("read.lower"), Reason.of("looks.language", language=Reason("language_zh")))
+    unknown = {**dict.fromkeys(figures), "texts": 18, "buckets": []}
+    size = Parity("vectors", unknown, (Reason.of("differs.size", served=256, reference=384),), (Reason("looks.size"),))
+    scores = {"pairs": 100, "queries": 10, "max_absolute_difference": 1e-7, "mean_absolute_difference": 1e-8,
+              "kendall_tau_mean": 1.0, "kendall_tau_least": 0.999}  # fmt: skip
+    result = ParityResult("minilm", "minilm at http://h:8000/v1", "weights in process", "float32", "our own list",
+                          Parity("vectors", figures, problems, looks, np.full(18, 0.01)), (), 12.3)  # fmt: skip
+    return [
+        result, replace(result, found=size), replace(result, found=Parity("scores", scores)),
+        replace(result, found=None, reference="", files=(Path("a.npz"),)),
+    ]  # fmt: skip
+
+
+@LANGUAGES
+def test_check_and_parity_print_what_they_did(golden: Path, lang: str) -> None:
+    words = Words(lang)
+    for verbose in (False, True):
+        name = f"check.{'verbose.' if verbose else ''}txt"
+        check(golden, named(name, lang), to_terminal(checks.check(reports(), words, verbose=verbose)))
+    check(golden, named("check.json", lang), to_json(checks.check_mapping(reports(), words)))
+    shown = "\n".join(to_terminal(checks.parity(result, words)) for result in parities())
+    check(golden, named("parity.txt", lang), shown)
+    check(golden, named("parity.json", lang), to_json([checks.parity_mapping(one, words) for one in parities()]))
+
+
+def test_without_a_terminal_nothing_is_wrapped_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = to_terminal(checks.check(reports(), Words()))
+    monkeypatch.setenv("COLUMNS", "40")
+    assert to_terminal(checks.check(reports(), Words())) == wide
+    assert max(map(len, wide.splitlines())) > 120
 
 
 def several(write_run: Any) -> Path:

@@ -215,7 +215,7 @@ def test_a_main_score_that_is_no_finite_number_is_none_and_never_a_number(tmp_pa
         ("{", "cannot be read as JSON"),
         ("[" * 100_000, "cannot be read as JSON"),
         ('{"task_name": "T", "scores": {"test": {}}}', "are not a list"),
-        ('{"task_name": "T", "scores": {"test": [1]}}', "not a mapping"),
+        ('{"task_name": "T", "scores": {"test": [1]}}', "not a list of mappings"),
         ('{"task_name": "", "scores": {"test": [{}]}}', "task_name is not a name"),
         ('{"task_name": "' + "x" * 201 + '", "scores": {"test": [{}]}}', "task_name is not a name"),
         ('{"mteb_dataset_name": "T", "test": {}}', "before 1.11"),

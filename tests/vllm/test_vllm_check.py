@@ -12,6 +12,8 @@ from evalscope_vacc.checks.parity import run_parity
 from evalscope_vacc.checks.run import check_address, check_model
 from evalscope_vacc.config import configure
 from evalscope_vacc.text.templates import TEMPLATES
+from evalscope_vacc.view.checks import check_mapping, parity_mapping
+from evalscope_vacc.view.words import Words
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -33,7 +35,7 @@ def one(url: str, name: str, **keys: object) -> Report:
 
 
 def show(report: Report) -> str:
-    return json.dumps(report.to_json(), ensure_ascii=False, indent=1)
+    return json.dumps(check_mapping([report], Words()), ensure_ascii=False, indent=1)
 
 
 def test_minilm_is_in_order_and_the_same_as_its_weights(serve, installed: tuple[Path, Path]) -> None:
@@ -52,7 +54,7 @@ def test_minilm_is_in_order_and_the_same_as_its_weights(serve, installed: tuple[
     assert named.of("model").action == "set model_name to 'minilm'"
     assert crossed.of("kind").state == "wrong"
     assert untouched.of("dimensions").state == "wrong"
-    found = parity.found.to_json()
+    found = parity_mapping(parity, Words())
     assert found["passed"], found
     assert 1 - found["cosine_least"] < 1e-6
 
@@ -84,7 +86,7 @@ def test_a_reranker_without_a_template_on_the_server(serve, installed: tuple[Pat
     assert "qwen3, applied here" in report.of("template").seen
     assert bad(without) == {"template": "wrong"}, show(without)
     assert bad(as_encoder) == {"kind": "wrong"}, show(as_encoder)
-    found = parity.found.to_json()
+    found = parity_mapping(parity, Words())
     assert found["max_absolute_difference"] < 1e-5, found
 
 
