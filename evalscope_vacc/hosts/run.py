@@ -20,6 +20,7 @@ from evalscope_vacc.errors import (
     StoreError,
     VaccError,
 )
+from evalscope_vacc.hosts.at_hand import lacking
 from evalscope_vacc.hosts.earlier import EarlierServers
 from evalscope_vacc.hosts.evalscope_report import write_reports
 from evalscope_vacc.hosts.first_stage import (
@@ -34,6 +35,7 @@ from evalscope_vacc.hosts.folder import check_folder, check_names
 from evalscope_vacc.hosts.plan import Item, Kind, Plan, PlannedModel, PlannedTask, Stored, make_plan
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
 from evalscope_vacc.models import is_cross_encoder
+from evalscope_vacc.progress import Work, watcher
 from evalscope_vacc.results.asked import record_asked, record_failed
 
 logger = logging.getLogger(__name__)
@@ -169,6 +171,7 @@ def run(engine: Engine) -> RunResult:
         check_names(engine.out, plan)
         _check_stored(engine, plan)
         record_asked(engine.out / "vacc", ((item.name, item.stage, engine.task(item.task)) for item in plan.items))
+        watcher().planned(engine.out, [Work(item.name, item.task, item.stage) for item in plan.items])
         stopped = _carry_out(engine, plan, result)
     finally:
         engine.close()
@@ -217,8 +220,11 @@ def _check_stored(engine: Engine, plan: Plan) -> None:
 
 
 def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException | None:
-    """Carries out every item; returns what stopped the run before its end."""
+    """Carries out every item whose data can be had; returns what stopped the run before its end."""
     stopped: BaseException | None = None
+    lacks = lacking(engine.tasks, engine.evaluation.hub)
+    for task, why in lacks.items():
+        logger.warning("%s is not evaluated: %s", task, why)
     for position, item in enumerate(plan.items):
         if item.stage and (position == 0 or _row(plan.items[position - 1]) != _row(item)):
             logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), item.name)
@@ -228,8 +234,13 @@ def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException |
             record.failed.setdefault(item.task, _NOT_RUN)
         elif before is not None and item.task in result.stage(before.name, before.stage, before.out).failed:
             record.failed.setdefault(item.task, "its first stage failed")
+        elif item.task in lacks:
+            record.failed.setdefault(item.task, lacks[item.task])
         else:
+            watcher().began(position)
             stopped = _one(engine, item, record)
+        done = [one for one in record.task_results if one.task_name == item.task]
+        watcher().ended(position, done, record.failed.get(item.task, ""))
         following = plan.items[position + 1] if position + 1 < len(plan.items) else None
         if record.task_results and (following is None or _row(following) != _row(item)):
             engine.show(item.out, engine.models[item.model], record.task_results)
