@@ -45,6 +45,7 @@ def _register() -> None:
         prompts,
         published,
         report,
+        run,
         serve,
         show_text,
         store,
@@ -52,6 +53,7 @@ def _register() -> None:
     )
 
     app.command("demo")(demo.demo)
+    app.command("run")(run.run)
     app.command("eval")(evaluate.evaluate)
     app.command("show-text")(show_text.show_text)
     app.command("check")(check.check)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import typer
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.wire.address import is_address
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from evalscope_vacc.checks.findings import Report
     from evalscope_vacc.checks.wording import State
 
-_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://\S+|(?:[\w.-]+|\[[0-9a-f:]+\]):\d+(?:/\S*)?)", re.IGNORECASE)
 _STYLE: Mapping[State, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
@@ -73,11 +72,6 @@ def check_served(model: Mapping[str, Any]) -> int:
     report = _checked(model)
     _show([report], as_json=False)
     return report.exit_status
-
-
-def is_address(text: str) -> bool:
-    """Whether an argument is a server's address and not a file."""
-    return not Path(text).exists() and _ADDRESS.fullmatch(text) is not None
 
 
 def model_entries(path: Path, *, model: str | None = None, key: str | None = None) -> list[dict[str, Any]]:

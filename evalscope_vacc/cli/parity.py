@@ -84,7 +84,8 @@ def parity(
 
 def _entry(config: str, model: str | None, key: str | None, dialect: str | None) -> dict[str, Any]:
     from evalscope_vacc.checks.run import find_entry
-    from evalscope_vacc.cli.check import is_address, model_entries
+    from evalscope_vacc.cli.check import model_entries
+    from evalscope_vacc.wire.address import is_address
 
     if is_address(config):
         return find_entry(config if "://" in config else f"http://{config}", model=model, api_key=key, dialect=dialect)

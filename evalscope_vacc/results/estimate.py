@@ -87,7 +87,7 @@ class _Sizes:
 
 
 def estimate(
-    config: Path,
+    config: Path | Mapping[str, Any],
     *,
     texts_per_second: float | None = None,
     pairs_per_second: float | None = None,
@@ -97,7 +97,7 @@ def estimate(
     """Estimates an EvalScope RAGEval file (``tool``, ``models``, ``eval``), or a whole task file that holds one.
 
     Args:
-        config: YAML or JSON file.
+        config: YAML or JSON file, or its content.
         texts_per_second: Measured rate of the encoder.
         pairs_per_second: Measured rate of the cross-encoder; that of the encoder when not given.
         tokens_per_second: Measured rate; where texts or pairs per second are given, too, the slower one counts.
@@ -111,14 +111,15 @@ def estimate(
         if rate is not None and not (math.isfinite(rate) and rate > 0):
             msg = f"--{name}-per-second {rate} is not a rate above 0"
             raise ConfigError(msg)
-    evaluation, models = _read(config)
+    where = config if isinstance(config, Path) else "the configuration"
+    evaluation, models = _read(config, where)
     names = evaluation.get("task_names") or evaluation.get("tasks")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        msg = f"{config}: eval.task_names lists no task; sizes are known by task"
+        msg = f"{where}: eval.task_names lists no task; sizes are known by task"
         raise ConfigError(msg)
     top_k = evaluation.get("top_k") or TOP_K
     if not isinstance(top_k, int):
-        msg = f"{config}: eval.top_k is {clean(str(top_k), limit=60)!r}, not a number of candidates"
+        msg = f"{where}: eval.top_k is {clean(str(top_k), limit=60)!r}, not a number of candidates"
         raise ConfigError(msg)
     sizes = {name: sized for name in dict.fromkeys(names) if (sized := _sizes(name, evaluation)) is not None}
     unknown = tuple(clean(name, limit=200) for name in dict.fromkeys(names) if name not in sizes)
@@ -178,15 +179,15 @@ def _data() -> Mapping[str, Any]:
     return tasks
 
 
-def _read(config: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    content = read_config(config)
+def _read(config: Path | Mapping[str, Any], where: Path | str) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    content = read_config(config) if isinstance(config, Path) else config
     inner = content.get("eval_config")
     content = inner if isinstance(inner, dict) else content
     evaluation, models = content.get("eval"), content.get("models", content.get("model"))
     models = [models] if isinstance(models, Mapping) else models
     if isinstance(evaluation, Mapping) and isinstance(models, list) and all(isinstance(m, Mapping) for m in models):
         return evaluation, models
-    msg = f"{config}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
+    msg = f"{where}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
     raise ConfigError(msg)
 
 
