@@ -27,6 +27,10 @@ def run(
         typer.Option("--model", metavar="NAME", help="Served name, where a server serves several; once an address."),
     ] = None,
     tasks: Annotated[_Text, typer.Option("--tasks", metavar="A,B", help="Names of MTEB's tasks.")] = None,
+    benchmark: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--benchmark", metavar="NAME", help="MTEB's benchmark, such as 'MTEB(eng, v2)'; repeatable."),
+    ] = None,
     against: Annotated[
         _Text,
         typer.Option(
@@ -81,6 +85,7 @@ def run(
         targets=tuple(targets),
         models=tuple(model or ()),
         tasks=tuple(name.strip() for name in (tasks or "").split(",") if name.strip()),
+        benchmarks=tuple(benchmark or ()),
         against=against,
         work_dir=work_dir,
         settings=settings_of(settings or []),

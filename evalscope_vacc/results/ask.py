@@ -10,9 +10,10 @@ from pathlib import Path
 from evalscope_vacc.errors import ConfigError, ResultError
 from evalscope_vacc.results import published
 from evalscope_vacc.results.asked import asked_of, servers_of
+from evalscope_vacc.results.benchmarks import named
 from evalscope_vacc.results.judge import PairedTest, judge, reference_from
 from evalscope_vacc.results.load import load_results
-from evalscope_vacc.results.model import Reference, Results, Row, Verdict
+from evalscope_vacc.results.model import MEAN_OF_SUBSETS, AskedTask, Reference, Results, Row, Verdict
 from evalscope_vacc.results.noise import Noise
 
 
@@ -23,6 +24,7 @@ def verdict_of(
     *,
     qrels: Path | None = None,
     load_qrels: bool = False,
+    benchmarks: Sequence[str] = (),
     allow_partial: bool = False,
     allow_above: bool = False,
 ) -> Verdict:
@@ -35,6 +37,7 @@ def verdict_of(
         noise: How far scores may lie apart.
         qrels: Judgements for the test by query.
         load_qrels: Let MTEB load the judgements.
+        benchmarks: What is asked for, whatever the runs were asked for: these benchmarks, and nothing else.
         allow_partial: Whether a part of what was asked for may pass.
         allow_above: Whether scores above the reference may pass.
 
@@ -43,6 +46,9 @@ def verdict_of(
         ConfigError: No scores are published under the name that is given or served.
     """
     results = load_results(paths)
+    asked = asked_of(paths)
+    if benchmarks:
+        results, asked = _narrowed(results, benchmarks)
     if not results.rows:
         problems = "; ".join(str(dict(problem.args)["text"]) for problem in results.problems[:3])
         detail = f": {problems}" if problems else "; give the folder that `results` lies in"
@@ -54,7 +60,7 @@ def verdict_of(
     return judge(
         results,
         references,
-        asked_of(paths),
+        asked,
         noise=noise,
         paired=lambda part, theirs: _test(part, theirs, qrels, load=load_qrels),
         unpublished=unpublished,
@@ -63,6 +69,20 @@ def verdict_of(
         allow_partial=allow_partial,
         allow_above=allow_above,
     )
+
+
+def _narrowed(results: Results, benchmarks: Sequence[str]) -> tuple[Results, tuple[AskedTask, ...]]:
+    """Keeps the rows of some benchmarks, and returns what they ask for."""
+    tasks = {task.name: task for name in benchmarks for task in named(name).tasks}
+    rows = tuple(
+        row
+        for row in results.rows
+        if (task := tasks.get(row.task))
+        and row.split in task.splits
+        and (not task.subsets or row.subset in (*task.subsets, MEAN_OF_SUBSETS))
+    )
+    asked = tuple(AskedTask("", "", task.name, task.splits, task.subsets) for task in tasks.values())
+    return replace(results, rows=rows), asked
 
 
 def insane(servers: Mapping[str, Mapping[str, object]]) -> list[str]:

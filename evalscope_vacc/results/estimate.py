@@ -18,7 +18,7 @@ from evalscope_vacc.names import nearest
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results import published
 from evalscope_vacc.results.asked import is_cross_encoder, plan
-from evalscope_vacc.results.benchmarks import benchmarks, main_metric
+from evalscope_vacc.results.benchmarks import BenchmarkTask, benchmarks, main_metric, named
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import read_packaged
 from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reason, Reference
@@ -113,15 +113,13 @@ def estimate(
             raise ConfigError(msg)
     where = config if isinstance(config, Path) else "the configuration"
     evaluation, models = _read(config, where)
-    names = evaluation.get("task_names") or evaluation.get("tasks")
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        msg = f"{where}: eval.task_names lists no task; sizes are known by task"
-        raise ConfigError(msg)
+    parts = _wanted(evaluation, where)
+    names = list(parts)
     top_k = evaluation.get("top_k") or TOP_K
     if not isinstance(top_k, int):
         msg = f"{where}: eval.top_k is {clean(str(top_k), limit=60)!r}, not a number of candidates"
         raise ConfigError(msg)
-    sizes = {name: sized for name in dict.fromkeys(names) if (sized := _sizes(name, evaluation)) is not None}
+    sizes = {name: sized for name, part in parts.items() if (sized := _sizes(name, evaluation, part)) is not None}
     unknown = tuple(clean(name, limit=200) for name in dict.fromkeys(names) if name not in sizes)
     if unknown and not skip_unknown:
         msg = f"the sizes of {_hinted(unknown)} are not known, so no time can be told; --skip-unknown leaves them out"
@@ -191,14 +189,36 @@ def _read(config: Path | Mapping[str, Any], where: Path | str) -> tuple[Mapping[
     raise ConfigError(msg)
 
 
-def _sizes(task: str, evaluation: Mapping[str, Any]) -> _Sizes | None:
-    """Adds up the splits and subsets that the configuration asks for."""
+def _wanted(evaluation: Mapping[str, Any], where: Path | str) -> dict[str, BenchmarkTask | None]:
+    """Returns the tasks, each with the part of it that a benchmark takes; None means what MTEB evaluates by itself."""
+    found: dict[str, BenchmarkTask | None] = {}
+    for key in ("task_names", "tasks", "benchmarks"):
+        names = evaluation.get(key) or []
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"{where}: eval.{key} is no list of names")
+        for name in names:
+            if key == "benchmarks":
+                for task in named(name).tasks:
+                    found.setdefault(task.name, task)
+            elif any(known.name == name for known in benchmarks()):
+                raise ConfigError(f"{where}: {name!r} is a benchmark: write eval.benchmarks: [{name!r}] instead")
+            else:
+                found[name] = None
+    if not found:
+        msg = f"{where}: eval.task_names lists no task and eval.benchmarks no benchmark; sizes are known by task"
+        raise ConfigError(msg)
+    return found
+
+
+def _sizes(task: str, evaluation: Mapping[str, Any], part: BenchmarkTask | None = None) -> _Sizes | None:
+    """Adds up the splits and subsets that the configuration asks for, or those of them that a benchmark takes."""
     entry = _data().get(task)
     if entry is None:
         return None
     wanted = evaluation.get("splits") or {}
     wanted = wanted if isinstance(wanted, Mapping) else {"*": wanted}
-    splits = wanted.get(task, wanted.get("*")) or list(entry["sizes"])
+    splits = wanted.get(task, wanted.get("*")) or (list(part.splits) if part else list(entry["sizes"]))
     splits = [splits] if isinstance(splits, str) else splits
     languages = {str(lang).split("-")[0] for lang in evaluation.get("languages") or ()}
     spoken = entry.get("languages", {})
@@ -208,6 +228,8 @@ def _sizes(task: str, evaluation: Mapping[str, Any]) -> _Sizes | None:
     for split in splits:
         for subset, sides in entry["sizes"].get(split, {}).items():
             if languages and spoken and not languages & set(spoken.get(subset, ())):
+                continue
+            if part and part.subsets and subset not in (*part.subsets, "*"):
                 continue
             keys.append((split, subset))
             for side, (texts, different, characters) in sides.items():

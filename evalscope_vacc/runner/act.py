@@ -150,7 +150,9 @@ def plan(config: Mapping[str, Any], rates: Sequence[Rate | None], references: Ex
 
 def _estimate(config: Mapping[str, Any], names: Sequence[str], rates: Sequence[Rate | None]) -> Estimate | None:
     known = [rate for rate in rates if rate is not None]
-    whole = {**config, "eval": {**config["eval"], "task_names": list(names)}}
+    whole = config
+    if not {"task_names", "benchmarks"} & {key for key, value in config["eval"].items() if value}:
+        whole = {**config, "eval": {**config["eval"], "task_names": list(names)}}
     per_second: dict[str, float] = {}
     if known and len(known) == len(rates):
         # the slower one of two models: an estimate that is too long disappoints nobody
