@@ -31,6 +31,13 @@ def run(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--benchmark", metavar="NAME", help="MTEB's benchmark, such as 'MTEB(eng, v2)'; repeatable."),
     ] = None,
+    preset: Annotated[
+        _Text,
+        typer.Option("--preset", metavar="NAME", help="Tasks with published scores: smoke, quick, standard or full."),
+    ] = None,
+    budget: Annotated[
+        _Text, typer.Option("--budget", metavar="TIME", help="As many of the tasks as fit into 10m, 1h30m …")
+    ] = None,
     against: Annotated[
         _Text,
         typer.Option(
@@ -79,13 +86,15 @@ def run(
     3 incomplete, 130 stopped.
     """
     from evalscope_vacc.runner.command import show
-    from evalscope_vacc.runner.options import Options, settings_of
+    from evalscope_vacc.runner.options import Options, seconds_of, settings_of
 
     options = Options(
         targets=tuple(targets),
         models=tuple(model or ()),
         tasks=tuple(name.strip() for name in (tasks or "").split(",") if name.strip()),
         benchmarks=tuple(benchmark or ()),
+        preset=preset,
+        budget_s=None if budget is None else seconds_of(budget),
         against=against,
         work_dir=work_dir,
         settings=settings_of(settings or []),

@@ -171,6 +171,18 @@ def task_splits(task: str) -> tuple[str, ...]:
     return tuple(_data().get(task, {"sizes": {}})["sizes"])
 
 
+def texts_of(task: str) -> int | None:
+    """Returns how many different texts MTEB evaluates of a whole task; None where its sizes are not known."""
+    sized = _sizes(task, {})
+    return sized.texts if sized else None
+
+
+def task_parts(task: str) -> tuple[tuple[str, str], ...]:
+    """Returns the splits and subsets that MTEB evaluates of a whole task; none where its sizes are not known."""
+    sized = _sizes(task, {})
+    return sized.keys if sized else ()
+
+
 @lru_cache(maxsize=1)
 def _data() -> Mapping[str, Any]:
     tasks: Mapping[str, Any] = read_packaged("_statistics")["tasks"]
@@ -196,7 +208,7 @@ def _wanted(evaluation: Mapping[str, Any], where: Path | str) -> dict[str, Bench
         names = evaluation.get(key) or []
         names = [names] if isinstance(names, str) else names
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"{where}: eval.{key} is no list of names")
+            raise ConfigError(f"{where}: eval.{key} lists no task by name")
         for name in names:
             if key == "benchmarks":
                 for task in named(name).tasks:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from evalscope_vacc.results.load import load_results
 from evalscope_vacc.results.model import Reason, Results, Verdict
 from evalscope_vacc.results.noise import Noise
 from evalscope_vacc.runner.answer import FAIL, INCOMPLETE, Answer, judged_status
+from evalscope_vacc.runner.choose import with_preset, within
 from evalscope_vacc.runner.config import configuration, served, to_keep
 from evalscope_vacc.runner.face import LOGS, Face
 from evalscope_vacc.runner.folder import RunFolder, folder_for, identity_of
@@ -54,12 +55,14 @@ class Planned:
         tasks: Names of the tasks.
         lacking: Task to why its data cannot be had.
         estimate: How much there is to do; None where nothing can be said.
+        left_out: Tasks that do not fit into the budget.
     """
 
     config: Mapping[str, Any]
     tasks: tuple[str, ...]
     lacking: Mapping[str, str]
     estimate: Estimate | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def verify(*targets: str, **options: Any) -> Answer:
@@ -83,15 +86,15 @@ def verify(*targets: str, **options: Any) -> Answer:
 def act(options: Options, face: Face) -> Answer:
     """As :func:`verify`; ``face`` is told of every step."""
     began = time.monotonic()
-    answer = _act(options, face)
-    answer = Answer(**{**vars(answer), "seconds": time.monotonic() - began})
+    answer = _act(options, face, began)
+    answer = replace(answer, seconds=time.monotonic() - began)
     if options.junit is not None:
-        answer = Answer(**{**vars(answer), "files": {**answer.files, "junit": options.junit}})
+        answer = replace(answer, files={**answer.files, "junit": options.junit})
         write_file(options.junit, answer.junit(Words(options.lang)))
     return answer
 
 
-def _act(options: Options, face: Face) -> Answer:
+def _act(options: Options, face: Face, began: float) -> Answer:
     try:
         config = configuration(options)
     except ServerError:
@@ -104,13 +107,14 @@ def _act(options: Options, face: Face) -> Answer:
     checks = tuple(_check(model, face) for model in models)
     if any(report.exit_status for report in checks):
         return Answer("fail", FAIL, len(options.tasks) or None, checks)
+    config = with_preset(config, options, models)
     rates = [measure(model) for model in models]
-    planned = plan(config, rates, references)
-    face.chosen(planned.estimate, ())
+    planned = plan(config, rates, references, until=None if options.budget_s is None else began + options.budget_s)
+    face.chosen(planned.estimate, planned.left_out)
     face.lacks(planned.lacking)
     if planned.lacking and (not options.allow_partial or len(planned.lacking) == len(planned.tasks)):
         return Answer("incomplete", INCOMPLETE, len(planned.tasks), checks, lacking=planned.lacking)
-    folder = _folder(options, planned, models)
+    planned, folder = _folder(options, planned, models)
     try:
         face.begins(folder.path, going_on=bool(folder.tasks), expected=references)
         return _evaluated(options, face, planned, folder, checks)
@@ -128,11 +132,19 @@ def _check(model: ModelConfig, face: Face) -> Report:
 # -- plan ----------------------------------------------------------------------------------------------------------------
 
 
-def plan(config: Mapping[str, Any], rates: Sequence[Rate | None], references: Expected) -> Planned:
+def plan(
+    config: Mapping[str, Any], rates: Sequence[Rate | None], references: Expected, *, until: float | None = None
+) -> Planned:
     """Returns what will be done; the hosts are imported, and no data are loaded.
 
+    Args:
+        config: ``{tool, models, eval}``.
+        rates: What each model's servers answer per second.
+        references: What the run is held against.
+        until: Monotonic time at which the run has to be over; None = no limit.
+
     Raises:
-        ConfigError: No task, an unknown one, or none that there is a reference of.
+        ConfigError: No task, an unknown one, none that there is a reference of, or none that fits into the time.
     """
     from evalscope_vacc.hosts.at_hand import lacking
     from evalscope_vacc.hosts.entry import tasks_of
@@ -145,14 +157,29 @@ def plan(config: Mapping[str, Any], rates: Sequence[Rate | None], references: Ex
             f"{against} has no score of {', '.join(names[:5])}{' …' if len(names) > 5 else ''}: choose other tasks "
             "(`evalscope-vacc published MODEL` lists what there is), or --against none to judge nothing"
         )
-    return Planned(config, names, lacking(tasks, config["eval"]["hub"]), _estimate(config, names, rates))
+    estimated = _estimate(config, names, rates)
+    left_out: tuple[str, ...] = ()
+    if until is not None:
+        if config["eval"].get("benchmarks"):
+            raise ConfigError("--budget chooses among single tasks: give --tasks, --preset or nothing, not a benchmark")
+        choice = within(estimated, names, until - time.monotonic())
+        names, left_out = choice.tasks, choice.left_out
+        config = with_tasks(config, names)
+        estimated = _estimate(config, names, rates)
+    lacks = lacking([task for task in tasks if task.metadata.name in names], config["eval"]["hub"])
+    return Planned(config, names, lacks, estimated, left_out)
+
+
+def with_tasks(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Returns the configuration with these tasks alone."""
+    return {**config, "eval": {**config["eval"], "task_names": list(names)}}
 
 
 def _estimate(config: Mapping[str, Any], names: Sequence[str], rates: Sequence[Rate | None]) -> Estimate | None:
     known = [rate for rate in rates if rate is not None]
     whole = config
     if not {"task_names", "benchmarks"} & {key for key, value in config["eval"].items() if value}:
-        whole = {**config, "eval": {**config["eval"], "task_names": list(names)}}
+        whole = with_tasks(config, names)
     per_second: dict[str, float] = {}
     if known and len(known) == len(rates):
         # the slower one of two models: an estimate that is too long disappoints nobody
@@ -169,17 +196,32 @@ def _estimate(config: Mapping[str, Any], names: Sequence[str], rates: Sequence[R
 # -- evaluate ------------------------------------------------------------------------------------------------------------
 
 
-def _folder(options: Options, planned: Planned, models: Sequence[ModelConfig]) -> RunFolder:
+def _folder(options: Options, planned: Planned, models: Sequence[ModelConfig]) -> tuple[Planned, RunFolder]:
     """Finds the folder, and writes into it what is to be done."""
     from evalscope_vacc.hosts.versions import installed
 
     kept = to_keep(planned.config)
-    what = {"config": kept, "tasks": planned.tasks, "servers": _fingerprint(models), "versions": installed()}
+    what: dict[str, Any] = {
+        "config": kept,
+        "tasks": planned.tasks,
+        "servers": _fingerprint(models),
+        "versions": installed(),
+    }
+    if options.budget_s is not None:
+        # what fits is measured anew at each start, and may be another task more or less
+        what |= {
+            "config": to_keep(with_tasks(kept, ())),
+            "tasks": options.tasks or options.preset,
+            "budget": options.budget_s,
+        }
     name = "+".join(model.model_name for model in models)
     folder = folder_for(name, identity_of(what), options.work_dir)
+    if folder.tasks and options.budget_s is not None:
+        planned = replace(planned, tasks=folder.tasks, config=with_tasks(planned.config, folder.tasks))
     folder.note(planned.tasks, finished=False)
-    write_whole(folder.path / CONFIG, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
-    return folder
+    written = yaml.safe_dump(to_keep(planned.config), sort_keys=False, allow_unicode=True)
+    write_whole(folder.path / CONFIG, written)
+    return planned, folder
 
 
 def _fingerprint(models: Sequence[ModelConfig]) -> list[Any]:
