@@ -287,7 +287,7 @@ def _report(engine: Engine, result: RunResult, stopped: BaseException | None) ->
         + "\n  ".join(lines)
         + (f"\nfinished and kept under {engine.out}: {', '.join(done)}" if done else "")
     )
-    raise RunFailed(message) from stopped
+    raise RunFailed(message, result) from stopped
 
 
 def _how_to_go_on(engine: Engine, done: Sequence[str]) -> str:

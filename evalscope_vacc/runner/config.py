@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.checks.run import find_entry
 from evalscope_vacc.config import MODEL_TYPE, ModelConfig, configure, shown
-from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.errors import ConfigError, VaccError
 from evalscope_vacc.redact import MASK
 from evalscope_vacc.runner.options import Options
 from evalscope_vacc.task_file import read_config
@@ -70,6 +71,18 @@ def to_keep(config: Mapping[str, Any]) -> dict[str, Any]:
         models.append(kept)
     evaluation = {name: value for name, value in config["eval"].items() if name != "output_folder"}
     return {**config, "models": models, "eval": evaluation}
+
+
+def secrets_of(path: Path) -> tuple[str, ...]:
+    """Returns what may not be printed of a file's models; of an entry that cannot be used, nothing is known."""
+    content = read_config(path)
+    inner = content.get("eval_config", content)
+    entries = inner.get("models") or inner.get("model") if isinstance(inner, Mapping) else None
+    found: list[str] = []
+    for entry in entries if isinstance(entries, list) else ():
+        with suppress(VaccError):
+            found += configure(entry).secrets
+    return tuple(found)
 
 
 def _from_addresses(addresses: Sequence[str], options: Options) -> list[dict[str, Any]]:

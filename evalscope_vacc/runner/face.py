@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.checks.findings import Report
 from evalscope_vacc.checks.wording import State
 from evalscope_vacc.config import ModelConfig
+from evalscope_vacc.hosts.logs import ROOT
 from evalscope_vacc.progress import Watcher, Work
 from evalscope_vacc.results.estimate import Estimate
 from evalscope_vacc.runner.output import Output
@@ -159,9 +162,16 @@ class TerminalFace(Face):
         self._sizes: dict[tuple[str, str], int] = {}
         self._expected: Expected | None = None
         self._told = time.monotonic()
+        self._said: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Shows a warning of this package, once."""
+        if not any(said.endswith(text) or text.endswith(said.partition("  ")[2] or said) for said in self._said):
+            self.say(f"{self._words('run_warning')}{text}", "yellow")
 
     def say(self, text: str, style: str = "") -> None:
         """Shows a line that stays."""
+        self._said.append(text)
         # what goes to a file is never broken inside a sentence
         self._console.print(text, style=style, markup=False, soft_wrap=not self._console.is_terminal)
 
@@ -204,8 +214,10 @@ class TerminalFace(Face):
         self._expected = expected
         self.say(self._words("run_going_on" if going_on else "run_folder", folder=folder))
 
-    def planned(self, folder: Path, work: Sequence[Work]) -> None:  # noqa: ARG002
+    def planned(self, folder: Path, work: Sequence[Work]) -> None:
         """Begins to count."""
+        if self._output is not None:
+            self._output.keep_in(folder / LOGS)
         self._progress = Progress(work, self._sizes)
 
     def began(self, position: int) -> None:
@@ -309,3 +321,28 @@ def _coarse(seconds: float, words: Words) -> str:
         return words.duration(math.ceil(seconds / 10) * 10 if seconds > 10 else math.ceil(seconds))
     minutes = math.ceil(seconds / 60)
     return words("run_minutes", minutes=minutes) if minutes < 120 else words.duration(minutes * 60)
+
+
+class _Warnings(logging.Handler):
+    """Hands this package's warnings to the face; what becomes of a task, it is told by the run itself."""
+
+    def __init__(self, face: TerminalFace) -> None:
+        super().__init__(logging.WARNING)
+        self._face = face
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Shows one."""
+        if record.name != "evalscope_vacc.hosts.run":
+            self._face.warn(record.getMessage())
+
+
+@contextmanager
+def shows_warnings(face: TerminalFace) -> Iterator[TerminalFace]:
+    """Inside the block the face shows this package's warnings, which the hosts' log has, too."""
+    ours, handler = logging.getLogger(ROOT), _Warnings(face)
+    ours.addHandler(handler)
+    try:
+        yield face
+    finally:
+        ours.removeHandler(handler)
+        face.over()
