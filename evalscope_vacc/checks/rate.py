@@ -77,7 +77,9 @@ def _stream(target: Target, size: int, seconds: float, *, long: bool) -> tuple[f
         return _request(target, [_text(next(numbers), long=long) for _ in range(texts)])
 
     slots = target.config.max_concurrency
-    size = min(size, _that_fit(target, request, seconds, slots))
+    # full batches of short texts cost little; of long ones as many as are answered in the time, the rest is calculated
+    each = _cost(target, request) if long else 0.0
+    fit = min(size, max(1, int(seconds / (each * slots)))) if each else size
     start = time.monotonic()
 
     def requests() -> Iterator[Request]:
@@ -85,7 +87,7 @@ def _stream(target: Target, size: int, seconds: float, *, long: bool) -> tuple[f
         # one request for each slot, however slow
         while sent < slots or time.monotonic() - start < seconds:
             sent += 1
-            yield request(size)
+            yield request(fit)
 
     answered = characters = tokens = 0
     for done, got in target.engine.stream(requests(), _parser(target)):
@@ -93,18 +95,19 @@ def _stream(target: Target, size: int, seconds: float, *, long: bool) -> tuple[f
         characters += done.tag
         tokens += got.tokens or 0
     took = max(time.monotonic() - start, 1e-6)
-    return answered / took, (tokens or characters / CHARACTERS_PER_TOKEN) / took
+    a_request = took * slots / (answered / fit) + each * slots * (size - fit)
+    per_second = size * slots / a_request
+    return per_second, per_second * (tokens or characters / CHARACTERS_PER_TOKEN) / answered
 
 
-def _that_fit(target: Target, request: Callable[[int], Request], seconds: float, slots: int) -> int:
-    """How many texts of a request in each slot are answered in that time, by what one and four of them take."""
+def _cost(target: Target, request: Callable[[int], Request]) -> float:
+    """Seconds that one more text of a request costs, by what one and four of them take."""
     took = []
     for texts in (1, _FEW):
         start = time.monotonic()
         deque(target.engine.stream(iter([request(texts)]), _parser(target)), maxlen=0)
         took.append(time.monotonic() - start)
-    each = max((took[1] - took[0]) / (_FEW - 1), 1e-6)
-    return max(1, int((seconds - took[0]) / (each * slots)))
+    return max((took[1] - took[0]) / (_FEW - 1), 1e-6)
 
 
 def _request(target: Target, texts: list[str]) -> Request:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
+
 from evalscope_vacc.checks.findings import Report
 from evalscope_vacc.checks.wording import State
 from evalscope_vacc.config import ModelConfig
@@ -283,30 +285,36 @@ class TerminalFace(Face):
             self._live.stop()
             self._live = None
 
-    def text(self) -> str:
-        """The moving line: which task, how much of it, how fast, how far the run is, and how long the rest takes."""
+    def text(self, width: int | None = None) -> str:
+        """The moving line: which task, how much of it, how fast, how far the run is, and how long the rest takes.
+
+        Args:
+            width: Columns that there are; a line that is longer does without the rates.
+        """
         progress, words = self._progress, self._words
         if progress is None:
             return ""
         work = progress.work[progress.position]
-        done = " ".join(
-            part for part in (words(f"side_{progress.side}") if progress.side else "", _of(progress)) if part
-        )
+        side = words(f"side_{progress.side}") if progress.side else ""
+        task = " ".join(part for part in (work.task, side, _of(progress)) if part)
         texts, tokens = progress.rates
         rates = [f"{rate(texts)} {words('per_second')}"] if texts else []
         rates += [f"{rate(tokens)} {words('run_tokens_per_second')}"] if tokens else []
-        parts = [
-            f"[{progress.position + 1}/{len(progress.work)}] {work.task} {done}".rstrip(),
-            words("comma").join(rates),
-        ]
-        parts.append(words("run_share", share=f"{100 * progress.share:.0f}"))
-        parts.append(words("run_left", time=_coarse(progress.left_s, words)) if progress.left_s is not None else "")
-        return " · ".join(part for part in parts if part)
+        left = words("run_left", time=_coarse(progress.left_s, words)) if progress.left_s is not None else ""
+        share = words("run_share", share=f"{100 * progress.share:.0f}")
+        line = ""
+        for kept in range(len(rates), -1, -1):
+            speed = words("comma").join(rates[:kept])
+            head = f"[{progress.position + 1}/{len(progress.work)}] {task}"
+            line = " · ".join(part for part in (head, speed, share, left) if part)
+            if width is None or cell_len(line) <= width:
+                break
+        return line
 
     def _line(self) -> Any:
         from rich.text import Text
 
-        return Text(self.text(), no_wrap=True, overflow="ellipsis")
+        return Text(self.text(self._console.width), no_wrap=True, overflow="ellipsis")
 
 
 def _of(progress: Progress) -> str:
