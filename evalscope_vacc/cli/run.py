@@ -49,6 +49,10 @@ def run(
     work_dir: Annotated[
         _File, typer.Option("--work-dir", metavar="DIR", help="Where the folders of runs go. [default: outputs]")
     ] = None,
+    first_stage: Annotated[
+        _File,
+        typer.Option("--first-stage", metavar="RUN", help="An embedding run whose predictions a reranker reranks."),
+    ] = None,
     settings: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", metavar="KEY=VALUE", help="A further key of every model, such as max_tokens=512."),
@@ -97,6 +101,7 @@ def run(
         budget_s=None if budget is None else seconds_of(budget),
         against=against,
         work_dir=work_dir,
+        first_stage=first_stage,
         settings=settings_of(settings or []),
         key=key,
         hub=hub,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evalscope_vacc.config import EVERY_TASK
 from evalscope_vacc.errors import (
     AuthenticationError,
     ConfigError,
@@ -29,6 +30,7 @@ from evalscope_vacc.hosts.first_stage import (
     check_against,
     forget_first_stages,
     maker_of,
+    predictions_in,
     read_first_stage,
 )
 from evalscope_vacc.hosts.folder import check_folder, check_names
@@ -192,9 +194,17 @@ def plan_of(engine: Engine) -> Plan:
     for model in engine.models:
         served = getattr(model, "served", None)
         named = served.config.embed_results if served is not None and is_cross_encoder(model) else {}
-        stored = tuple((task, Stored(Path(path), read_first_stage(Path(path)).digest)) for task, path in named.items())
-        models.append(PlannedModel(name_of(model), is_cross_encoder(model), stored))
+        models.append(PlannedModel(name_of(model), is_cross_encoder(model), tuple(_stored(named, tasks))))
     return make_plan(models, tasks, engine.out)
+
+
+def _stored(named: Mapping[str, str], tasks: Sequence[PlannedTask]) -> Iterator[tuple[str, Stored]]:
+    """Yields each task whose stored predictions are reranked, and their file."""
+    retrieval = [task.name for task in tasks if task.kind == "retrieval"]
+    for name, place in named.items():
+        for task in retrieval if name == EVERY_TASK else [name]:
+            path = predictions_in(Path(place), task)
+            yield task, Stored(path, read_first_stage(path).digest)
 
 
 def name_of(model: Any) -> str:

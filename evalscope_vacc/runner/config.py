@@ -34,6 +34,8 @@ def configuration(options: Options) -> dict[str, Any]:
     else:
         other = next(target for target in options.targets if target not in addresses)
         raise ConfigError(f"{other}: give addresses such as http://host:8000, or one configuration file")
+    if options.first_stage is not None:
+        found["models"] = [_reranking(entry, options.first_stage) for entry in found["models"]]
     evaluation = dict(found.get("eval") or {})
     if options.tasks or options.benchmarks or options.preset:
         for name in ("task_names", "tasks", "task_types", "benchmarks"):
@@ -71,6 +73,13 @@ def to_keep(config: Mapping[str, Any]) -> dict[str, Any]:
         models.append(kept)
     evaluation = {name: value for name, value in config["eval"].items() if name != "output_folder"}
     return {**config, "models": models, "eval": evaluation}
+
+
+def _reranking(entry: Mapping[str, Any], first_stage: Path) -> dict[str, Any]:
+    """An entry with its first stage, where it is a reranker's."""
+    if entry.get("model_type") != MODEL_TYPE or not configure(entry).is_cross_encoder:
+        return dict(entry)
+    return {**entry, "embed_results": str(first_stage.absolute())}
 
 
 def secrets_of(path: Path) -> tuple[str, ...]:

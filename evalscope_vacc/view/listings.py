@@ -305,7 +305,13 @@ def scores(rows: Sequence[Mapping[str, Any]], folder: Path, words: Words) -> lis
         score = row["main_score"]
         lines.append((*(str(row[head]) for head in heads), f"{score:.5f}" if isinstance(score, float) else str(score)))
     table = Table(_columns(words, *heads, "main_score", right=("main_score",)), tuple(lines))
-    return [table, Line(words("files_in", place=folder), "fact")]
+    places = [Line(words("files_in", place=folder), "fact")]
+    places += [
+        Line(words("predictions_in", place=place), "fact")
+        for place in (folder / "predictions", folder / "stage1" / "predictions")
+        if place.is_dir()
+    ]
+    return [table, *places]
 
 
 def demo(report: DemoReport, words: Words) -> list[Block]:
