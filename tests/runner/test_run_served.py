@@ -55,7 +55,7 @@ def test_the_smallest_preset_of_a_family(hub: str, demo_server: str, tmp_path: P
 
 
 def test_a_budget_of_two_minutes_takes_at_most_two_and_a_half(hub: str, demo_server: str, tmp_path: Path) -> None:
-    with Front(demo_server, delay=0.2) as server:
+    with Front(demo_server, delay=0.05) as server:
         began = time.monotonic()
         done = run(tmp_path, server.base, "--budget", "2m", "--against", MINILM, "--json")
         took = time.monotonic() - began
