@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evalscope_vacc.models import load_model
     from evalscope_vacc.models.cross_encoder import VaccCrossEncoder
     from evalscope_vacc.models.encoder import VaccEncoder
+    from evalscope_vacc.runner.act import verify
 
 __all__ = [
     "VaccCrossEncoder",
@@ -26,6 +27,7 @@ __all__ = [
     "hookimpl",
     "load_model",
     "run",
+    "verify",
 ]
 
 _WHERE = {
@@ -35,6 +37,7 @@ _WHERE = {
     "hookimpl": "evalscope_vacc.hookspecs",
     "load_model": "evalscope_vacc.models",
     "run": "evalscope_vacc.hosts.entry",
+    "verify": "evalscope_vacc.runner.act",
 }
 
 

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 MODEL_TYPE = hookspecs.MODEL_TYPE
 NO_KEY = "EMPTY"
+EVERY_TASK = ""
+"""In ``embed_results``: every retrieval task of the run."""
 DEFAULT_BATCH = 32
 """Texts per request, where neither the entry nor the host says it."""
 WRITTEN = "written"
@@ -277,8 +280,8 @@ class ModelConfig(BaseModel):
     # not part of the store's identity: the pairs that follow from it are in the store's keys
     embed_results: dict[str, str] = key(
         {},
-        "their prediction files, in the order of `task_name`, or task to file",
-        "这些任务的预测文件，顺序与 `task_name` 相同，或写成任务到文件的映射",
+        "their prediction files, in the order of `task_name`, or task to file, or a run's folder",
+        "这些任务的预测文件，顺序与 `task_name` 相同，或写成任务到文件的映射，或一次运行的目录",
         group="model_kwargs",
     )
     batch_size: PositiveInt | None = key(
@@ -372,9 +375,12 @@ class ModelConfig(BaseModel):
             if missing:
                 raise ValueError(f"it has no file for {', '.join(missing)}, which task_name lists")
             return {task: files[task] for task in tasks or files}
-        files = [files] if isinstance(files, str) else files
+        files = [files] if isinstance(files, (str, Path)) else files
         if not isinstance(files, (list, tuple)):
             return files
+        if len(files) == 1 and (not tasks or Path(files[0]).is_dir()):
+            # a run's folder: the file of each task is found in it
+            return dict.fromkeys(tasks or (EVERY_TASK,), str(files[0]))
         if len(files) != len(tasks):
             raise ValueError(
                 f"task_name has {len(tasks)} tasks and embed_results {len(files)} files: "

@@ -48,7 +48,15 @@ class ResultError(VaccError):
 
 
 class RunFailed(VaccError):  # noqa: N818 -- how a run ended
-    """One or more tasks of a run failed; the message says which and why, and what was finished."""
+    """One or more tasks of a run failed; the message says which and why, and what was finished.
+
+    Attributes:
+        result: The results of the finished tasks, as :func:`evalscope_vacc.run` returns them; None where there are none.
+    """
+
+    def __init__(self, message: str = "", result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class RunInterrupted(VaccError):  # noqa: N818 -- how a run ended

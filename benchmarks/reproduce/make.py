@@ -26,12 +26,8 @@ RERANKERS = {
     "Qwen3-Reranker-8B": "qwen3-evaluation",
     "bge-reranker-v2-m3": "none",
 }
-TABLES = {
-    "eng-v2": "MTEB(eng, v2)",
-    "cmn-v1": "MTEB(cmn, v1)",
-    "multilingual-v2": "MTEB(Multilingual, v2)",
-    "code-v1": "MTEB(Code, v1)",
-}
+# what one command says: their models are in the catalog, and MTEB knows the benchmark
+TABLES = ("MTEB(eng, v2)", "MTEB(cmn, v1)", "MTEB(Multilingual, v2)", "MTEB(Code, v1)")
 COLUMNS = {
     "mteb-r": "MTEB-R",
     "cmteb-r": "CMTEB-R",
@@ -41,10 +37,10 @@ COLUMNS = {
     "followir": "FollowIR",
 }
 # tasks of which the benchmark takes one language or one split; EvalScope would run them whole
-LANGUAGES = {"eng-v2": ["eng"], "mteb-r": ["eng"]}
+LANGUAGES = {"mteb-r": ["eng"]}
 # where the first stage of tasks that bring candidates of their own leaves its predictions
 FIRST_STAGE = "outputs/followir-first"
-TEXTS_PER_SECOND, PAIRS_PER_SECOND = 500.0, 100.0
+RATES = {"texts_per_second": 500.0, "pairs_per_second": 100.0}
 BEGIN, END = "<!-- tables: written by make.py -->", "<!-- end of tables -->"
 
 
@@ -73,9 +69,6 @@ def main() -> int:
 def files() -> dict[Path, str]:
     """Returns every configuration by path."""
     found = {}
-    for folder, name in TABLES.items():
-        for model in ENCODERS:
-            found[HERE / folder / f"{model}.yaml"] = encoder(folder, known(name), model)
     for folder, name in COLUMNS.items():
         if own_candidates(known(name)):
             found[HERE / "rerank" / folder / "first-stage.yaml"] = first_stage(folder, known(name))
@@ -95,17 +88,6 @@ def known(name: str) -> Benchmark:
     if found is None:
         raise SystemExit(f"{name} is not among the package's benchmarks")
     return found
-
-
-def encoder(folder: str, bench: Benchmark, model: str) -> str:
-    """Writes one encoder's configuration."""
-    body = [
-        "tool: mteb",
-        "models:",
-        *entry(model, 8000, ["instruction_profile: qwen-official", "max_tokens: 8192"]),
-        *evaluation(folder, bench),
-    ]
-    return finish(folder, bench, model, body, "profile qwen-official, 8192 tokens, float16, mteb 1.38.9")
 
 
 def reranker(folder: str, bench: Benchmark, model: str, template: str) -> str:
@@ -174,7 +156,7 @@ def finish(folder: str, bench: Benchmark, model: str, body: list[str], how: str,
     text = "\n".join(body) + "\n"
     sized = estimated(text)
     scores = expected(model, bench)
-    place = f"{'rerank/' if bench.name in COLUMNS.values() else ''}{folder}/{model}.yaml"
+    place = f"rerank/{folder}/{model}.yaml"
     head = [
         f"{model} on {bench.name}: {len(bench.tasks)} tasks, {size(sized)}.",
         f"Published: {scores} ({how}).",
@@ -198,7 +180,7 @@ def estimated(text: str) -> Estimate:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(text, encoding="utf-8")
-        return estimate(path, texts_per_second=TEXTS_PER_SECOND, pairs_per_second=PAIRS_PER_SECOND)
+        return estimate(path, **RATES)
 
 
 def size(sized: Estimate) -> str:
@@ -216,21 +198,27 @@ def readme(configurations: dict[Path, str]) -> str:
     lines = [
         "",
         "",
-        "| Configuration | Published | Texts | Pairs | Tokens (M) | Time |",
+        "| Model and benchmark, or configuration | Published | Texts | Pairs | Tokens (M) | Time |",
         "|---|---|---:|---:|---:|---:|",
     ]
+    for name in TABLES:
+        for model in ENCODERS:
+            config = {"models": [{"model_name": model}], "eval": {"benchmarks": [name]}}
+            lines.append(row(f"{model}, `{name}`", expected(model, known(name)), estimate(config, **RATES)))
     for file, content in configurations.items():
-        sized = estimated(content)
-        plain = estimate_mapping(sized, Words())
-        folder = file.parent.name
-        bench = known({**TABLES, **COLUMNS}[folder])
         place = file.relative_to(HERE).as_posix()
-        numbers = [f"{plain[unit]:,}" if plain[unit] else "" for unit in ("texts", "pairs")]
-        tokens = f"{plain['tokens'] / 1e6:,.0f}"
+        bench = known(COLUMNS[file.parent.name])
         scores = "" if file.stem == "first-stage" else expected(file.stem, bench)
-        cells = (f"[{place}]({place})", scores, *numbers, tokens, Words().duration(sized.seconds))
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(row(f"[{place}]({place})", scores, estimated(content)))
     return text[:start] + "\n".join(lines) + "\n\n" + text[stop:]
+
+
+def row(name: str, scores: str, sized: Estimate) -> str:
+    """Returns one line of the table."""
+    plain = estimate_mapping(sized, Words())
+    numbers = [f"{plain[unit]:,}" if plain[unit] else "" for unit in ("texts", "pairs")]
+    tokens = f"{plain['tokens'] / 1e6:,.0f}"
+    return f"| {' | '.join((name, scores, *numbers, tokens, Words().duration(sized.seconds)))} |"
 
 
 if __name__ == "__main__":

@@ -12,18 +12,28 @@ app = typer.Typer(
     name="evalscope-vacc",
     help=(
         "Does a served embedding or rerank model score what its weights should?\n\n"
-        "Start with `demo`, which needs no server. Then write `model_type: vacc_api` into an EvalScope RAGEval file and "
-        "run it with `eval`, or with `evalscope eval` itself."
+        "Start with `demo`, which needs no server. `run ADDRESS` then checks, evaluates and judges a server of yours. Or write "
+        "`model_type: vacc_api` into an EvalScope RAGEval file and run it with `eval`, or with `evalscope eval` itself."
     ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from evalscope_vacc._version import __version__
+
+        typer.echo(f"evalscope-vacc {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
+    version: bool = typer.Option(  # noqa: ARG001 -- the callback ends the command
+        False, "--version", callback=_version, is_eager=True, help="Show this package's version."
+    ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
 ) -> None:
     if debug:
@@ -45,6 +55,7 @@ def _register() -> None:
         prompts,
         published,
         report,
+        run,
         serve,
         show_text,
         store,
@@ -52,6 +63,7 @@ def _register() -> None:
     )
 
     app.command("demo")(demo.demo)
+    app.command("run")(run.run)
     app.command("eval")(evaluate.evaluate)
     app.command("show-text")(show_text.show_text)
     app.command("check")(check.check)

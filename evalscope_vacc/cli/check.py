@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +10,10 @@ import typer
 
 from evalscope_vacc.cli.options import AsJson, Key, Lang, Model, Served, SpokenDialect
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.wire.address import is_address
 
 if TYPE_CHECKING:
     from evalscope_vacc.checks.findings import Report
-
-_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://\S+|(?:[\w.-]+|\[[0-9a-f:]+\]):\d+(?:/\S*)?)", re.IGNORECASE)
 
 
 def check(
@@ -77,7 +75,7 @@ def address(given: str, dialect: str | None = None) -> str:
     Raises:
         ConfigError: A dialect is named although a file is given.
     """
-    if not Path(given).exists() and _ADDRESS.fullmatch(given):
+    if is_address(given):
         return given if "://" in given else f"http://{given}"
     if dialect is not None:
         raise ConfigError("--dialect goes with an address; in a file, write the key `dialect`")

@@ -15,6 +15,10 @@ _Results = Annotated[
     typer.Argument(metavar="RESULTS...", help="Result folders of EvalScope or MTEB, at any level, or task files."),
 ]
 _File = Optional[Path]  # noqa: UP045 - read at run time, by a typer that may know no `X | None`
+_Benchmark = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(metavar="NAME", help="Judge this benchmark of MTEB and nothing else; repeatable."),
+]
 _Qrels = Annotated[
     _File,
     typer.Option(help="Judgements (a folder with a file a task), for the test by query of runs with predictions."),
@@ -36,6 +40,7 @@ def compare(
     against: Against = None,
     dtype: Dtype = None,
     tolerance: Tolerance = None,
+    benchmark: _Benchmark = None,
     qrels: _Qrels = None,
     paired: _Paired = False,
     allow_partial: _AllowPartial = False,
@@ -70,7 +75,7 @@ def compare(
     words, noise = Words(lang), Noise(dtype=dtype, tolerance=tolerance)
     options = {"load_qrels": paired, "allow_partial": allow_partial, "allow_above": allow_above}
     try:
-        found = verdict_of(results, against, noise, qrels=qrels, **options)
+        found = verdict_of(results, against, noise, qrels=qrels, benchmarks=benchmark or (), **options)
     except ResultError as error:
         # a folder that cannot be read is nothing to compare, not a task that fails
         raise ConfigError(str(error)) from error

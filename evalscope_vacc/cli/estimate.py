@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import typer
 
@@ -11,8 +11,16 @@ from evalscope_vacc.cli.options import AsJson, Lang
 
 
 def estimate(
-    config: Path = typer.Argument(..., metavar="CONFIG.yaml", help="EvalScope's RAGEval file (tool, models, eval)."),
-    tokens_per_second: Optional[float] = typer.Option(  # noqa: UP045 - an older typer knows no `X | None`
+    config: Optional[Path] = typer.Argument(  # noqa: UP045 - an older typer knows no `X | None`
+        None, metavar="[CONFIG.yaml]", help="EvalScope's RAGEval file (tool, models, eval)."
+    ),
+    benchmark: Optional[list[str]] = typer.Option(  # noqa: UP045
+        None, "--benchmark", metavar="NAME", help="MTEB's benchmark instead of the file's tasks; repeatable."
+    ),
+    model: Optional[str] = typer.Option(  # noqa: UP045
+        None, "--model", metavar="NAME", help="Without a file: whose scores are to be expected."
+    ),
+    tokens_per_second: Optional[float] = typer.Option(  # noqa: UP045
         None, "--tokens-per-second", help="Measured rate of the server; `evalscope-vacc check` measures it."
     ),
     texts_per_second: Optional[float] = typer.Option(  # noqa: UP045
@@ -25,19 +33,31 @@ def estimate(
     as_json: AsJson = False,
     lang: Lang = "en",
 ) -> None:
-    """Estimate texts, tokens and time of a configuration, and list the scores to expect.
+    """Estimate texts, tokens and time of a configuration or a benchmark, and list the scores to expect.
 
     A task whose sizes are not known is an error: a sum without it would look right.
     """
+    from evalscope_vacc.errors import ConfigError
     from evalscope_vacc.results.estimate import estimate as estimate_of
+    from evalscope_vacc.task_file import read_config
     from evalscope_vacc.view import listings
     from evalscope_vacc.view.document import show, write_out
     from evalscope_vacc.view.machine import to_json
     from evalscope_vacc.view.words import Words
 
     words = Words(lang)
+    asked: Path | dict[str, Any] | None = config
+    if benchmark:
+        without_file: dict[str, Any] = {"models": [{"model_name": model or "-"}], "eval": {}}
+        content = read_config(config) if config else without_file
+        inner: dict[str, Any] = content.get("eval_config", content)
+        others = {"task_names", "tasks", "task_types", "benchmarks"}
+        kept = {key: value for key, value in (inner.get("eval") or {}).items() if key not in others}
+        asked = {**inner, "eval": {**kept, "benchmarks": benchmark}}
+    if asked is None:
+        raise ConfigError("estimate takes a configuration file, or --benchmark NAME")
     found = estimate_of(
-        config, texts_per_second=texts_per_second, pairs_per_second=pairs_per_second,
+        asked, texts_per_second=texts_per_second, pairs_per_second=pairs_per_second,
         tokens_per_second=tokens_per_second, skip_unknown=skip_unknown,
     )  # fmt: skip
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
@@ -16,21 +15,15 @@ def evaluate(
     ),
     as_json: AsJson = False,
     lang: Lang = "en",
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show what the hosts and libraries say, too."),
 ) -> None:
     """Run an EvalScope RAGEval configuration against the served models.
 
-    The same as `evalscope eval --eval-backend RAGEval --eval-config CONFIG.yaml`, with the results as a table and an exit
-    status that is not 0 when something failed.
+    The same as `evalscope eval --eval-backend RAGEval --eval-config CONFIG.yaml`, with a line a finished task, the
+    results as a table, and an exit status that is not 0 when something failed. What EvalScope and the libraries print goes
+    to logs/ in the run's folder.
     """
-    from evalscope_vacc.hosts.entry import run
-    from evalscope_vacc.view.document import show
-    from evalscope_vacc.view.listings import scores
+    from evalscope_vacc.runner.command import evaluate as run_and_show
     from evalscope_vacc.view.words import Words
 
-    words = Words(lang)
-    result = run(config)
-    if as_json:
-        found = {"output_folder": str(result.output_folder), "results": result.rows()}
-        typer.echo(json.dumps(found, ensure_ascii=False))
-        return
-    show(scores(result.rows(), result.output_folder, words))
+    run_and_show(config, Words(lang), verbose=verbose, as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -40,23 +39,12 @@ def report(
     if evidence is not None and not evidence.is_dir():
         msg = f"--evidence: {evidence} is not a folder; give the one with config.json and usage.json"
         raise ConfigError(msg)
-    from evalscope_vacc.results.files import write_file
-    from evalscope_vacc.results.left import gather
     from evalscope_vacc.results.noise import Noise
-    from evalscope_vacc.view.page import link_back, own_page, render
-    from evalscope_vacc.view.words import Words
+    from evalscope_vacc.runner.page import write_page
 
-    words = Words(lang)
     answer, why = _verdict(run, against, Noise(dtype=dtype, tolerance=tolerance))
-    published = against is None or not Path(against).exists()
-    data = gather(run, answer, published=published, no_reference=why, evidence=evidence)
-    theirs = own_page(run)
-    link = os.path.relpath(theirs, output.parent) if theirs else ""
-    page = render(data, language=lang, against=against, evalscope_page=Path(link).as_posix() if link else "")
-    write_file(output, page)
-    if theirs:
-        link_back(theirs, output, words)
-    typer.echo(f"{output} ({len(page.encode()) / 1024:.0f} KiB)")
+    size = write_page(run, output, answer, against=against, no_reference=why, evidence=evidence, lang=lang)
+    typer.echo(f"{output} ({size / 1024:.0f} KiB)")
 
 
 def _verdict(run: Path, against: str | None, noise: Noise) -> tuple[Verdict | None, Reason | None]:

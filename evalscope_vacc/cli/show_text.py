@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import typer
@@ -11,7 +12,8 @@ import typer
 
 def show_text(
     config: Path = typer.Argument(..., metavar="CONFIG.yaml", help="EvalScope's RAGEval file, or a whole task file."),
-    task: str = typer.Option(..., "--task", help="MTEB's name of the task."),
+    task: str | None = typer.Option(None, "--task", help="MTEB's name of the task."),
+    benchmark: str | None = typer.Option(None, "--benchmark", help="MTEB's benchmark: each of its tasks."),
     split: str | None = typer.Option(None, "--split", help="One of its splits; default its first."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, for machines."),
 ) -> None:
@@ -22,6 +24,7 @@ def show_text(
     from evalscope_vacc.hosts.entry import task_config
     from evalscope_vacc.hosts.show_text import show_text as look
     from evalscope_vacc.redact import clean
+    from evalscope_vacc.results.benchmarks import named
     from evalscope_vacc.task_file import read_config
 
     evaluation = task_config(read_config(config))["eval_config"]
@@ -29,8 +32,11 @@ def show_text(
     if not entries:
         raise ConfigError(f"{config}: no entry of models has model_type: vacc_api")
     console = Console(highlight=False)
-    for entry in entries:
-        shown = look(entry, task, split)
+    if (task is None) == (benchmark is None):
+        raise ConfigError("show-text takes --task NAME or --benchmark NAME")
+    tasks = [task] if task is not None else [part.name for part in named(str(benchmark)).tasks]
+    for entry, name in product(entries, tasks):
+        shown = look(entry, name, split)
         for item in shown:
             if as_json:
                 typer.echo(json.dumps({"model": entry.get("model_name"), **asdict(item)}, ensure_ascii=False))

@@ -18,6 +18,7 @@ from typing import Any
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.plan import Kind
 from evalscope_vacc.names import did_you_mean
+from evalscope_vacc.results.benchmarks import is_benchmark, mteb_tasks
 from evalscope_vacc.text.task import RERANKING
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ def resolve_tasks(evaluation: Any, template: ModuleType) -> list[Any]:
     """Returns the tasks of ``eval:``, filtered by its languages and splits, with data loaded from its hub.
 
     Args:
-        evaluation: ``task_names``, ``task_types``, ``languages``, ``custom_tasks``, ``splits``, ``hub``, ``limits``.
+        evaluation: ``task_names``, ``benchmarks``, ``task_types``, ``languages``, ``custom_tasks``, ``splits``, ``hub``,
+            ``limits``.
         template: EvalScope's ``task_template`` module, which builds custom tasks and patches loaders.
 
     Raises:
@@ -43,14 +45,15 @@ def resolve_tasks(evaluation: Any, template: ModuleType) -> list[Any]:
     tasks: list[Any] = []
     if evaluation.task_names:
         tasks += [named(name, languages) for name in evaluation.task_names]
-    elif evaluation.task_types or languages:
+    elif (evaluation.task_types or languages) and not evaluation.benchmarks:
         tasks += mteb.get_tasks(task_types=evaluation.task_types, languages=languages)
+    tasks += of_benchmarks(evaluation.benchmarks, {task.metadata.name for task in tasks}, languages, _as_in)
     for custom in evaluation.custom_tasks or []:
         from evalscope.backend.rag_eval.mteb.custom_task import build_custom_task
 
         tasks.append(build_custom_task(custom))
     if not tasks:
-        raise ConfigError("eval: no task: give task_names, task_types, languages or custom_tasks")
+        raise ConfigError("eval: no task: give task_names, benchmarks, task_types, languages or custom_tasks")
     if evaluation.limits is not None:
         tasks = [part for task in tasks for part in _parts(task, languages)]
     for task in tasks:
@@ -77,8 +80,59 @@ def named(name: str, languages: Sequence[str] | None = None, *, where: str = "ev
     return task.filter_languages(languages) if languages else task
 
 
+def of_benchmarks(
+    names: Iterable[str] | None, without: set[str], languages: Sequence[str] | None, make: Callable[[Any], Any]
+) -> list[Any]:
+    """Returns the tasks of benchmarks, with the benchmark's languages, subsets and splits.
+
+    Args:
+        names: MTEB's names of them, or aliases.
+        without: Names of tasks that are there already.
+        languages: Only these, too.
+        make: Makes a new task of a benchmark's, which is the same object for everybody.
+
+    Raises:
+        ConfigError: There is no such benchmark, or it shares a task with another one that takes other parts of it.
+    """
+    found: dict[str, Any] = {}
+    for name in names or ():
+        for task in mteb_tasks(name):
+            known = found.get(task.metadata.name)
+            if known is not None and (known.eval_splits, known.hf_subsets) != (task.eval_splits, task.hf_subsets):
+                raise ConfigError(
+                    f"eval.benchmarks: {name} takes other parts of {task.metadata.name} than the benchmark before it: "
+                    "evaluate them in runs of their own"
+                )
+            found[task.metadata.name] = task
+    made = [make(task) for name, task in found.items() if name not in without]
+    return [task for task in made if not languages or _speaks(task, languages)]
+
+
+def _speaks(task: Any, languages: Sequence[str]) -> bool:
+    """Leaves a task of a benchmark those of its subsets that are of the languages; False where there are none."""
+    spoken = task.metadata.hf_subsets_to_langscripts
+    kept = [
+        subset
+        for subset in task.hf_subsets
+        if any(name == language or name.split("-")[0] == language for name in spoken[subset] for language in languages)
+    ]
+    task.hf_subsets = kept
+    return bool(kept)
+
+
+def _as_in(task: Any) -> Any:
+    """A task as a benchmark has it, as a new object."""
+    import mteb
+
+    if _aggregated(task):
+        return mteb.get_task(task.metadata.name)
+    return mteb.get_task(task.metadata.name, eval_splits=list(task.eval_splits), hf_subsets=list(task.hf_subsets))
+
+
 def unknown_task(name: str, known: Iterable[str], where: str) -> str:
     """Returns the message for a task that nobody has."""
+    if is_benchmark(name):
+        return f"{where}: {name!r} is a benchmark: write eval.benchmarks: [{name!r}] instead"
     return f"{where}: there is no task {name!r}: {did_you_mean(name, known, 'mteb.get_tasks() lists those there are')}"
 
 

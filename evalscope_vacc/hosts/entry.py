@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import ConfigError, HostError
 from evalscope_vacc.hosts.autoload import activate
 from evalscope_vacc.hosts.spelling import check_shape
-from evalscope_vacc.hosts.versions import check
+from evalscope_vacc.hosts.versions import check, installed
 from evalscope_vacc.task_file import read_config
 
 if TYPE_CHECKING:
     from evalscope_vacc.hosts.run_result import RunResult
+
+DEFAULT_HUB = "modelscope"
+"""EvalScope's own default of ``eval.hub``."""
 
 
 def task_config(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,6 +40,33 @@ def task_config(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(given.get("eval_config"), Mapping):
         check_shape(given["eval_config"])
     return given
+
+
+def tasks_of(evaluation: Mapping[str, Any]) -> list[Any]:
+    """Returns MTEB's tasks of ``eval:``, as a run of it would have them; none of their data are loaded.
+
+    Raises:
+        ConfigError: No task, an unknown task (the nearest is named), or a split that a task does not have.
+        HostError: EvalScope and MTEB are of versions that do not go together.
+    """
+    activate()
+    problem = check()
+    if problem:
+        raise HostError(problem)
+    from importlib import import_module
+
+    from evalscope_vacc.hosts.spelling import EVAL_KEYS, newer_eval
+
+    given = newer_eval(evaluation)
+    wanted = SimpleNamespace(**{key: given.get(key) for key in EVAL_KEYS})
+    wanted.hub = wanted.hub or DEFAULT_HUB
+    if str(installed()["mteb"]).startswith("1."):
+        from evalscope_vacc.hosts import evalscope_legacy_tasks
+
+        return evalscope_legacy_tasks.resolve_tasks(wanted)
+    from evalscope_vacc.hosts.data import resolve_tasks
+
+    return resolve_tasks(wanted, import_module("evalscope.backend.rag_eval.mteb.task_template"))
 
 
 def run(task_config_or_file: Any) -> RunResult:

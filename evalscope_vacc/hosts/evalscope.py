@@ -8,7 +8,7 @@ EvalScope's, to the letter.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, List, Optional, Union  # noqa: UP035 -- evaluated by pydantic on every Python that we support
 
@@ -104,7 +104,8 @@ def hook_mteb_arguments(module: ModuleType) -> None:
     if is_hooked(module.MTEBModelConfig):
         return
     _hook_entry(module.MTEBModelConfig)
-    _change(module.MTEBEvalConfig, {"verbosity": Any}, lambda data, handler: handler(data), _without_empty("verbosity"))
+    own: dict[str, Any] = {"verbosity": Any, "benchmarks": Optional[List[str]]}  # noqa: UP006, UP045
+    _change(module.MTEBEvalConfig, own, lambda data, handler: handler(data), _without_empty(own))
 
     def validate(data: Any, handler: Handler) -> Any:
         if not isinstance(data, Mapping):
@@ -121,11 +122,12 @@ def hook_mteb_arguments(module: ModuleType) -> None:
     _change(module.MTEBToolConfig, {}, validate)
 
 
-def _without_empty(name: str) -> Any:
+def _without_empty(names: Iterable[str]) -> Any:
     def serialize(value: Any, default: Handler) -> Any:
         dumped = default(value)
-        if isinstance(dumped, dict) and dumped.get(name) is None:
-            dumped.pop(name, None)
+        for name in names if isinstance(dumped, dict) else ():
+            if dumped.get(name) is None:
+                dumped.pop(name, None)
         return dumped
 
     return serialize

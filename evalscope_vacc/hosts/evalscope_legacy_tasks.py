@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError, HostError
-from evalscope_vacc.hosts.data import after_load, choose_splits, first_rows, unknown_task
+from evalscope_vacc.hosts.data import after_load, choose_splits, first_rows, of_benchmarks, unknown_task
 from evalscope_vacc.hosts.plan import Kind
 from evalscope_vacc.hosts.spelling import CUSTOM_TASK
 
@@ -30,7 +30,8 @@ def resolve_tasks(evaluation: Any) -> list[Any]:
     """Returns the tasks of ``eval:``, filtered by its languages and splits, with data loaded from its hub.
 
     Args:
-        evaluation: ``task_names``, ``task_types``, ``languages``, ``custom_tasks``, ``splits``, ``hub``, ``limits``.
+        evaluation: ``task_names``, ``benchmarks``, ``task_types``, ``languages``, ``custom_tasks``, ``splits``, ``hub``,
+            ``limits``.
 
     Raises:
         ConfigError: No task, an unknown task or hub, or a split that a task does not have.
@@ -43,12 +44,14 @@ def resolve_tasks(evaluation: Any) -> list[Any]:
     tasks: list[Any] = []
     if evaluation.task_names:
         tasks += [_named(name, evaluation.hub, languages) for name in evaluation.task_names]
-    elif evaluation.task_types or languages:
+    elif (evaluation.task_types or languages) and not evaluation.benchmarks:
         found = mteb.get_tasks(task_types=evaluation.task_types, languages=languages)
         tasks += [_named(task.metadata.name, evaluation.hub, languages) for task in found]
+    named = {task.metadata.name for task in tasks}
+    tasks += of_benchmarks(evaluation.benchmarks, named, languages, partial(_as_in, hub=evaluation.hub))
     tasks += [_custom(custom) for custom in evaluation.custom_tasks or []]
     if not tasks:
-        raise ConfigError("eval: no task: give tasks (task_names), task_types, languages, or dataset_path")
+        raise ConfigError("eval: no task: give tasks (task_names), benchmarks, task_types, languages, or dataset_path")
     for task in tasks:
         choose_splits(task, evaluation.splits)
         _mend(task)
@@ -95,6 +98,14 @@ def _named(name: str, hub: str, languages: list[str] | None) -> Any:
         logger.info("%s: loaded by MTEB's own loader, not from ModelScope (%s); HF_ENDPOINT names a mirror", name, why)
     task.load_data = partial(own, task)
     return task
+
+
+def _as_in(task: Any, hub: str) -> Any:
+    """A task as a benchmark has it, as a new object."""
+    made = _named(task.metadata.name, hub, None)
+    made.filter_eval_splits(list(task.eval_splits))
+    made.hf_subsets = list(task.hf_subsets)
+    return made
 
 
 def _load_as_evalscope(task: Any, load: Any, hub: str, **_: Any) -> None:

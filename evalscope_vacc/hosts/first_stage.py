@@ -75,6 +75,27 @@ def read_first_stage(path: Path) -> FirstStage:
     return _read(path, path.stat().st_mtime_ns if path.exists() else None)
 
 
+def predictions_in(folder: Path, task: str) -> Path:
+    """Returns the prediction file of a task that a run left; a path that is no folder is that file.
+
+    Raises:
+        ConfigError: The run left none, or more than one.
+    """
+    if not folder.is_dir():
+        return folder
+    for pattern in (f"{task}{PREDICTIONS}", f"{task}_*{PREDICTIONS}"):
+        # what a second stage was given, and made of it, is not what a first stage found
+        found = [path for path in sorted(folder.rglob(pattern)) if not {"candidates", "stage2"} & set(path.parts)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            several = ", ".join(map(str, found[:3]))
+            raise ConfigError(f"{folder}: more than one file holds predictions of {task}: {several}: name one of them")
+    raise ConfigError(
+        f"{folder}: no predictions of {task}: an embedding run leaves a file {task}{PREDICTIONS} for each retrieval task"
+    )
+
+
 def forget_first_stages() -> None:
     """Frees what is remembered: such a file may have a gigabyte."""
     _read.cache_clear()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evalscope_vacc.config import EVERY_TASK
 from evalscope_vacc.errors import (
     AuthenticationError,
     ConfigError,
@@ -20,6 +21,7 @@ from evalscope_vacc.errors import (
     StoreError,
     VaccError,
 )
+from evalscope_vacc.hosts.at_hand import lacking
 from evalscope_vacc.hosts.earlier import EarlierServers
 from evalscope_vacc.hosts.evalscope_report import write_reports
 from evalscope_vacc.hosts.first_stage import (
@@ -28,12 +30,14 @@ from evalscope_vacc.hosts.first_stage import (
     check_against,
     forget_first_stages,
     maker_of,
+    predictions_in,
     read_first_stage,
 )
 from evalscope_vacc.hosts.folder import check_folder, check_names
 from evalscope_vacc.hosts.plan import Item, Kind, Plan, PlannedModel, PlannedTask, Stored, make_plan
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
 from evalscope_vacc.models import is_cross_encoder
+from evalscope_vacc.progress import Work, watcher
 from evalscope_vacc.results.asked import record_asked, record_failed
 
 logger = logging.getLogger(__name__)
@@ -169,6 +173,7 @@ def run(engine: Engine) -> RunResult:
         check_names(engine.out, plan)
         _check_stored(engine, plan)
         record_asked(engine.out / "vacc", ((item.name, item.stage, engine.task(item.task)) for item in plan.items))
+        watcher().planned(engine.out, [Work(item.name, item.task, item.stage) for item in plan.items])
         stopped = _carry_out(engine, plan, result)
     finally:
         engine.close()
@@ -189,9 +194,17 @@ def plan_of(engine: Engine) -> Plan:
     for model in engine.models:
         served = getattr(model, "served", None)
         named = served.config.embed_results if served is not None and is_cross_encoder(model) else {}
-        stored = tuple((task, Stored(Path(path), read_first_stage(Path(path)).digest)) for task, path in named.items())
-        models.append(PlannedModel(name_of(model), is_cross_encoder(model), stored))
+        models.append(PlannedModel(name_of(model), is_cross_encoder(model), tuple(_stored(named, tasks))))
     return make_plan(models, tasks, engine.out)
+
+
+def _stored(named: Mapping[str, str], tasks: Sequence[PlannedTask]) -> Iterator[tuple[str, Stored]]:
+    """Yields each task whose stored predictions are reranked, and their file."""
+    retrieval = [task.name for task in tasks if task.kind == "retrieval"]
+    for name, place in named.items():
+        for task in retrieval if name == EVERY_TASK else [name]:
+            path = predictions_in(Path(place), task)
+            yield task, Stored(path, read_first_stage(path).digest)
 
 
 def name_of(model: Any) -> str:
@@ -217,8 +230,11 @@ def _check_stored(engine: Engine, plan: Plan) -> None:
 
 
 def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException | None:
-    """Carries out every item; returns what stopped the run before its end."""
+    """Carries out every item whose data can be had; returns what stopped the run before its end."""
     stopped: BaseException | None = None
+    lacks = lacking(engine.tasks, engine.evaluation.hub)
+    for task, why in lacks.items():
+        logger.warning("%s is not evaluated: %s", task, why)
     for position, item in enumerate(plan.items):
         if item.stage and (position == 0 or _row(plan.items[position - 1]) != _row(item)):
             logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), item.name)
@@ -228,8 +244,13 @@ def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException |
             record.failed.setdefault(item.task, _NOT_RUN)
         elif before is not None and item.task in result.stage(before.name, before.stage, before.out).failed:
             record.failed.setdefault(item.task, "its first stage failed")
+        elif item.task in lacks:
+            record.failed.setdefault(item.task, lacks[item.task])
         else:
+            watcher().began(position)
             stopped = _one(engine, item, record)
+        done = [one for one in record.task_results if one.task_name == item.task]
+        watcher().ended(position, done, record.failed.get(item.task, ""))
         following = plan.items[position + 1] if position + 1 < len(plan.items) else None
         if record.task_results and (following is None or _row(following) != _row(item)):
             engine.show(item.out, engine.models[item.model], record.task_results)
@@ -276,7 +297,7 @@ def _report(engine: Engine, result: RunResult, stopped: BaseException | None) ->
         + "\n  ".join(lines)
         + (f"\nfinished and kept under {engine.out}: {', '.join(done)}" if done else "")
     )
-    raise RunFailed(message) from stopped
+    raise RunFailed(message, result) from stopped
 
 
 def _how_to_go_on(engine: Engine, done: Sequence[str]) -> str:

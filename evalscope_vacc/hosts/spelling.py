@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 EVAL_KEYS = (
     "task_names",
+    "benchmarks",
     "task_types",
     "languages",
     "custom_tasks",
@@ -85,8 +86,9 @@ def newer_eval(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         if given.get("task_names"):
             raise ConfigError("eval has both tasks and task_names: they mean the same; keep one")
         given["task_names"] = given.pop("tasks")
-    if isinstance(given.get("task_names"), str):
-        given["task_names"] = [given["task_names"]]
+    for key in ("task_names", "benchmarks"):
+        if isinstance(given.get(key), str):
+            given[key] = [given[key]]
     path = given.pop("dataset_path", None)
     if path is not None:
         names = [name for name in given.get("task_names") or [] if name != CUSTOM_TASK]

@@ -30,6 +30,7 @@ from evalscope_vacc.errors import (
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.models.served import Served
 from evalscope_vacc.plugins import plugins
+from evalscope_vacc.progress import watcher
 from evalscope_vacc.redact import clean
 from evalscope_vacc.text.side import TemplateSide, decide_side
 from evalscope_vacc.text.task import TaskInfo
@@ -244,6 +245,7 @@ class Session:
         from tqdm.auto import tqdm
 
         hidden: dict[str, Any] = {} if shown else {"disable": True}
+        watching = watcher()
         with tqdm(total=total, desc=what, unit="text", mininterval=0.5, **hidden) as bar:
             tokens = sent = 0
             start = time.monotonic()
@@ -253,8 +255,11 @@ class Session:
                 if tokens:
                     bar.set_postfix_str(f"{tokens / max(time.monotonic() - start, 1e-6):,.0f} tokens/s", refresh=False)
                 sent += request.items
-                bar.update(counts.texts - counts.unique + counts.stored + sent - bar.n)
+                done = counts.texts - counts.unique + counts.stored + sent
+                bar.update(done - bar.n)
+                watching.moved(counts.side, done, total, sent, tokens)
             bar.update(counts.texts - bar.n)
+            watching.moved(counts.side, counts.texts, total, sent, tokens)
 
 
 def open_session(served: Served) -> Session:

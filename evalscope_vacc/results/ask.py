@@ -11,9 +11,10 @@ from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.messages import ENGLISH
 from evalscope_vacc.results import published
 from evalscope_vacc.results.asked import asked_of, servers_of
+from evalscope_vacc.results.benchmarks import named
 from evalscope_vacc.results.judge import PairedTest, judge, reference_from
 from evalscope_vacc.results.load import load_results
-from evalscope_vacc.results.model import Reference, Results, Row, Verdict
+from evalscope_vacc.results.model import MEAN_OF_SUBSETS, AskedTask, Reference, Results, Row, Verdict
 from evalscope_vacc.results.noise import Noise
 
 
@@ -24,6 +25,7 @@ def verdict_of(
     *,
     qrels: Path | None = None,
     load_qrels: bool = False,
+    benchmarks: Sequence[str] = (),
     allow_partial: bool = False,
     allow_above: bool = False,
 ) -> Verdict:
@@ -31,14 +33,17 @@ def verdict_of(
 
     They are held ``against`` a path, or a model with published scores. Without it each served model is looked up by its own
     name, and of several runs that nobody published scores for, the first is what the others are held against. The judgements of
-    the test by query come from ``qrels``, or (``load_qrels``) from MTEB.
+    the test by query come from ``qrels``, or (``load_qrels``) from MTEB. Of
+    ``benchmarks`` everything is asked for, whatever the runs were asked for, and nothing else.
 
     Raises:
         ResultError: A path cannot be read, or holds no result.
         ConfigError: No scores are published under the name that is given or served.
     """
-    results = load_results(paths).needed()
-    asked, servers = asked_of(paths), servers_of(paths)
+    results, asked, servers = load_results(paths), asked_of(paths), servers_of(paths)
+    if benchmarks:
+        results, asked = _narrowed(results, benchmarks)
+    results = results.needed()
     suspects = insane(servers)
     try:
         references, unpublished = _references(runs_of(results), against, paths)
@@ -58,6 +63,20 @@ def verdict_of(
         allow_partial=allow_partial,
         allow_above=allow_above,
     )
+
+
+def _narrowed(results: Results, benchmarks: Sequence[str]) -> tuple[Results, tuple[AskedTask, ...]]:
+    """Keeps the rows of some benchmarks, and returns what they ask for."""
+    tasks = {task.name: task for name in benchmarks for task in named(name).tasks}
+    rows = tuple(
+        row
+        for row in results.rows
+        if (task := tasks.get(row.task))
+        and row.split in task.splits
+        and (not task.subsets or row.subset in (*task.subsets, MEAN_OF_SUBSETS))
+    )
+    asked = tuple(AskedTask("", "", task.name, task.splits, task.subsets) for task in tasks.values())
+    return replace(results, rows=rows), asked
 
 
 def insane(servers: Mapping[str, Mapping[str, object]]) -> list[str]:

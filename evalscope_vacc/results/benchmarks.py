@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.names import did_you_mean
+from evalscope_vacc.redact import clean
 from evalscope_vacc.results.files import read_packaged
 
 
@@ -62,6 +65,73 @@ def benchmarks() -> tuple[Benchmark, ...]:
 def benchmark(name: str) -> Benchmark | None:
     """Returns the benchmark of this name, or None."""
     return next((b for b in benchmarks() if b.name == name), None)
+
+
+def named(name: str) -> Benchmark:
+    """Returns a benchmark by MTEB's name or alias; MTEB itself is asked only for those that the package does not bring.
+
+    Raises:
+        ConfigError: There is none; the nearest is named.
+    """
+    known = benchmark(name)
+    if known is not None:
+        return known
+    tasks = mteb_tasks(name)
+    return benchmark(name_in_mteb(name)) or Benchmark(
+        name_in_mteb(name),
+        tuple(
+            BenchmarkTask(
+                task.metadata.name,
+                str(task.metadata.type),
+                str(task.metadata.main_score),
+                tuple(map(str, task.eval_splits)),
+                tuple(map(str, task.hf_subsets)),
+                len(task.hf_subsets),
+            )
+            for task in tasks
+        ),
+        ("Mean(Task)", "Mean(Type)"),
+    )
+
+
+def mteb_tasks(name: str) -> list[Any]:
+    """Returns MTEB's own tasks of a benchmark, with its languages, subsets and splits; not to be changed.
+
+    Raises:
+        ConfigError: There is no such benchmark; the nearest is named.
+    """
+    import mteb
+
+    try:
+        return list(mteb.get_benchmark(name).tasks)
+    except KeyError:
+        hint = did_you_mean(name, [*benchmark_names(), *_aliases()], "mteb.get_benchmarks() lists those there are")
+        raise ConfigError(f"there is no benchmark {clean(name, limit=200)!r}: {hint}") from None
+
+
+def name_in_mteb(name: str) -> str:
+    """Returns the name of the benchmark that an alias such as ``CMTEB`` means."""
+    import mteb
+
+    return str(mteb.get_benchmark(name).name)
+
+
+def benchmark_names() -> list[str]:
+    """Returns the names of MTEB's benchmarks."""
+    import mteb
+
+    return [str(one.name) for one in mteb.get_benchmarks()]
+
+
+def is_benchmark(name: str) -> bool:
+    """Whether a name is a benchmark's, or an alias of one."""
+    return benchmark(name) is not None or name in benchmark_names() or name in _aliases()
+
+
+def _aliases() -> list[str]:
+    import mteb
+
+    return [str(alias) for one in mteb.get_benchmarks() for alias in getattr(one, "aliases", None) or ()]
 
 
 def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) -> tuple[str, str]:

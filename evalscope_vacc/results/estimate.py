@@ -19,7 +19,7 @@ from evalscope_vacc.names import nearest
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results import published
 from evalscope_vacc.results.asked import is_cross_encoder, plan
-from evalscope_vacc.results.benchmarks import benchmarks, main_metric
+from evalscope_vacc.results.benchmarks import BenchmarkTask, benchmarks, main_metric, named
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import read_packaged
 from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reference
@@ -76,7 +76,7 @@ class _Sizes:
 
 
 def estimate(
-    config: Path,
+    config: Path | Mapping[str, Any],
     *,
     texts_per_second: float | None = None,
     pairs_per_second: float | None = None,
@@ -96,14 +96,14 @@ def estimate(
         if rate is not None and not (math.isfinite(rate) and rate > 0):
             raise ConfigError(f"--{name}-per-second {rate} is not a rate above 0")
     rates["pairs"] = pairs_per_second or texts_per_second
-    evaluation, models = _read(config)
-    names = evaluation.get("task_names") or evaluation.get("tasks")
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{config}: eval.task_names lists no task; sizes are known by task")
+    where = config if isinstance(config, Path) else "the configuration"
+    evaluation, models = _read(config, where)
+    parts = _wanted(evaluation, where)
+    names = list(parts)
     top_k = evaluation.get("top_k") or TOP_K
     if not isinstance(top_k, int):
-        raise ConfigError(f"{config}: eval.top_k is {clean(str(top_k), limit=60)!r}, not a number of candidates")
-    sizes = {name: sized for name in dict.fromkeys(names) if (sized := _sizes(name, evaluation)).keys}
+        raise ConfigError(f"{where}: eval.top_k is {clean(str(top_k), limit=60)!r}, not a number of candidates")
+    sizes = {name: sized for name, part in parts.items() if (sized := _sizes(name, evaluation, part)).keys}
     unknown = tuple(clean(name, limit=200) for name in dict.fromkeys(names) if name not in sizes)
     if unknown and not skip_unknown:
         raise ConfigError(
@@ -126,14 +126,26 @@ def task_splits(task: str) -> tuple[str, ...]:
     return tuple(_data().get(task, {"sizes": {}})["sizes"])
 
 
+def texts_of(task: str) -> int | None:
+    """Returns how many different texts MTEB evaluates of a whole task; None where its sizes are not known."""
+    sized = _sizes(task, {})
+    return sized.texts if sized else None
+
+
+def task_parts(task: str) -> tuple[tuple[str, str], ...]:
+    """Returns the splits and subsets that MTEB evaluates of a whole task; none where its sizes are not known."""
+    sized = _sizes(task, {})
+    return sized.keys if sized else ()
+
+
 @lru_cache(maxsize=1)
 def _data() -> Mapping[str, Any]:
     tasks: Mapping[str, Any] = read_packaged("_statistics")["tasks"]
     return tasks
 
 
-def _read(config: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    content = read_config(config)
+def _read(config: Path | Mapping[str, Any], where: Path | str) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    content = read_config(config) if isinstance(config, Path) else config
     inner = content.get("eval_config")
     content = inner if isinstance(inner, dict) else content
     evaluation, models = content.get("eval"), content.get("models", content.get("model"))
@@ -141,8 +153,31 @@ def _read(config: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
     if isinstance(evaluation, Mapping) and isinstance(models, list) and all(isinstance(m, Mapping) for m in models):
         return evaluation, models
     raise ConfigError(
-        f"{config}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
+        f"{where}: expected the keys models (a list) and eval (a mapping), as `evalscope eval --eval-config` takes"
     )
+
+
+def _wanted(evaluation: Mapping[str, Any], where: Path | str) -> dict[str, BenchmarkTask | None]:
+    """Returns the tasks, each with the part of it that a benchmark takes; None means what MTEB evaluates by itself."""
+    found: dict[str, BenchmarkTask | None] = {}
+    for key in ("task_names", "tasks", "benchmarks"):
+        names = evaluation.get(key) or []
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"{where}: eval.{key} lists no task by name")
+        for name in names:
+            if key == "benchmarks":
+                for task in named(name).tasks:
+                    found.setdefault(task.name, task)
+            elif any(known.name == name for known in benchmarks()):
+                raise ConfigError(f"{where}: {name!r} is a benchmark: write eval.benchmarks: [{name!r}] instead")
+            else:
+                found[name] = None
+    if not found:
+        raise ConfigError(
+            f"{where}: eval.task_names lists no task and eval.benchmarks no benchmark; sizes are known by task"
+        )
+    return found
 
 
 def _hinted(unknown: Sequence[str]) -> str:
@@ -152,18 +187,23 @@ def _hinted(unknown: Sequence[str]) -> str:
     return ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in near.items())
 
 
-def _sizes(task: str, evaluation: Mapping[str, Any]) -> _Sizes:
-    """Adds up the splits and subsets that the configuration asks for; without keys where none of them is known."""
+def _sizes(task: str, evaluation: Mapping[str, Any], part: BenchmarkTask | None = None) -> _Sizes:
+    """Adds up the splits and subsets that the configuration asks for, or those of them that a benchmark takes.
+
+    Nothing is added up, and there are no keys, where none of them is known.
+    """
     entry = _data().get(task, {"sizes": {}})
     wanted = evaluation.get("splits") or {}
     wanted = wanted if isinstance(wanted, Mapping) else {"*": wanted}
-    splits = wanted.get(task, wanted.get("*")) or list(entry["sizes"])
+    splits = wanted.get(task, wanted.get("*")) or list(part.splits if part else entry["sizes"])
     languages = {str(lang).split("-")[0] for lang in evaluation.get("languages") or ()}
     spoken = entry.get("languages", {})
     found = _Sizes()
     for split in [splits] if isinstance(splits, str) else splits:
         for subset, sides in entry["sizes"].get(split, {}).items():
             if languages and spoken and not languages & set(spoken.get(subset, ())):
+                continue
+            if part and part.subsets and subset not in (*part.subsets, "*"):
                 continue
             found.keys += ((split, subset),)
             for side, (texts, different, characters) in sides.items():

@@ -296,7 +296,13 @@ def scores(rows: Sequence[Mapping[str, Any]], folder: Path, words: Words) -> lis
         score = row["main_score"]
         lines.append((*(str(row[head]) for head in heads), f"{score:.5f}" if isinstance(score, float) else str(score)))
     listed = table(words, (*heads, "main_score"), lines, right=("main_score",))
-    return [listed, Line(words("files_in", place=folder), "fact")]
+    places = [Line(words("files_in", place=folder), "fact")]
+    places += [
+        Line(words("predictions_in", place=place), "fact")
+        for place in (folder / "predictions", folder / "stage1" / "predictions")
+        if place.is_dir()
+    ]
+    return [listed, *places]
 
 
 def demo(report: DemoReport, words: Words) -> list[Block]:

@@ -13,6 +13,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from evalscope_vacc.errors import ConfigError
@@ -27,10 +28,16 @@ _ENDPOINT = re.compile(
 )
 # what OpenAI's client would append an endpoint to, beside /v1: another version, alone or of a path of its own
 _OWN_VERSION = re.compile(r"/v\d+(?:(?:alpha|beta|preview)\d*)?(?:/openai)?$|/openai/deployments/[^/]+$", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://\S+|(?:[\w.-]+|\[[0-9a-f:]+\]):\d+(?:/\S*)?)", re.IGNORECASE)
 _SECRET_FIELD = re.compile(r"auth|key|token|secret|sig|password|credential", re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 # names that are only ever given out on a network of one's own (RFC 6761, RFC 6762, RFC 8375, ICANN's .internal)
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+
+
+def is_address(text: str) -> bool:
+    """Whether a command's argument is a server's address and not a file."""
+    return not Path(text).exists() and _ADDRESS.fullmatch(text) is not None
 
 
 def normalize_base(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def blocks(name: str, marker: str) -> list[str]:
     return re.findall(rf"<!-- {marker}[^>]*-->\n```\w+\n(.*?)```\n<!-- end -->", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("marker", ["demo", "tests", "example python"])
+@pytest.mark.parametrize("marker", ["demo", "tests", "run", "example python"])
 def test_both_languages_have_the_same_commands(marker: str) -> None:
     english, chinese = (blocks(name, marker) for name in FILES)
     assert english == chinese
@@ -71,6 +72,18 @@ def test_every_command_that_the_readme_names_exists(name: str) -> None:
     named = set(re.findall(r"(?:`|^|bin/)evalscope-vacc ([a-z][a-z-]+)\b", text, re.MULTILINE))
     assert named <= known
     assert len(named) > 10
+
+
+def test_the_commands_of_a_run_are_understood() -> None:
+    """What they do is shown by tests/runner."""
+    from typer.main import get_command
+
+    from evalscope_vacc.cli.app import app
+
+    (text,) = blocks("README.md", "run")
+    for line in text.splitlines():
+        _, name, *arguments = shlex.split(line, comments=True)
+        get_command(app).commands[name].make_context(name, arguments)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,0 +1,58 @@
+"""Which tasks a preset has: an ordered list for each family of models, in ``presets.toml`` beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+from evalscope_vacc.catalog import find, tomllib
+
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Family:
+    """The tasks that are evaluated of models that have published scores of the same ones.
+
+    Attributes:
+        name: Of the family.
+        models: ``org/name`` on Hugging Face.
+        tasks: Whole tasks, in the order in which larger presets take them up.
+        full: Benchmarks that the preset "full" has beside the tasks.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    full: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=1)
+def _tables() -> Mapping[str, Any]:
+    text = resources.files("evalscope_vacc.catalog").joinpath("presets.toml").read_text(encoding="utf-8")
+    return MappingProxyType(tomllib.loads(text))
+
+
+def limits() -> Mapping[str, int]:
+    """Returns preset to the most texts that it may have; "full" has no limit."""
+    return dict(_tables()["presets"])
+
+
+def families() -> tuple[Family, ...]:
+    """Returns every family."""
+    tables = {name: table for name, table in _tables().items() if name != "presets"}
+    return tuple(
+        Family(name, *(tuple(table.get(key, ())) for key in ("models", "tasks", "full")))
+        for name, table in tables.items()
+    )
+
+
+def family_of(model: str) -> Family | None:
+    """Returns the family of a model by its name on Hugging Face or as it is served, or None."""
+    entry = find(model)
+    names = {model.casefold(), entry.huggingface.casefold() if entry else ""}
+    return next((family for family in families() if names & {name.casefold() for name in family.models}), None)

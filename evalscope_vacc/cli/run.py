@@ -1,0 +1,115 @@
+"""``evalscope-vacc run``: from a served model to a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from evalscope_vacc.cli.options import AsJson, Dtype, Lang, Tolerance
+
+# read at run time, by a typer that may know no `X | None`
+_Text = Optional[str]  # noqa: UP045
+_File = Optional[Path]  # noqa: UP045
+
+
+def run(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET...",
+            help="A server's address, the addresses of an encoder and of a reranker, or a configuration file.",
+        ),
+    ],
+    model: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--model", metavar="NAME", help="Served name, where a server serves several; once an address."),
+    ] = None,
+    tasks: Annotated[_Text, typer.Option("--tasks", metavar="A,B", help="Names of MTEB's tasks.")] = None,
+    benchmark: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--benchmark", metavar="NAME", help="MTEB's benchmark, such as 'MTEB(eng, v2)'; repeatable."),
+    ] = None,
+    preset: Annotated[
+        _Text,
+        typer.Option("--preset", metavar="NAME", help="Tasks with published scores: smoke, quick, standard or full."),
+    ] = None,
+    budget: Annotated[
+        _Text, typer.Option("--budget", metavar="TIME", help="As many of the tasks as fit into 10m, 1h30m …")
+    ] = None,
+    against: Annotated[
+        _Text,
+        typer.Option(
+            "--against",
+            metavar="MODEL|RUN|none",
+            help="A model with published scores, or another run's folder. Default: the served model's own name.",
+        ),
+    ] = None,
+    work_dir: Annotated[
+        _File, typer.Option("--work-dir", metavar="DIR", help="Where the folders of runs go. [default: outputs]")
+    ] = None,
+    first_stage: Annotated[
+        _File,
+        typer.Option("--first-stage", metavar="RUN", help="An embedding run whose predictions a reranker reranks."),
+    ] = None,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", metavar="KEY=VALUE", help="A further key of every model, such as max_tokens=512."),
+    ] = None,
+    key: Annotated[
+        _Text, typer.Option("--key", metavar="KEY", help="API key, or '${NAME}' of the environment.")
+    ] = None,
+    hub: Annotated[
+        _Text, typer.Option("--hub", help="Where data sets come from: huggingface (the default) or modelscope.")
+    ] = None,
+    dtype: Dtype = None,
+    tolerance: Tolerance = None,
+    lang: Lang = "en",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdict's line only.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what the hosts and libraries say, too.")
+    ] = False,
+    as_json: AsJson = False,
+    junit: Annotated[
+        _File, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, too: a test case a task.")
+    ] = None,
+    report: Annotated[
+        _File, typer.Option("--report", metavar="FILE", help="The page. [default: report.html in the run's folder]")
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Do what can be done, and pass although a task lacks.")
+    ] = False,
+) -> None:
+    """Check a server, evaluate its model, and say whether it reproduces the scores of its weights.
+
+    Nothing is evaluated before the server has passed the check and the data of every task are known to be at hand. The
+    same command again goes on with an unfinished run.
+
+    Exit status: 0 pass, 1 a score does not match or the check found something wrong, 2 usage, or nothing to judge by,
+    3 incomplete, 130 stopped.
+    """
+    from evalscope_vacc.runner.command import show
+    from evalscope_vacc.runner.options import Options, seconds_of, settings_of
+
+    options = Options(
+        targets=tuple(targets),
+        models=tuple(model or ()),
+        tasks=tuple(name.strip() for name in (tasks or "").split(",") if name.strip()),
+        benchmarks=tuple(benchmark or ()),
+        preset=preset,
+        budget_s=None if budget is None else seconds_of(budget),
+        against=against,
+        work_dir=work_dir,
+        first_stage=first_stage,
+        settings=settings_of(settings or []),
+        key=key,
+        hub=hub,
+        dtype=dtype,
+        tolerance=tolerance,
+        lang=lang,
+        allow_partial=allow_partial,
+        report=report,
+        junit=junit,
+    )
+    raise typer.Exit(show(options, quiet=quiet, verbose=verbose, as_json=as_json))
