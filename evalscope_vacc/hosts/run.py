@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -238,6 +239,7 @@ def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException |
     for position, item in enumerate(plan.items):
         if item.stage and (position == 0 or _row(plan.items[position - 1]) != _row(item)):
             logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), item.name)
+        began = time.monotonic()
         record = result.stage(item.name, item.stage, item.out)
         before = None if item.after is None else plan.items[item.after]
         if stopped is not None:
@@ -250,11 +252,29 @@ def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException |
             watcher().began(position)
             stopped = _one(engine, item, record)
         done = [one for one in record.task_results if one.task_name == item.task]
-        watcher().ended(position, done, record.failed.get(item.task, ""))
+        why = record.failed.get(item.task, "")
+        seconds = time.monotonic() - began
+        logger.info(
+            "[%d/%d] %s %s", position + 1, len(plan.items), item.task, "failed" if why else _in_short(done, seconds)
+        )
+        watcher().ended(position, done, why)
         following = plan.items[position + 1] if position + 1 < len(plan.items) else None
         if record.task_results and (following is None or _row(following) != _row(item)):
             engine.show(item.out, engine.models[item.model], record.task_results)
     return stopped
+
+
+def _in_short(results: Sequence[Any], seconds: float) -> str:
+    """One line about a finished task: its main score, and how long it took."""
+    scores = [
+        score["main_score"]
+        for result in results
+        for entries in result.scores.values()
+        for score in entries
+        if isinstance(score.get("main_score"), (int, float))
+    ]
+    mean = f"{sum(scores) / len(scores):.5f}" if scores else "no score"
+    return f"{mean}, in {seconds:.0f} s"
 
 
 def _row(item: Item) -> tuple[str, str]:

@@ -200,7 +200,7 @@ class Session:
         evidence, name = self.served.evidence, self.served.name
         if evidence.wants(name, task.name, split, subset, side):
             shown = json.dumps(clean(instruction, limit=300), ensure_ascii=False) if instruction else "nothing added"
-            logger.info("%s%s: %s", task.name or "texts", f" {side}" if side else "", shown)
+            logger.debug("%s%s: %s", task.name or "texts", f" {side}" if side else "", shown)
         counts = TaskUsage(name, task.name, split, subset, side, instruction)
         usage = self.engine.usage
         before = (usage.requests, usage.retries, usage.seconds, usage.busy_share, usage.waited_seconds)
@@ -220,7 +220,7 @@ class Session:
                 busy = usage.busy_share * usage.seconds - before[3] * before[2]
                 counts.busy = round(min(1.0, max(0.0, busy / seconds)), 4)
             evidence.usage(counts)
-        logger.info("%s", counts.line())
+        logger.debug("%s", counts.line())
 
     def send(
         self,

@@ -59,7 +59,9 @@ def test_a_budget_of_two_minutes_takes_at_most_two_and_a_half(hub: str, demo_ser
         began = time.monotonic()
         done = run(tmp_path, server.base, "--budget", "2m", "--against", MINILM, "--json")
         took = time.monotonic() - began
-    assert done.returncode == 0, done.stdout + done.stderr
     assert took <= 150, done.stderr
+    if done.returncode == 2 and "s are left after the check, and the shortest task takes" in done.stderr:
+        pytest.skip("this machine is too busy for any task within the budget, and the command said so")
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "STSBenchmark" in {row["task"] for row in json.loads(done.stdout)["rows"]}
     assert "Left out, because the budget is used up before:" in done.stderr
