@@ -7,6 +7,7 @@ applies them, the Python API from docstrings, support and proof from recorded re
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 MARK = re.compile(r"<!-- generated: (\w+) -->")
 # columns of the repository's tables that name tests: the page of proofs has them
 PROOFS = {"test", "shown by"}
+CHINESE = "[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”]"
 Row = tuple[str, str, tuple[str, ...]]
 
 
@@ -43,6 +45,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     language = int(page.file.src_uri.endswith(".zh.md"))
     if not page.file.src_uri.startswith("reference/"):
         markdown = without_proofs(markdown)
+    if language:
+        # a line's end would become a blank between two Chinese characters
+        markdown = re.sub(rf"(?<={CHINESE})\n *(?={CHINESE})", "", markdown)
     return MARK.sub(lambda found: GENERATED[found[1]](language), markdown)
 
 
@@ -121,9 +126,9 @@ def _metavar(param: Any) -> str:
 
 def _spelled(param: Any) -> str:
     if _is_argument(param):
-        return f"`{_metavar(param)}`".replace("|", "\\|")
+        return f"`{_metavar(param)}`"
     names = ", ".join(f"`{name}`" for name in (*param.opts, *param.secondary_opts))
-    return names if param.is_flag or not param.metavar else f"{names} `{param.metavar}`".replace("|", "\\|")
+    return names if param.is_flag or not param.metavar else f"{names} `{param.metavar}`"
 
 
 def _default_of(param: Any) -> str:
@@ -287,11 +292,7 @@ def support_proof(language: int) -> str:
         ("what", "tests", "tests passed, by EvalScope version"),
         ("内容", "测试", "各 EvalScope 版本通过的测试数"),
     )[language]
-    tests = defaultdict(list)
-    for file in sorted((ROOT / "tests").rglob("test_*.py")):
-        text = file.read_text(encoding="utf-8")
-        for mark, name in re.findall(r'^@pytest\.mark\.shows\("([^"]+)"\)\n(?:@.*\n)*def (\w+)', text, re.MULTILINE):
-            tests[mark].append(f"`{file.relative_to(ROOT)}::{name}`")
+    tests = _marked_tests()
     rows = [
         (
             names[language],
@@ -301,6 +302,17 @@ def support_proof(language: int) -> str:
         for mark, names in support.SHOWN.items()
     ]
     return _table(heads, rows)
+
+
+def _marked_tests() -> dict[str, list[str]]:
+    """The tests that carry each mark ``shows``."""
+    tests = defaultdict(list)
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            for mark in getattr(node, "decorator_list", ()):
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.shows":
+                    tests[ast.literal_eval(mark.args[0])].append(f"`{file.relative_to(ROOT)}::{node.name}`")
+    return tests
 
 
 def check_proof(language: int) -> str:
