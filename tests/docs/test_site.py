@@ -229,6 +229,7 @@ class Typed:
 
 @pytest.mark.slow
 @pytest.mark.host
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "path", [path for path in GUIDES if any(not block.not_run for block in blocks(path))], ids=name
 )
