@@ -5,6 +5,7 @@ nox -s legacy          EvalScope 1.3.0 and 1.8.0 with mteb 1.38.20, a short list
 nox -s legacy-full     the same with every task
 nox -s newest          EvalScope 1.14.1 with mteb 2.26: what the support table says (the test suite runs all of it)
 nox -s support         the README's support table, from what the sessions above reported
+nox -s docs            the documentation's site, with its links and what it tells a reader to type (the test suite has it, too)
 nox -s mutants         docs/mutants.md: which faults of a server are found, and by whom (a quarter of an hour; not in CI)
 nox -s vllm            a real vLLM 0.32 on this CPU (about 15 minutes; not in CI)
 nox -s infinity        a real infinity on this CPU (in CI with VACC_TEST_TASKS=short, without SciFact)
@@ -150,6 +151,15 @@ def support(session: nox.Session) -> None:
         str(HERE / "docs" / "support.py"),
         *map(str, sorted(JUNIT.glob("*.xml"), key=lambda p: p.stat().st_mtime)),
     )
+
+
+@nox.session(python=PYTHON)
+def docs(session: nox.Session) -> None:
+    """Builds the site into build/site with warnings as errors, checks its links and runs its code blocks."""
+    session.install("torch==2.13.0")
+    session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[docs,test]")
+    session.run("mkdocs", "build", "--strict", "-f", str(HERE / "mkdocs.yml"), env={"NO_MKDOCS_2_WARNING": "1"})
+    _test(session, str(HERE / "tests" / "docs" / "test_site.py"), *session.posargs)
 
 
 @nox.session(python=PYTHON)
