@@ -87,7 +87,8 @@ def _newer(where: str, given: Mapping[str, Any]) -> Migrated:
         notes.append(f"eval.top_k is {TOP_K}: it was not given, and EvalScope's own default hides most of a reranker")
     if config["eval"].get("dataset_path") is not None:
         notes.append(
-            "custom_tasks: EvalScope 1.8.1 and later read qrels.jsonl (query-id, corpus-id, score), not qrels/test.tsv"
+            "custom_tasks: the main score is nDCG@10 there, recall@5 here; a run with no vacc_api model reads qrels.jsonl "
+            "(query-id, corpus-id, score) only, not qrels/test.tsv"
         )
     content: dict[str, Any] = {"tool": "mteb"}
     if work_dir:
