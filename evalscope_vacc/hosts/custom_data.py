@@ -239,19 +239,21 @@ def custom_tasks(given: Iterable[Any], *, is_known: Callable[[str], bool], defau
     return found
 
 
-def read_folder(folder: Path, splits: Sequence[str] | None = None) -> CustomData:
+def read_folder(folder: Path, splits: Sequence[str] | None = None, *, published: bool = False) -> CustomData:
     """Reads a folder, and checks every row of it.
 
     Args:
         folder: The data's folder.
         splits: Those wanted; default all that have judgements, "test" where they are for every split.
+        published: Whether it is a copy of a published data set, whose scores were measured with negative judgements and
+            with those of absent documents (TREC-COVID has some): they are kept and counted.
 
     Raises:
         ConfigError: It is no folder with the three tables, or has no judgements of a split.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder of data")
-    reader = _Reader(folder)
+    reader = _Reader(folder, published)
     parts: list[Part] = []
     for subset, tables in _subsets(folder):
         parts += reader.parts(subset, tables, splits)
@@ -385,6 +387,7 @@ class _Reader:
     """Reads tables, each once, and notes what is wrong in them."""
 
     folder: Path
+    published: bool = False
     faults: list[Fault] = field(default_factory=list)
     _queries: dict[tuple[Path, str], int] = field(default_factory=dict)
 
@@ -503,8 +506,9 @@ class _Reader:
             self._note("the judged query is not among the queries: it is left out", file, line, query, error=False)
             return
         if document not in corpus:
-            self._note("the judged document is not in the corpus", file, line, query, document, error=score > 0)
-            if score <= 0:
+            wrong = score > 0 and not self.published
+            self._note("the judged document is not in the corpus", file, line, query, document, error=wrong)
+            if score <= 0 and not self.published:
                 return
         before = found.setdefault(query, {}).setdefault(document, score)
         if before != score:
@@ -568,11 +572,13 @@ class _Reader:
             self._note("the score is no number", file, line, name, "null" if value is None else repr(value))
         elif not math.isfinite(number) or number != int(number):
             self._note("the score is no whole number", file, line, name, str(value))
-        elif number < 0:
+        elif number < 0 and not self.published:
             self._note("the score is negative", file, line, name, str(value))
-        elif number > _LARGEST:
+        elif abs(number) > _LARGEST:
             self._note("the score is too large", file, line, name, str(value))
         else:
+            if number < 0:
+                self._note("the score is negative", file, line, name, str(value), error=False)
             return int(number)
         return None
 

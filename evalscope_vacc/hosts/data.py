@@ -187,7 +187,7 @@ def _load_from_folder(task: Any, folder: Path) -> None:
         local_copy.point_at(task, folder)
         return
     local_copy.point_at(task, folder)
-    data = read_folder(folder, task.eval_splits)
+    data = read_folder(folder, task.eval_splits, published=True)
     data.check(f"eval.dataset_paths: {name}")
     for line in data.counted():
         logger.warning("%s: %s", name, line)

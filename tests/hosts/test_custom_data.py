@@ -292,6 +292,19 @@ def test_judgements_in_two_forms_must_be_the_same(tmp_path: Path) -> None:
     assert "differ from those of the other file: qrels/test.tsv" in str(read_folder(tmp_path).errors[0])
 
 
+def test_what_published_data_sets_hold_is_kept_and_counted_in_a_copy_of_one(tmp_path: Path) -> None:
+    odd = [
+        {"query-id": "q0", "corpus-id": "d5", "score": -1},
+        {"query-id": "q0", "corpus-id": "absent", "score": 1},
+        {"query-id": "q0", "corpus-id": "d4", "score": 0.5},
+    ]
+    data = read_folder(write(tmp_path, qrels=[*QRELS, *odd]), published=True)
+    assert [fault.kind for fault in data.errors] == ["the score is no whole number"]
+    assert texts(data)[2]["q0"] == {"d0": 1, "d5": -1, "absent": 1}
+    assert len(data.counted()) == 2
+    assert len(read_folder(tmp_path).errors) == 3
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
