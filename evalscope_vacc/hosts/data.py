@@ -56,10 +56,10 @@ def resolve_tasks(evaluation: Any, template: ModuleType) -> list[Any]:
     copies = local_copy.folders(evaluation.dataset_paths, [task.metadata.name for task in tasks])
     for task in tasks:
         folder = copies.get(task.metadata.name)
-        if folder is None:
-            _choose_loader(task, evaluation.hub, template)
-        else:
+        if folder is not None:
             _load_from_folder(task, folder)
+        elif not _choose_loader(task, evaluation.hub, template):
+            load_offline_where_needed(task)
     tasks += map(_custom, custom_tasks(evaluation.custom_tasks or [], is_known=_is_known, default=CUSTOM_TASK))
     if not tasks:
         raise ConfigError("eval: no task: give task_names, task_types, languages or custom_tasks")
@@ -132,13 +132,11 @@ def choose_splits(task: Any, splits: Any) -> None:
     task.filter_eval_splits(names)
 
 
-def _choose_loader(task: Any, hub: str, template: ModuleType) -> None:
+def _choose_loader(task: Any, hub: str, template: ModuleType) -> bool:
+    """Has a task loaded from ModelScope where EvalScope's loader is right; returns whether it is."""
     metadata = task.metadata
-    if not (getattr(metadata, "dataset", None) or {}).get("path"):
-        return
-    if hub != "modelscope":
-        load_offline_where_needed(task)
-        return
+    if hub != "modelscope" or not (getattr(metadata, "dataset", None) or {}).get("path"):
+        return False
     from mteb import AbsTask
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
@@ -162,10 +160,10 @@ def _choose_loader(task: Any, hub: str, template: ModuleType) -> None:
         logger.info(
             "%s: loaded by MTEB's own loader, not from ModelScope (%s); HF_ENDPOINT names a mirror", metadata.name, why
         )
-        load_offline_where_needed(task)
-        return
+        return False
     template.patch_tasks_for_modelscope([task])
     after_load(task, _record_source)
+    return True
 
 
 def _load_from_folder(task: Any, folder: Path) -> None:

@@ -119,6 +119,10 @@ def hook_mteb_arguments(module: ModuleType) -> None:
         if not isinstance(data, Mapping):
             return handler(data)
         if not any_ours(data.get("models") or data.get("model") or []):
+            if isinstance(data.get("eval"), Mapping) and data["eval"].get("dataset_paths"):
+                raise ConfigError(
+                    f"eval.dataset_paths is for runs with a model of model_type: {MODEL_TYPE}; EvalScope would load the hub's"
+                )
             return handler(data)
         show_logs("evalscope")
         check_shape(data)

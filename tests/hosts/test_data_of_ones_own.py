@@ -152,6 +152,15 @@ def test_a_local_copy_that_cannot_be_meant_is_refused(
     assert encoder.requests == []
 
 
+def test_evalscope_s_own_models_do_not_pass_over_a_local_copy_in_silence(tmp_path: Path) -> None:
+    from evalscope_vacc import run
+
+    evaluation = {"task_names": ["SciFact"], "dataset_paths": {"SciFact": str(tmp_path)}}
+    config = {"tool": "MTEB", "models": [{"model_name_or_path": "own"}], "eval": evaluation}
+    with pytest.raises(ConfigError, match="dataset_paths is for runs with a model of model_type: vacc_api"):
+        run({"eval_backend": "RAGEval", "eval_config": config, "work_dir": str(tmp_path / "run")})
+
+
 # -- a hub that cannot be reached ---------------------------------------------------------------------------------------
 
 
