@@ -50,8 +50,44 @@ WRITTEN = "written"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # the profiles whose instructions a template surrounds
 _WITH_TEMPLATE = ("mteb", "qwen-official")
-# what EvalScope says about loading weights, which the server has done
-_ABOUT_WEIGHTS = ("hub", "pooling_mode", "config_kwargs", "provider", "device")
+# how EvalScope, sentence-transformers, transformers and FlagEmbedding load weights and run them in process, wherever it
+# stands in an entry: a server has done that, so nothing of it can be heeded here. A key that would change what is sent
+# or scored is not among them
+ABOUT_WEIGHTS = frozenset(
+    [
+        "hub",
+        "pooling_mode",
+        "config_kwargs",
+        "provider",
+        "device",
+        "devices",
+        "device_map",
+        "torch_dtype",
+        "dtype",
+        "use_fp16",
+        "use_bf16",
+        "trust_remote_code",
+        "attn_implementation",
+        "use_flash_attention_2",
+        "low_cpu_mem_usage",
+        "quantization_config",
+        "load_in_8bit",
+        "load_in_4bit",
+        "cache_dir",
+        "cache_folder",
+        "local_files_only",
+        "tokenizer_kwargs",
+        "processor_kwargs",
+        "padding_side",
+        "normalize_embeddings",
+        "convert_to_tensor",
+        "convert_to_numpy",
+        "num_workers",
+        "backend",
+    ]
+)
+# how they spell what the catalog calls last, cls and mean
+_POOLINGS = {"lasttoken": "last", "last_token": "last", "last": "last", "eos": "last", "cls": "cls", "mean": "mean"}
 
 
 # of a request's body: no key of a configuration may replace them
@@ -108,12 +144,14 @@ class _Completion:
         origins: Key to where its value came from.
         notes: Lines for people.
         warnings: Lines about what is probably a mistake.
+        dropped: What was written about weights, and is not used.
     """
 
     entry: Entry | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    dropped: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ModelConfig(BaseModel):
@@ -493,9 +531,10 @@ class ModelConfig(BaseModel):
         _check_sense(values, entry, f"model {clean(self.model_name, limit=200)!r}")
         if not self.is_cross_encoder:
             values["rerank_template"] = "none"
-        notes = (f"known as {entry.name} ({why})", *_notes(values, origins))
-        warnings = tuple(_warnings(values, origins, entry))
-        return type(self).model_validate(values, context=_Completion(entry, origins, notes, warnings))
+        dropped = self._made.dropped
+        notes = (f"known as {entry.name} ({why})", *_notes(values, origins, dropped))
+        warnings = tuple(_warnings(values, origins, entry, dropped))
+        return type(self).model_validate(values, context=_Completion(entry, origins, notes, warnings, dropped))
 
     def with_values(self, **changes: Any) -> ModelConfig:
         """Returns a copy with other values, as if the user had written them."""
@@ -535,12 +574,14 @@ def _spelled_flat(data: Mapping[str, Any], marks: Mapping[str, Key]) -> Iterator
     groups = {mark.group for mark in marks.values() if mark.group}
     newer = {older: name for name, mark in marks.items() for older in mark.older}
     for name, value in data.items():
-        if value is None or name in _ABOUT_WEIGHTS:
+        if value is None or name in ABOUT_WEIGHTS:
             continue
         if name not in groups:
             yield name, newer.get(name, name), value
         elif isinstance(value, Mapping):
             for inner, item in value.items():
+                if inner in ABOUT_WEIGHTS:
+                    continue
                 known = inner in marks and marks[inner].group == name
                 if item is not None or not known:
                     yield f"{name}.{inner}", inner if known else f"{name}.{inner}", item
@@ -711,10 +752,22 @@ def configure(mapping: Mapping[str, Any], *, where: str = "the model entry") -> 
         values["revision"], origins["revision"] = server_revision(values["api_base"]), "the addresses"
     if not values["is_cross_encoder"]:
         values["rerank_template"] = "none"
-    notes = _notes(values, origins)
-    warnings = tuple(_warnings(values, origins, named))
+    dropped = _dropped(mapping)
+    notes = _notes(values, origins, dropped)
+    warnings = tuple(_warnings(values, origins, named, dropped))
     values["prompt"] = values["prompt"] or None
-    return ModelConfig.model_validate(values, context=_Completion(entry, origins, notes, warnings))
+    return ModelConfig.model_validate(values, context=_Completion(entry, origins, notes, warnings, dropped))
+
+
+def _dropped(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an entry says about weights, in its groups of keys too."""
+    groups = [value for value in mapping.values() if isinstance(value, Mapping)]
+    return {
+        name: value
+        for source in (mapping, *groups)
+        for name, value in source.items()
+        if name in ABOUT_WEIGHTS and value is not None
+    }
 
 
 def _fallback(given: ModelConfig, name: str, entry: Entry | None) -> tuple[Any, str]:
@@ -750,7 +803,7 @@ def _check_sense(values: Mapping[str, Any], entry: Entry | None, where: str) -> 
         )
 
 
-def _notes(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[str, ...]:
+def _notes(values: Mapping[str, Any], origins: Mapping[str, str], dropped: Mapping[str, Any]) -> tuple[str, ...]:
     notes = [
         f"{name}: {_in_one_line(values[name])} ({origin})"
         for name, origin in origins.items()
@@ -759,6 +812,10 @@ def _notes(values: Mapping[str, Any], origins: Mapping[str, str]) -> tuple[str, 
     if values["prompt"] == "":
         # EvalScope's own default, which its examples write out: nobody means to switch the model's instructions off by it
         notes.append("prompt is empty, so it is not used (instruction_profile: none sends texts as they are)")
+    if dropped:
+        notes.append(
+            f"{', '.join(sorted(dropped))}: not used: about weights in process, and the server has loaded its own"
+        )
     return tuple(notes)
 
 
@@ -766,8 +823,11 @@ def _in_one_line(value: Any) -> Any:
     return repr(value) if isinstance(value, str) and not value.isprintable() else value
 
 
-def _warnings(values: Mapping[str, Any], origins: Mapping[str, str], entry: Entry | None) -> Iterator[str]:
+def _warnings(
+    values: Mapping[str, Any], origins: Mapping[str, str], entry: Entry | None, dropped: Mapping[str, Any]
+) -> Iterator[str]:
     """Yields what contradicts the catalog's entry of the served name, or what nobody chose because there is none."""
+    yield from _bare_prompts(values, entry)
     cross, template = values["is_cross_encoder"], values["rerank_template"]
     if entry is None:
         chosen = origins["instruction_profile"] != "default" or values["prompt"] or values["prompts"]
@@ -794,6 +854,12 @@ def _warnings(values: Mapping[str, Any], origins: Mapping[str, str], entry: Entr
             f"max_tokens is {values['max_tokens']}, and the scores of {entry.name} are measured at {entry.max_tokens}: "
             f"write max_tokens: {entry.max_tokens}, or leave the key out"
         )
+    pooling = _POOLINGS.get(str(dropped.get("pooling_mode")).casefold(), entry.pooling)
+    if entry.pooling in _POOLINGS.values() and pooling != entry.pooling:
+        yield (
+            f"pooling_mode is {pooling}, and {entry.name} was trained with {entry.pooling}: the server pools as it was "
+            "started, whatever is written here: remove the key"
+        )
     profile = values["instruction_profile"]
     if not cross and profile in _WITH_TEMPLATE and entry.profile == "none":
         gets = "prefixes of its own" if entry.prompts else "nothing before its texts"
@@ -804,3 +870,29 @@ def _warnings(values: Mapping[str, Any], origins: Mapping[str, str], entry: Entr
             f"rerank_template is {template}, and {entry.name} was trained with {own or 'no template'}: "
             "write rerank_template: auto"
         )
+
+
+def _bare_prompts(values: Mapping[str, Any], entry: Entry | None) -> Iterator[str]:
+    """Yields what is said of a prompt that is an instruction's sentence, with nothing between it and the text.
+
+    EvalScope and sentence-transformers put a prompt directly before a text, and so do we: a sentence without a colon, a
+    space or a line break at its end runs into the text, and no model was trained so.
+    """
+    named = {"prompt": values["prompt"], **{f"prompts[{key}]": text for key, text in (values["prompts"] or {}).items()}}
+    bare = [name for name, text in named.items() if text and _is_sentence(text)]
+    if not bare:
+        return
+    if values["is_cross_encoder"]:
+        does = "leave it out: a template brings its instruction"
+        if values["rerank_template"] == "none" and (entry is None or entry.template is None):
+            does += " (rerank_template: qwen3 for a fine-tuned Qwen3-Reranker)"
+    elif entry is not None and entry.profile in _WITH_TEMPLATE:
+        does = 'leave it out, so that each task gets its own instruction, or write it as "Instruct: …\\nQuery:"'
+    else:
+        does = 'write what the model was trained with around it, such as "Instruct: …\\nQuery:", or a colon and a space'
+    yield f"{bare[0]} is a sentence that goes directly before the text, with nothing between them: {does}"
+
+
+def _is_sentence(text: str) -> bool:
+    words = len(text.split()) > 2 or (len(text) > 8 and not text.isascii())
+    return words and (text[-1].isalnum() or text[-1] in ".。")

@@ -39,6 +39,10 @@ class TextTooLongError(TextError):
     """A text is longer than the limit and may not, or cannot, be cut."""
 
 
+class DataError(VaccError):
+    """The data of a task cannot be had."""
+
+
 class StoreError(VaccError):
     """Stored vectors or scores cannot be used."""
 

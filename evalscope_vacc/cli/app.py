@@ -43,6 +43,7 @@ def _options(
 def _register() -> None:
     from evalscope_vacc.cli import (
         check,
+        check_data,
         compare,
         demo,
         download,
@@ -67,6 +68,7 @@ def _register() -> None:
     app.command("eval")(evaluate.evaluate)
     app.command("show-text")(show_text.show_text)
     app.command("check")(check.check)
+    app.command("check-data")(check_data.check_data)
     app.command("compare")(compare.compare)
     app.command("parity")(parity.parity)
     app.command("report")(report.report)

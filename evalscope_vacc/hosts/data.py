@@ -12,11 +12,16 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.hosts import local_copy
+from evalscope_vacc.hosts.custom_data import CustomData, CustomTask, custom_tasks, read_folder
+from evalscope_vacc.hosts.hub import load_offline_where_needed
 from evalscope_vacc.hosts.plan import Kind
+from evalscope_vacc.hosts.spelling import CUSTOM_TASK
 from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.results.benchmarks import is_benchmark, mteb_tasks
 from evalscope_vacc.text.task import RERANKING
@@ -32,9 +37,9 @@ def resolve_tasks(evaluation: Any, template: ModuleType) -> list[Any]:
     """Returns the tasks of ``eval:``, filtered by its languages and splits, with data loaded from its hub.
 
     Args:
-        evaluation: ``task_names``, ``benchmarks``, ``task_types``, ``languages``, ``custom_tasks``, ``splits``, ``hub``,
-            ``limits``.
-        template: EvalScope's ``task_template`` module, which builds custom tasks and patches loaders.
+        evaluation: ``task_names``, ``benchmarks``, ``task_types``, ``languages``, ``custom_tasks``, ``dataset_paths``,
+            ``splits``, ``hub``, ``limits``.
+        template: EvalScope's ``task_template`` module, which patches loaders.
 
     Raises:
         ConfigError: No task, an unknown task (the nearest is named), or a split that a task does not have.
@@ -48,17 +53,20 @@ def resolve_tasks(evaluation: Any, template: ModuleType) -> list[Any]:
     elif (evaluation.task_types or languages) and not evaluation.benchmarks:
         tasks += mteb.get_tasks(task_types=evaluation.task_types, languages=languages)
     tasks += of_benchmarks(evaluation.benchmarks, {task.metadata.name for task in tasks}, languages, _as_in)
-    for custom in evaluation.custom_tasks or []:
-        from evalscope.backend.rag_eval.mteb.custom_task import build_custom_task
-
-        tasks.append(build_custom_task(custom))
-    if not tasks:
-        raise ConfigError("eval: no task: give task_names, benchmarks, task_types, languages or custom_tasks")
     if evaluation.limits is not None:
         tasks = [part for task in tasks for part in _parts(task, languages)]
+    copies = local_copy.folders(evaluation.dataset_paths, [task.metadata.name for task in tasks])
+    for task in tasks:
+        folder = copies.get(task.metadata.name)
+        if folder is not None:
+            _load_from_folder(task, folder)
+        elif not _choose_loader(task, evaluation.hub, template):
+            load_offline_where_needed(task)
+    tasks += map(_custom, custom_tasks(evaluation.custom_tasks or [], is_known=_is_known, default=CUSTOM_TASK))
+    if not tasks:
+        raise ConfigError("eval: no task: give task_names, benchmarks, task_types, languages or custom_tasks")
     for task in tasks:
         choose_splits(task, evaluation.splits)
-        _choose_loader(task, evaluation.hub, template)
         if evaluation.limits is not None:
             after_load(task, partial(_cut, limit=evaluation.limits))
     return tasks
@@ -129,6 +137,16 @@ def _as_in(task: Any) -> Any:
     return mteb.get_task(task.metadata.name, eval_splits=list(task.eval_splits), hf_subsets=list(task.hf_subsets))
 
 
+def _is_known(name: str) -> bool:
+    import mteb
+
+    try:
+        mteb.get_task(name)
+    except KeyError:
+        return False
+    return True
+
+
 def unknown_task(name: str, known: Iterable[str], where: str) -> str:
     """Returns the message for a task that nobody has."""
     if is_benchmark(name):
@@ -167,10 +185,11 @@ def choose_splits(task: Any, splits: Any) -> None:
     task.filter_eval_splits(names)
 
 
-def _choose_loader(task: Any, hub: str, template: ModuleType) -> None:
+def _choose_loader(task: Any, hub: str, template: ModuleType) -> bool:
+    """Has a task loaded from ModelScope where EvalScope's loader is right; returns whether it is."""
     metadata = task.metadata
     if hub != "modelscope" or not (getattr(metadata, "dataset", None) or {}).get("path"):
-        return
+        return False
     from mteb import AbsTask
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
@@ -194,9 +213,103 @@ def _choose_loader(task: Any, hub: str, template: ModuleType) -> None:
         logger.info(
             "%s: loaded by MTEB's own loader, not from ModelScope (%s); HF_ENDPOINT names a mirror", metadata.name, why
         )
-        return
+        return False
     template.patch_tasks_for_modelscope([task])
     after_load(task, _record_source)
+    return True
+
+
+def _load_from_folder(task: Any, folder: Path) -> None:
+    """Has a task read a local copy: by its own loader as the hub's, or by our reader as a BEIR folder.
+
+    Raises:
+        ConfigError: The folder is of neither form, or a row of it cannot be used.
+    """
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    name = task.metadata.name
+    own = type(task).load_data
+    if not local_copy.needs_reader(task, folder) or own is not AbsTaskRetrieval.load_data:
+        if isinstance(task, AbsTaskRetrieval) and not local_copy.as_the_hub_has_it(folder):
+            raise ConfigError(
+                f"eval.dataset_paths: {name}: {folder} needs the README.md of its data set, which says where its corpus, "
+                "queries and judgements are"
+            )
+        local_copy.point_at(task, folder)
+        return
+    local_copy.point_at(task, folder)
+    data = read_folder(folder, task.eval_splits, published=True)
+    data.check(f"eval.dataset_paths: {name}")
+    for line in data.counted():
+        logger.warning("%s: %s", name, line)
+    missing = sorted(set(task.hf_subsets) - set(data.subsets))
+    if missing:
+        raise ConfigError(f"eval.dataset_paths: {name}: {folder} has no {missing[0]}, it has {', '.join(data.subsets)}")
+
+    def load_data(num_proc: int | None = None, **_: Any) -> None:
+        if not task.data_loaded:
+            _take(task, data)
+            task.dataset_transform(num_proc=num_proc)
+
+    task.load_data = load_data
+
+
+def _custom(custom: CustomTask) -> Any:
+    """Returns a task of one's own data, as EvalScope describes it to MTEB."""
+    from mteb import TaskMetadata
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    metadata = TaskMetadata(
+        name=custom.name,
+        description=f"Custom Retrieval task: {custom.name}",
+        reference=None,
+        dataset={"path": custom.name, "revision": "custom"},
+        type="Retrieval",
+        category="t2t",
+        modalities=["text"],
+        eval_splits=list(custom.splits),
+        eval_langs=custom.languages,
+        main_score="ndcg_at_10",
+        date=None,
+        domains=None,
+        task_subtypes=None,
+        license=None,
+        annotations_creators=None,
+        dialect=None,
+        sample_creation=None,
+        bibtex_citation="",
+    )
+
+    def load_data(self: Any, *_: Any, **__: Any) -> None:
+        if not self.data_loaded:
+            _take(self, custom.data)
+
+    kind = type(f"CustomRetrieval_{custom.name}", (AbsTaskRetrieval,), {"metadata": metadata, "load_data": load_data})
+    return kind()
+
+
+def _take(task: Any, data: CustomData) -> None:
+    """Gives a retrieval task data that were read, in the form of MTEB 2.x."""
+    from datasets import Dataset
+
+    task.dataset = {}
+    corpora: dict[int, Any] = {}
+    for part in data.parts:
+        corpus = corpora.get(id(part.corpus))
+        if corpus is None:
+            # one object where splits share it
+            corpus = corpora[id(part.corpus)] = Dataset.from_dict(_columns(part.corpus))
+        task.dataset.setdefault(part.subset, {})[part.split] = {
+            "corpus": corpus,
+            "queries": Dataset.from_dict(_columns(part.queries)),
+            "relevant_docs": {query: dict(documents) for query, documents in part.relevant.items()},
+            "top_ranked": None,
+        }
+    task.data_loaded = True
+
+
+def _columns(texts: Mapping[str, str]) -> dict[str, list[str]]:
+    return {"id": list(texts), "text": list(texts.values())}
 
 
 def _record_source(task: Any) -> None:

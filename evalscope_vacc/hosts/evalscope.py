@@ -8,7 +8,7 @@ EvalScope's, to the letter.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, List, Optional, Union  # noqa: UP035 -- evaluated by pydantic on every Python that we support
 
@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
-from evalscope_vacc.config import MODEL_TYPE, explain, hidden, keys, read_keys, shown, spellings
+from evalscope_vacc.config import ABOUT_WEIGHTS, MODEL_TYPE, explain, hidden, keys, read_keys, shown, spellings
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.entries import any_ours, is_ours, written
 from evalscope_vacc.hosts.hooking import MARK, is_hooked, replace
@@ -54,7 +54,8 @@ def _change(cls: Any, fields: Mapping[str, Any], validate: Any, serialize: Any =
 
 def _hook_entry(cls: Any) -> None:
     """Makes a model entry's class accept our keys where ``model_type`` is given, and nothing new where it is not."""
-    own = [name for name in spellings() if name not in cls.model_fields]
+    known = set(cls.model_fields)
+    own = [name for name in spellings() if name not in known]
     secret = {name for name, mark in keys().items() if mark.hide}
     fields: dict[str, Any] = dict.fromkeys(own, Any)
     # widened: one address or a list of them; a literal key is kept where neither repr() nor a dump shows it
@@ -77,6 +78,11 @@ def _hook_entry(cls: Any) -> None:
         where = f"model {data.get('model_name') or data.get('model_name_or_path')!r}"
         if kind == MODEL_TYPE:
             read_keys(data, where=where)
+        # what EvalScope's class does not know at this place it takes among the arguments of a model
+        strangers = {name: value for name, value in data.items() if name in ABOUT_WEIGHTS and name not in known}
+        if strangers:
+            kept = {name: value for name, value in data.items() if name not in strangers}
+            data = {**kept, "model_kwargs": {**(data.get("model_kwargs") or {}), **strangers}}
         try:
             return handler({name: hidden(name, value) for name, value in data.items()})
         except ValidationError as error:
@@ -104,13 +110,17 @@ def hook_mteb_arguments(module: ModuleType) -> None:
     if is_hooked(module.MTEBModelConfig):
         return
     _hook_entry(module.MTEBModelConfig)
-    own: dict[str, Any] = {"verbosity": Any, "benchmarks": Optional[List[str]]}  # noqa: UP006, UP045
-    _change(module.MTEBEvalConfig, own, lambda data, handler: handler(data), _without_empty(own))
+    own = {"verbosity": Any, "dataset_paths": Any, "benchmarks": Optional[List[str]]}  # noqa: UP006, UP045
+    _change(module.MTEBEvalConfig, own, lambda data, handler: handler(data), _without_empty(*own))
 
     def validate(data: Any, handler: Handler) -> Any:
         if not isinstance(data, Mapping):
             return handler(data)
         if not any_ours(data.get("models") or data.get("model") or []):
+            if isinstance(data.get("eval"), Mapping) and data["eval"].get("dataset_paths"):
+                raise ConfigError(
+                    f"eval.dataset_paths is for runs with a model of model_type: {MODEL_TYPE}; EvalScope would load the hub's"
+                )
             return handler(data)
         show_logs("evalscope")
         check_shape(data)
@@ -122,12 +132,13 @@ def hook_mteb_arguments(module: ModuleType) -> None:
     _change(module.MTEBToolConfig, {}, validate)
 
 
-def _without_empty(names: Iterable[str]) -> Any:
+def _without_empty(*names: str) -> Any:
     def serialize(value: Any, default: Handler) -> Any:
         dumped = default(value)
-        for name in names if isinstance(dumped, dict) else ():
-            if dumped.get(name) is None:
-                dumped.pop(name, None)
+        if isinstance(dumped, dict):
+            for name in names:
+                if dumped.get(name) is None:
+                    dumped.pop(name, None)
         return dumped
 
     return serialize

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError, HostError
+from evalscope_vacc.hosts import local_copy
+from evalscope_vacc.hosts.custom_data import DEFAULT_SUBSET, CustomTask, custom_tasks
 from evalscope_vacc.hosts.data import after_load, choose_splits, first_rows, of_benchmarks, unknown_task
+from evalscope_vacc.hosts.hub import load_offline_where_needed
 from evalscope_vacc.hosts.plan import Kind
 from evalscope_vacc.hosts.spelling import CUSTOM_TASK
 
@@ -30,8 +34,8 @@ def resolve_tasks(evaluation: Any) -> list[Any]:
     """Returns the tasks of ``eval:``, filtered by its languages and splits, with data loaded from its hub.
 
     Args:
-        evaluation: ``task_names``, ``benchmarks``, ``task_types``, ``languages``, ``custom_tasks``, ``splits``, ``hub``,
-            ``limits``.
+        evaluation: ``task_names``, ``benchmarks``, ``task_types``, ``languages``, ``custom_tasks``, ``dataset_paths``,
+            ``splits``, ``hub``, ``limits``.
 
     Raises:
         ConfigError: No task, an unknown task or hub, or a split that a task does not have.
@@ -42,14 +46,20 @@ def resolve_tasks(evaluation: Any) -> list[Any]:
         raise ConfigError(f"eval.hub is {evaluation.hub!r}: it is {' or '.join(HUBS)}")
     languages = list(evaluation.languages or []) or None
     tasks: list[Any] = []
+    copies = evaluation.dataset_paths or {}
     if evaluation.task_names:
-        tasks += [_named(name, evaluation.hub, languages) for name in evaluation.task_names]
+        tasks += [
+            _named(name, "huggingface" if name in copies else evaluation.hub, languages)
+            for name in evaluation.task_names
+        ]
     elif (evaluation.task_types or languages) and not evaluation.benchmarks:
         found = mteb.get_tasks(task_types=evaluation.task_types, languages=languages)
         tasks += [_named(task.metadata.name, evaluation.hub, languages) for task in found]
     named = {task.metadata.name for task in tasks}
     tasks += of_benchmarks(evaluation.benchmarks, named, languages, partial(_as_in, hub=evaluation.hub))
-    tasks += [_custom(custom) for custom in evaluation.custom_tasks or []]
+    for name, folder in local_copy.folders(copies, [task.metadata.name for task in tasks]).items():
+        _read_copy(next(task for task in tasks if task.metadata.name == name), folder)
+    tasks += map(_custom, custom_tasks(evaluation.custom_tasks or [], is_known=_is_known, default=CUSTOM_TASK))
     if not tasks:
         raise ConfigError("eval: no task: give tasks (task_names), benchmarks, task_types, languages, or dataset_path")
     for task in tasks:
@@ -97,6 +107,7 @@ def _named(name: str, hub: str, languages: list[str] | None) -> Any:
             return task
         logger.info("%s: loaded by MTEB's own loader, not from ModelScope (%s); HF_ENDPOINT names a mirror", name, why)
     task.load_data = partial(own, task)
+    load_offline_where_needed(task)
     return task
 
 
@@ -129,17 +140,55 @@ def _own_loader(task: Any, theirs: Any) -> Any:
     raise HostError(f"{task.metadata.name}: this task cannot load data")
 
 
-def _custom(given: Any) -> Any:
+def _read_copy(task: Any, folder: Path) -> None:
+    """Has a task's own loader read a local copy.
+
+    Raises:
+        ConfigError: The folder is not as the hub has it: mteb 1.x puts titles before texts in ways that differ by task.
+    """
+    if task.metadata.type == "Retrieval" and not local_copy.as_the_hub_has_it(folder):
+        raise ConfigError(
+            f"eval.dataset_paths: {task.metadata.name}: with mteb 1.x {folder} needs the README.md of its data set, as the "
+            "hub has it"
+        )
+    local_copy.point_at(task, folder)
+
+
+def _is_known(name: str) -> bool:
+    from evalscope.backend.rag_eval.cmteb.tasks import CLS_DICT
+    from mteb.overview import TASKS_REGISTRY
+
+    return name in TASKS_REGISTRY or name in CLS_DICT
+
+
+def _custom(custom: CustomTask) -> Any:
+    """Returns EvalScope's custom task with our data: its main score and its rule about a query's own id are kept."""
     from evalscope.backend.rag_eval.cmteb.tasks import CLS_CUSTOM
 
-    if not isinstance(given, Mapping) or not given.get("data_path"):
-        raise ConfigError("eval.custom_tasks: each needs a data_path: the folder of corpus.jsonl, queries.jsonl, qrels")
-    name = given.get("name", CUSTOM_TASK)
-    if name != CUSTOM_TASK:
-        raise ConfigError(f"eval.custom_tasks: EvalScope up to 1.8.0 has one custom task, {CUSTOM_TASK}, not {name!r}")
-    task = CLS_CUSTOM[CUSTOM_TASK](dataset_path=str(given["data_path"]))
-    if given.get("eval_splits"):
-        task.metadata = task.metadata.model_copy(update={"eval_splits": list(given["eval_splits"])})
+    def load_data(self: Any, **_: Any) -> None:
+        if self.data_loaded:
+            return
+        self.corpus, self.queries, self.relevant_docs = {}, {}, {}
+        for part in custom.data.parts:
+            corpus = {document: {"text": text} for document, text in part.corpus.items()}
+            relevant = {query: dict(documents) for query, documents in part.relevant.items()}
+            for table, value in (
+                (self.corpus, corpus),
+                (self.queries, dict(part.queries)),
+                (self.relevant_docs, relevant),
+            ):
+                (table if part.subset == DEFAULT_SUBSET else table.setdefault(part.subset, {}))[part.split] = value
+        self.data_loaded = True
+
+    kind = type("CustomRetrieval", (CLS_CUSTOM[CUSTOM_TASK],), {"load_data": load_data})
+    task = kind(dataset_path=str(custom.data.folder))
+    several = custom.data.subsets != [DEFAULT_SUBSET]
+    changes: dict[str, Any] = {"name": custom.name, "eval_splits": list(custom.splits)}
+    if several:
+        changes["eval_langs"] = custom.languages
+    task.metadata = task.metadata.model_copy(update=changes)
+    if several:
+        task.is_multilingual, task.hf_subsets = True, custom.data.subsets
     return task
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.catalog import find
-from evalscope_vacc.config import MODEL_TYPE, read_keys, shown
+from evalscope_vacc.config import ABOUT_WEIGHTS, MODEL_TYPE, read_keys, shown
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.files import read_bounded
 from evalscope_vacc.hosts.entry import task_config
@@ -28,7 +28,6 @@ _PREDICTIONS = (
     "EvalScope up to 1.8.0 called them RUN/TASK_SUBSET_predictions.json, which embed_results still reads"
 )
 _LITERAL = (ast.Dict, ast.List, ast.Tuple, ast.Set, ast.Constant, ast.UnaryOp, ast.unaryop, ast.expr_context)
-_LOCAL_KEYS = ("pooling_mode", "config_kwargs", "hub", "model_name_or_path")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,8 @@ def _newer(where: str, given: Mapping[str, Any]) -> Migrated:
         notes.append(f"eval.top_k is {TOP_K}: it was not given, and EvalScope's own default hides most of a reranker")
     if config["eval"].get("dataset_path") is not None:
         notes.append(
-            "custom_tasks: EvalScope 1.8.1 and later read qrels.jsonl (query-id, corpus-id, score), not qrels/test.tsv"
+            "custom_tasks: the main score is nDCG@10 there, recall@5 here; a run with no vacc_api model reads qrels.jsonl "
+            "(query-id, corpus-id, score) only, not qrels/test.tsv"
         )
     content: dict[str, Any] = {"tool": "mteb"}
     if work_dir:
@@ -105,10 +105,11 @@ def _model(entry: Any, position: int, notes: list[str]) -> dict[str, Any]:
     if not keys.get("api_base") and not keys.get("model_type"):
         notes.append(f"{name}: weights that EvalScope loads itself; left as they are")
         return keys
-    for key in _LOCAL_KEYS:
-        if key in keys and not (key == "model_name_or_path" and not keys.get("model_name")):
-            del keys[key]
-    keys.setdefault("model_name", keys.pop("model_name_or_path", None))
+    keys = {
+        key: kept for key, value in keys.items() if key not in ABOUT_WEIGHTS and (kept := _for_a_server(value)) != {}
+    }
+    path = keys.pop("model_name_or_path", None)
+    keys.setdefault("model_name", path)
     result = {"model_type": MODEL_TYPE, **keys}
     read_keys(result, where=name)
     result["api_base"] = _address(keys.get("api_base"))
@@ -132,6 +133,11 @@ def _model(entry: Any, position: int, notes: list[str]) -> dict[str, Any]:
             "another name write rerank_template: auto"
         )
     return result
+
+
+def _for_a_server(value: Any) -> Any:
+    """Returns a key's value; of a group of keys those that are not about weights."""
+    return {k: v for k, v in value.items() if k not in ABOUT_WEIGHTS} if isinstance(value, Mapping) else value
 
 
 def _address(value: Any) -> Any:

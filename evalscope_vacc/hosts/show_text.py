@@ -12,6 +12,7 @@ from evalscope_vacc.catalog import find
 from evalscope_vacc.config import ModelConfig, configure
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.hosts.data import RETRIEVAL, load_data, named
+from evalscope_vacc.hosts.hub import load_offline_where_needed
 from evalscope_vacc.models.rows import read_rows
 from evalscope_vacc.models.served import Served
 from evalscope_vacc.models.tasks import side_of, task_info
@@ -119,6 +120,7 @@ def show_text(entry: Mapping[str, Any], task_name: str, split: str | None = None
 
     config = configure({"api_base": "http://localhost", **entry})
     task = named(task_name, where="TASK")
+    load_offline_where_needed(task)
     splits = list(task.metadata.eval_splits)
     if split is not None and split not in splits:
         raise ConfigError(f"{task_name} has the splits {', '.join(splits)}, not {split!r}")

@@ -18,6 +18,7 @@ EVAL_KEYS = (
     "task_types",
     "languages",
     "custom_tasks",
+    "dataset_paths",
     "output_folder",
     "overwrite_results",
     "limits",
@@ -91,16 +92,33 @@ def newer_eval(evaluation: Mapping[str, Any]) -> dict[str, Any]:
             given[key] = [given[key]]
     path = given.pop("dataset_path", None)
     if path is not None:
-        names = [name for name in given.get("task_names") or [] if name != CUSTOM_TASK]
-        given["task_names"] = names or None
-        given.setdefault("custom_tasks", [{"name": CUSTOM_TASK, "data_path": path}])
+        given |= _custom_task(path, given.get("task_names") or [], given.get("custom_tasks"))
     if given.get("top_k") is None:
         given["top_k"] = TOP_K
     for key in ("limits", "top_k"):
         number = given.get(key)
         if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
             raise ConfigError(f"eval.{key} is {number!r}: write a whole number above 0, or leave the key out")
+    paths = given.get("dataset_paths")
+    if paths is not None and not (isinstance(paths, Mapping) and all(isinstance(path, str) for path in paths.values())):
+        raise ConfigError(
+            f"eval.dataset_paths: expected a mapping of task to folder, such as {{T2Retrieval: /data/T2Retrieval}}, found "
+            f"{type(paths).__name__}"
+        )
     verbosity = given.get("verbosity")
     if verbosity is not None and verbosity not in (0, 1, 2, 3):
         raise ConfigError(f"eval.verbosity is {verbosity!r}: it goes from 0 (silent) to 3 (debug)")
     return given
+
+
+def _custom_task(path: Any, names: list[str], custom: Any) -> dict[str, Any]:
+    """Returns what ``eval.dataset_path`` means: the data of the custom task, which may stand among the tasks' names."""
+    others = [name for name in names if name != CUSTOM_TASK]
+    if custom:
+        raise ConfigError("eval has both dataset_path and custom_tasks: write the folder as data_path of a custom task")
+    if others and CUSTOM_TASK not in names:
+        raise ConfigError(
+            f"eval.dataset_path is the folder of the custom task {CUSTOM_TASK}, not a copy of {others[0]}: for a local copy "
+            f"write eval.dataset_paths: {{{others[0]}: {path}}}; for data of your own add {CUSTOM_TASK} to the tasks"
+        )
+    return {"task_names": others or None, "custom_tasks": [{"name": CUSTOM_TASK, "data_path": str(path)}]}

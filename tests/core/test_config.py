@@ -223,6 +223,9 @@ def test_a_number_that_cannot_be_meant_is_refused(wrong: dict[str, float]) -> No
         configure({"model_name": "m", "api_base": "http://h", **wrong})
 
 
+SENTENCE = "Given a web search query, retrieve relevant passages that answer the query"
+
+
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
@@ -235,6 +238,14 @@ def test_a_number_that_cannot_be_meant_is_refused(wrong: dict[str, float]) -> No
         ({"model_name": "e5-base-v2", "instruction_profile": "mteb"}, "was trained with prefixes of its own: leave"),
         ({"model_name": "bge-m3", "instruction_profile": "qwen-official"}, "with nothing before its texts"),
         ({"model_name": "mxbai-rerank-base-v2", "rerank_template": "qwen3"}, "trained with mxbai-rerank-v2"),
+        ({"model_name": "bge-m3", "pooling_mode": "mean"}, "pooling_mode is mean, and bge-m3 was trained with cls"),
+        ({"model_name": "Qwen3-Embedding-4B", "prompt": SENTENCE}, 'or write it as "Instruct: …'),
+        ({"model_name": "Qwen3-Reranker-4B", "prompt": SENTENCE}, "leave it out: a template brings its instruction"),
+        (
+            {"model_name": "ours", "is_cross_encoder": True, "prompt": SENTENCE},
+            "rerank_template: qwen3 for a fine-tuned",
+        ),
+        ({"model_name": "ours", "prompts": {"query": "为这个句子生成表示以用于检索"}}, "prompts[query] is a sentence"),
     ],
 )
 def test_what_contradicts_the_catalog_or_was_chosen_by_nobody_is_one_warning(
@@ -257,7 +268,51 @@ def test_what_contradicts_the_catalog_or_was_chosen_by_nobody_is_one_warning(
         {"model_name": "Qwen3-Embedding-0.6B", "instruction_profile": "mteb"},
         {"model_name": "e5-base-v2", "instruction_profile": "none"},
         {"model_name": "Qwen3-Reranker-4B", "rerank_template": "qwen3-evaluation"},
+        {"model_name": "Qwen3-Embedding-4B", "prompt": f"Instruct: {SENTENCE}\nQuery:"},
+        {"model_name": "Qwen3-Embedding-4B", "pooling_mode": "lasttoken", "prompt": ""},
+        {"model_name": "ours", "prompts": {"query": "为这个句子生成表示以用于检索相关文章："}},
+        {"model_name": "ours", "prompts": {"query": f"{SENTENCE}: ", "document": "passage: "}},
     ],
 )
 def test_what_somebody_chose_or_the_catalog_says_is_no_warning(keys: dict[str, object]) -> None:
     assert configure({"api_base": "http://a", **keys}).warnings == ()
+
+
+def test_keys_about_weights_are_dropped_wherever_they_stand_and_named_in_one_line() -> None:
+    config = configure(
+        {
+            **BASE,
+            "model_name": "bge-m3",
+            "pooling_mode": "cls",
+            "trust_remote_code": True,
+            "model_kwargs": {"torch_dtype": "auto", "attn_implementation": "sdpa"},
+            "encode_kwargs": {"batch_size": 8, "normalize_embeddings": True},
+        }
+    )
+    (note,) = [note for note in config.notes if "not used" in note]
+    assert note.startswith(
+        "attn_implementation, normalize_embeddings, pooling_mode, torch_dtype, trust_remote_code: not"
+    )
+    assert (config.warnings, config.batch_size) == ((), 8)
+
+
+def test_a_key_that_would_change_scores_is_not_taken_for_one_about_weights() -> None:
+    for keys in (
+        {"encode_kwargs": {"precision": "int8"}},
+        {"similarity_fn_name": "dot"},
+        {"model_kwargs": {"lora": "x"}},
+    ):
+        with pytest.raises(ConfigError, match="unknown key"):
+            configure({**BASE, **keys})
+
+
+def test_the_configuration_of_low_scores_says_why_they_are_low() -> None:
+    """What QwenLM/Qwen3-Embedding #103 ran: 512 tokens, and an instruction's sentence as the reranker's prompt."""
+    shared = {"api_base": "http://a", "max_seq_length": 512, "model_kwargs": {"torch_dtype": "auto"}}
+    encoder = configure({**shared, "model_name_or_path": "/data/models/Qwen3-Embedding-4B", "is_cross_encoder": False})
+    (short,) = encoder.warnings
+    assert "max_tokens is 512, and the scores of Qwen3-Embedding-4B are measured at 8192" in short
+    for name in ("/data/models/Qwen3-Reranker-0.6B", "/data/models/mmarco-finetune"):
+        reranker = configure({**shared, "model_name_or_path": name, "is_cross_encoder": True, "prompt": SENTENCE})
+        assert any("prompt is a sentence that goes directly before the text" in line for line in reranker.warnings)
+        assert any("torch_dtype: not used" in note for note in reranker.notes)

@@ -71,6 +71,21 @@ def test_the_older_spelling_is_understood(encoder: ServedModel, tmp_path: Path, 
     logging.getLogger("mteb").setLevel(logging.NOTSET)
 
 
+def test_keys_about_weights_do_not_stop_a_run_and_are_refused_in_evalscope_s_own_entries(
+    evaluate: Callable, encoder: ServedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = {"torch_dtype": "auto", "pooling_mode": "cls", "encode_kwargs": {"normalize_embeddings": True}}
+    with caplog.at_level(logging.INFO, "evalscope_vacc"):
+        result = evaluate([of(encoder, **keys)], [STS])
+    assert {task for task, _ in main_scores(result)} == {STS}
+    notes = json.loads((result.output_folder / "vacc" / "config.json").read_text())
+    assert "normalize_embeddings, pooling_mode, torch_dtype: not used" in json.dumps(notes)
+    from evalscope.backend.rag_eval.mteb.arguments import MTEBModelConfig
+
+    with pytest.raises(ValueError, match="torch_dtype"):
+        MTEBModelConfig(model_name_or_path="own", torch_dtype="auto")
+
+
 @pytest.mark.shows("two-stages")
 def test_a_mixture_of_tasks_runs_in_two_stages(evaluate: Callable, encoder: ServedModel, reranker: ServedModel) -> None:
     result = evaluate([of(encoder), of(reranker)], [STS, RETRIEVAL, CLASSES], top_k=7)

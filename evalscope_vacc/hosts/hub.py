@@ -1,0 +1,242 @@
+"""The hub that data come from: whether it answers, and what of a task lies in the cache.
+
+``datasets`` asks the hub again and again for every configuration, minutes for one task, although all of it is cached.
+Here it is asked once; where it does not answer, cached data are loaded as if ``HF_HUB_OFFLINE`` were set, and what is
+not cached is named at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from evalscope_vacc.errors import DataError
+from evalscope_vacc.hosts.versions import installed
+from evalscope_vacc.redact import clean, public_url
+
+logger = logging.getLogger(__name__)
+
+WAIT_S = 8.0
+"""Longest wait for the hub's answer, the look-up of its name included."""
+# a plan of a hundred tasks does not ask a hundred times; one that was away for a moment is asked again soon
+_KEPT_S = {True: 600.0, False: 60.0}
+# what a proxy or a gateway says of a hub that it cannot reach
+_NOT_REACHED = (502, 503, 504)
+# what a mean of several tasks is made of may itself be a mean
+_LEVELS = 3
+
+_asked: dict[str, tuple[float, bool]] = {}
+_lock = threading.Lock()
+
+
+def endpoint() -> str:
+    """Returns the address of the Hugging Face hub, or of the mirror that stands in for it."""
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT).rstrip("/")
+
+
+def is_offline() -> bool:
+    """Whether the user has switched the hub off (``HF_HUB_OFFLINE``, ``HF_DATASETS_OFFLINE``)."""
+    import datasets
+    from huggingface_hub import constants
+
+    return bool(datasets.config.HF_HUB_OFFLINE or constants.HF_HUB_OFFLINE)
+
+
+def reachable() -> bool:
+    """Whether the hub answers. What it did is kept for a while; it is waited for at most `WAIT_S` seconds."""
+    url = endpoint()
+    with _lock:
+        if url in _asked:
+            at, answers = _asked[url]
+            if time.monotonic() - at < _KEPT_S[answers]:
+                return answers
+        answers = _answers(url)
+        _asked[url] = time.monotonic(), answers
+    if not answers:
+        logger.warning("the hub %s cannot be reached: data are loaded from the cache alone", clean(public_url(url)))
+    return answers
+
+
+def forget() -> None:
+    """Has the hub asked again."""
+    with _lock:
+        _asked.clear()
+
+
+def _answers(url: str) -> bool:
+    """Asks in a thread: the look-up of a name has no time limit of its own."""
+    found: list[bool] = []
+
+    def ask() -> None:
+        request = urllib.request.Request(f"{url}/api/datasets?limit=1", method="HEAD")  # noqa: S310 -- the user's hub
+        try:
+            with urllib.request.urlopen(request, timeout=WAIT_S):  # noqa: S310
+                found.append(True)
+        except urllib.error.HTTPError as error:
+            found.append(error.code not in _NOT_REACHED)
+            error.close()
+        except urllib.error.URLError as error:
+            # it was reached; what its certificate lacks is for the hub's own client to say
+            found.append(isinstance(error.reason, ssl.SSLError))
+        except (OSError, ValueError):
+            found.append(False)
+
+    thread = threading.Thread(target=ask, daemon=True, name="vacc-hub")
+    thread.start()
+    thread.join(WAIT_S)
+    return bool(found and found[0])
+
+
+# -- the cache -----------------------------------------------------------------------------------------------------------
+
+
+def missing(tasks: Iterable[Any]) -> dict[str, str]:
+    """Says which tasks would not find their data without the hub, and why; asks nobody.
+
+    Args:
+        tasks: MTEB's tasks; none of them is loaded.
+
+    Returns:
+        Task to the reason, in the order of the tasks. A task whose data set nothing is known of is taken to be at hand.
+    """
+    found = {task.metadata.name: next((why for part in _leaves(task) if (why := _lacks(part))), "") for task in tasks}
+    return {name: why for name, why in found.items() if why}
+
+
+def lacking(tasks: Iterable[Any]) -> dict[str, str]:
+    """As `missing`, where the hub does not answer or is switched off; else nothing lacks."""
+    listed = list(tasks)
+    return missing(listed) if any(map(missing_one, listed)) and (is_offline() or not reachable()) else {}
+
+
+def missing_one(task: Any) -> str:
+    """Returns why one task would not find its data without the hub, or ""."""
+    return missing([task]).get(task.metadata.name, "")
+
+
+def _leaves(task: Any, level: int = 0) -> Iterator[Any]:
+    """A task, or those whose mean it is."""
+    parts = getattr(task.metadata, "tasks", None) or ()
+    if not parts:
+        yield task
+    for part in parts if level < _LEVELS else ():
+        yield from _leaves(part, level + 1)
+
+
+def _is_of_mteb(task: Any) -> bool:
+    """Whether a task is MTEB's own; where others have their data from, nobody knows."""
+    return type(task).__module__.startswith("mteb.")
+
+
+def _lacks(task: Any) -> str:
+    dataset = getattr(task.metadata, "dataset", None) or {}
+    path, revision = str(dataset.get("path") or ""), str(dataset.get("revision") or "")
+    if path.count("/") != 1 or Path(path).exists() or not _is_of_mteb(task):
+        return ""
+    cached = _configurations(path)
+    if not cached:
+        return f"its data set {path} is not in the cache"
+    if str(installed()["mteb"]).startswith("1."):
+        revision = ""  # most loaders of mteb 1.x take the newest
+    at = {name for name, revisions in cached.items() if not revision or revision in revisions}
+    if not at:
+        others = sorted({one[:8] for revisions in cached.values() for one in revisions})
+        return f"its data set {path} is in the cache at {', '.join(others)}, and the task is of {revision[:8]}"
+    wanted = [names for names in _wanted(task) if not at.intersection(names)]
+    return f"of its data set {path} the cache lacks {' or '.join(wanted[0])}" if wanted else ""
+
+
+def _configurations(path: str) -> dict[str, set[str]]:
+    """Returns the prepared configurations of a data set in the cache, each with the revisions that it is there at."""
+    import datasets
+    from datasets.naming import camelcase_to_snakecase
+
+    owner, _, name = path.partition("/")
+    root = Path(datasets.config.HF_DATASETS_CACHE) / f"{owner}___{camelcase_to_snakecase(name)}"
+    found: dict[str, set[str]] = {}
+    for prepared in root.glob("*/*/*/dataset_info.json"):
+        # NAME/VERSION/REVISION
+        found.setdefault(prepared.parents[2].name, set()).add(prepared.parent.name)
+    return found
+
+
+def _wanted(task: Any) -> list[tuple[str, ...]]:
+    """The configurations that a task loads, each with its other names; nothing for a loader of its own."""
+    from mteb import AbsTask
+
+    own, metadata = type(task).load_data, task.metadata
+    several = getattr(metadata, "is_multilingual", None) or getattr(task, "is_multilingual", False)
+    if own is _retrieval_loader():
+        wanted: list[tuple[str, ...]] = []
+        for subset in task.hf_subsets if several else [""]:
+            before = f"{subset}-" if subset else ""
+            judgements = (f"{before}qrels",) if subset else ("default", "qrels")
+            wanted += [(f"{before}corpus",), (f"{before}queries", "query"), judgements]
+        return wanted
+    if own is AbsTask.load_data and several:
+        return [(subset,) for subset in task.hf_subsets]
+    name = metadata.dataset.get("name")
+    return [(name,)] if name else []
+
+
+def _retrieval_loader() -> Any:
+    import mteb
+
+    if str(installed()["mteb"]).startswith("1."):
+        return mteb.AbsTaskRetrieval.load_data
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    return AbsTaskRetrieval.load_data
+
+
+# -- loading -------------------------------------------------------------------------------------------------------------
+
+
+def load_offline_where_needed(task: Any) -> None:
+    """Has a task load its data from the cache at once where the hub does not answer."""
+    if not _is_of_mteb(task):
+        return
+    load = task.load_data
+
+    def load_data(*args: Any, **kwargs: Any) -> None:
+        if task.data_loaded or is_offline() or reachable():
+            load(*args, **kwargs)
+            return
+        why = missing_one(task)
+        if why:
+            raise DataError(f"{why}, and the hub {clean(public_url(endpoint()))} cannot be reached")
+        with offline():
+            load(*args, **kwargs)
+
+    task.load_data = load_data
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Inside the block this process asks no hub, as with ``HF_HUB_OFFLINE=1`` from its start."""
+    import datasets
+    from huggingface_hub import constants
+
+    flags = [
+        (constants, "HF_HUB_OFFLINE"),
+        (datasets.config, "HF_HUB_OFFLINE"),
+        (datasets.config, "HF_DATASETS_OFFLINE"),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name in flags]
+    for module, name in flags:
+        setattr(module, name, True)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
