@@ -13,7 +13,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 WAIT_S = 8.0
 """Longest wait for the hub's answer, the look-up of its name included."""
+AT_ONCE = 8
+"""Data sets that the hub is asked for at a time."""
 # a plan of a hundred tasks does not ask a hundred times; one that was away for a moment is asked again soon
 _KEPT_S = {True: 600.0, False: 60.0}
 # what a proxy or a gateway says of a hub that it cannot reach
@@ -63,7 +66,7 @@ def reachable() -> bool:
         answers = _answers(url)
         _asked[url] = time.monotonic(), answers
     if not answers:
-        logger.warning("the hub %s cannot be reached: data are loaded from the cache alone", clean(public_url(url)))
+        logger.warning("the hub %s cannot be reached: data are loaded from the cache alone", _shown())
     return answers
 
 
@@ -113,10 +116,66 @@ def missing(tasks: Iterable[Any]) -> dict[str, str]:
     return {name: why for name, why in found.items() if why}
 
 
-def lacking(tasks: Iterable[Any]) -> dict[str, str]:
-    """As `missing`, where the hub does not answer or is switched off; else nothing lacks."""
-    listed = list(tasks)
-    return missing(listed) if any(map(missing_one, listed)) and (is_offline() or not reachable()) else {}
+def lacking(tasks: Iterable[Any], hub: str, copies: Collection[str] = ()) -> dict[str, str]:
+    """Says which tasks will not find their data, and why, before anything is loaded.
+
+    What does not lie in the cache has to be on the hub, which is asked for it. Data from ModelScope, and those of tasks
+    that are not MTEB's own, are taken to be at hand: nothing is known of them.
+
+    Args:
+        tasks: MTEB's tasks.
+        hub: ``eval.hub``.
+        copies: Names of the tasks that read a local copy.
+
+    Returns:
+        Task to the reason, in the order of the tasks.
+    """
+    if hub != "huggingface":
+        return {}
+    listed = [task for task in tasks if task.metadata.name not in copies]
+    absent = missing(listed)
+    if not absent:
+        return {}
+    if is_offline():
+        return {name: f"{why}, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set" for name, why in absent.items()}
+    if not reachable():
+        return {name: f"{why}, and the hub {_shown()} cannot be reached" for name, why in absent.items()}
+    sources = {t.metadata.name: [_source(part) for part in _leaves(t)] for t in listed if t.metadata.name in absent}
+    known = sorted({source for found in sources.values() for source in found})
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        refused = dict(zip(known, pool.map(_refused, known), strict=True))
+    return {name: why for name, found in sources.items() if (why := next(filter(None, map(refused.get, found)), ""))}
+
+
+def _source(task: Any) -> tuple[str, str]:
+    dataset = getattr(task.metadata, "dataset", None) or {}
+    return str(dataset.get("path") or ""), str(dataset.get("revision") or "")
+
+
+def _refused(source: tuple[str, str]) -> str:
+    """Returns why a hub that answers does not give a data set, or ""."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    path, revision = source
+    try:
+        HfApi(endpoint=endpoint()).dataset_info(path, revision=revision or None, timeout=WAIT_S)
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            return f"the hub {_shown()} asks for access to its data set {path}"
+        if status in (404, 410):
+            return f"the hub {_shown()} does not have its data set {path}" + (
+                f" at {revision[:12]}" if revision else ""
+            )
+    except Exception as error:  # noqa: BLE001 -- the hub's client is of requests or of httpx, by its version
+        # a bad moment: the loader asks again, and waits
+        logger.debug("%s: %s", path, error)
+    return ""
+
+
+def _shown() -> str:
+    return clean(public_url(endpoint()))
 
 
 def missing_one(task: Any) -> str:
@@ -139,8 +198,7 @@ def _is_of_mteb(task: Any) -> bool:
 
 
 def _lacks(task: Any) -> str:
-    dataset = getattr(task.metadata, "dataset", None) or {}
-    path, revision = str(dataset.get("path") or ""), str(dataset.get("revision") or "")
+    path, revision = _source(task)
     if path.count("/") != 1 or Path(path).exists() or not _is_of_mteb(task):
         return ""
     cached = _configurations(path)
@@ -214,7 +272,7 @@ def load_offline_where_needed(task: Any) -> None:
             return
         why = missing_one(task)
         if why:
-            raise DataError(f"{why}, and the hub {clean(public_url(endpoint()))} cannot be reached")
+            raise DataError(f"{why}, and the hub {_shown()} cannot be reached")
         with offline():
             load(*args, **kwargs)
 

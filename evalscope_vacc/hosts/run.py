@@ -22,7 +22,6 @@ from evalscope_vacc.errors import (
     StoreError,
     VaccError,
 )
-from evalscope_vacc.hosts.at_hand import lacking
 from evalscope_vacc.hosts.earlier import EarlierServers
 from evalscope_vacc.hosts.evalscope_report import write_reports
 from evalscope_vacc.hosts.first_stage import (
@@ -35,6 +34,7 @@ from evalscope_vacc.hosts.first_stage import (
     read_first_stage,
 )
 from evalscope_vacc.hosts.folder import check_folder, check_names
+from evalscope_vacc.hosts.hub import lacking
 from evalscope_vacc.hosts.plan import Item, Kind, Plan, PlannedModel, PlannedTask, Stored, make_plan
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
 from evalscope_vacc.models import is_cross_encoder
@@ -233,7 +233,7 @@ def _check_stored(engine: Engine, plan: Plan) -> None:
 def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException | None:
     """Carries out every item whose data can be had; returns what stopped the run before its end."""
     stopped: BaseException | None = None
-    lacks = lacking(engine.tasks, engine.evaluation.hub)
+    lacks = lacking(engine.tasks, engine.evaluation.hub, engine.evaluation.dataset_paths or ())
     for task, why in lacks.items():
         logger.warning("%s is not evaluated: %s", task, why)
     for position, item in enumerate(plan.items):

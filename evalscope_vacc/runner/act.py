@@ -147,8 +147,8 @@ def plan(
     Raises:
         ConfigError: No task, an unknown one, none that there is a reference of, or none that fits into the time.
     """
-    from evalscope_vacc.hosts.at_hand import lacking
     from evalscope_vacc.hosts.entry import tasks_of
+    from evalscope_vacc.hosts.hub import lacking
 
     tasks = tasks_of(config["eval"])
     names = tuple(dict.fromkeys(str(task.metadata.name) for task in tasks))
@@ -167,7 +167,8 @@ def plan(
         names, left_out = choice.tasks, choice.left_out
         config = with_tasks(config, names)
         estimated = _estimate(config, names, rates)
-    lacks = lacking([task for task in tasks if task.metadata.name in names], config["eval"]["hub"])
+    chosen = [task for task in tasks if task.metadata.name in names]
+    lacks = lacking(chosen, config["eval"]["hub"], config["eval"].get("dataset_paths") or ())
     return Planned(config, names, lacks, estimated, left_out)
 
 
