@@ -190,12 +190,8 @@ def findings(language: int) -> str:
 
 def _catalogue(language: int) -> Iterator[tuple[str, str, list[Row]]]:
     """Every check with its question and its findings: code, state, and what is seen, meant and to be done."""
-    try:
-        from evalscope_vacc.messages import messages, states
-    except ImportError:
-        yield from _worded_catalogue()
-        return
     from evalscope_vacc.checks.findings import CHECKS
+    from evalscope_vacc.messages import messages, states
 
     said = {code: words[language] for code, words in messages().items()}
     for check in CHECKS:
@@ -210,18 +206,6 @@ def _catalogue(language: int) -> Iterator[tuple[str, str, list[Row]]]:
             for name in names
         ]
         yield check, said[f"{check}.title"], rows
-
-
-def _worded_catalogue() -> Iterator[tuple[str, str, list[Row]]]:
-    from evalscope_vacc.checks.wording import CHECKS, WORDS
-
-    for check, question in CHECKS.items():
-        rows: list[Row] = [
-            (code, words.state, (words.seen, words.meaning, words.action))
-            for code, words in WORDS.items()
-            if code.startswith(f"{check}.") and not code.endswith(".request")
-        ]
-        yield check, question, rows
 
 
 def parity_thresholds(language: int) -> str:
