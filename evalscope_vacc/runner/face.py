@@ -168,7 +168,7 @@ class TerminalFace(Face):
     def warn(self, text: str) -> None:
         """Shows a warning of this package, once."""
         if not any(said.endswith(text) or text.endswith(said.partition("  ")[2] or said) for said in self._said):
-            self.say(f"{self._words('run_warning')}{text}", "yellow")
+            self.say(f"{self._words('state_warning')}  {text}", "yellow")
 
     def say(self, text: str, style: str = "") -> None:
         """Shows a line that stays."""
@@ -187,7 +187,7 @@ class TerminalFace(Face):
         styles: Mapping[State, str] = {"wrong": "bold red", "warning": "yellow"}
         for state, style in styles.items():
             for finding in report.having(state):
-                self.say(f"{self._words(f'run_{state}')}{finding.line(self._words)}", style)
+                self.say(f"{self._words(f'state_{state}')}  {finding.line(self._words)}", style)
         passed = len(report.having("ok"))
         self.say(self._words("run_checked", passed=passed, time=self._words.duration(report.seconds)))
 

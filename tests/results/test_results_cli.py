@@ -289,8 +289,12 @@ def test_published_lists_models_and_scores_with_their_sources() -> None:
     assert isinstance(call("published", "nothing-like-it").exception, ConfigError)
 
 
-def test_estimate_prints_a_table_and_json() -> None:
-    config = Path(__file__).resolve().parents[2] / "benchmarks" / "reproduce" / "cmn-v1" / "Qwen3-Embedding-0.6B.yaml"
+def test_estimate_prints_a_table_and_json(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "tool: mteb\nmodels: [{model_type: vacc_api, model_name: Qwen3-Embedding-0.6B}]\n"
+        "eval: {benchmarks: ['MTEB(cmn, v1)']}\n"
+    )
     shown = call("estimate", config, "--texts-per-second", "800").output
     assert shown.startswith("together about")
     assert "MTEB(cmn, v1) Mean(Task) 66.33" in shown
