@@ -8,7 +8,6 @@ not cached is named at once.
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import threading
 import time
@@ -45,7 +44,7 @@ def endpoint() -> str:
     """Returns the address of the Hugging Face hub, or of the mirror that stands in for it."""
     from huggingface_hub import constants
 
-    return str(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    return str(constants.ENDPOINT).rstrip("/")
 
 
 def is_offline() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -49,9 +50,11 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def on_a_terminal(tmp_path: Path, columns: int, language: str = "en") -> str:
     pexpect = pytest.importorskip("pexpect")
+    # the terminal says how wide it is, not the one in which the tests run
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     child = pexpect.spawn(
         sys.executable, ["-c", SCRIPT, language], cwd=tmp_path, dimensions=(24, columns), encoding="utf-8", timeout=60,
-        env={**__import__("os").environ, "TERM": "xterm-256color"},
+        env={**environment, "TERM": "xterm-256color"},
     )  # fmt: skip
     child.expect(pexpect.EOF)
     child.close()

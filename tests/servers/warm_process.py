@@ -141,6 +141,7 @@ def _run(task: dict[str, Any]) -> None:
         os.dup2(log, stream)
     os.chdir(task["folder"])
     os.environ.update(task["environment"])
+    _read_hub_again(task["environment"])
     sys.argv = task["command"]
     status: Any = 0
     try:
@@ -160,6 +161,18 @@ def _run(task: dict[str, Any]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status if isinstance(status, int) else int(status is not None))
+
+
+def _read_hub_again(environment: Mapping[str, str]) -> None:
+    """Sets what the hub's libraries took from the environment when they were imported, which was before this run."""
+    import datasets
+    from huggingface_hub import constants
+
+    if hub := environment.get("HF_ENDPOINT"):
+        constants.ENDPOINT = hub
+    if home := environment.get("HF_HOME"):
+        constants.HF_HUB_CACHE = str(Path(home, "hub"))
+        datasets.config.HF_DATASETS_CACHE = Path(home, "datasets")
 
 
 def _import_all(names: list[str]) -> None:
