@@ -249,7 +249,7 @@ def _load_from_folder(task: Any, folder: Path) -> None:
     def load_data(num_proc: int | None = None, **_: Any) -> None:
         if not task.data_loaded:
             _take(task, data)
-            task.dataset_transform(num_proc=num_proc)
+            _with_num_proc(task.dataset_transform, num_proc)
 
     task.load_data = load_data
 
@@ -354,11 +354,15 @@ def to_v2(task: Any) -> None:
     """Brings a retrieval task's data into the form of MTEB 2.x, where an older loader left the older one."""
     if getattr(task, "corpus", None) is None:
         return
-    convert = task.convert_v1_dataset_format_to_v2
-    if "num_proc" in inspect.signature(convert).parameters:
-        convert(num_proc=None)
+    _with_num_proc(task.convert_v1_dataset_format_to_v2, None)
+
+
+def _with_num_proc(step: Callable[..., None], num_proc: int | None) -> None:
+    """Calls a step of MTEB's loading with the number of processes, where this release takes it."""
+    if "num_proc" in inspect.signature(step).parameters:
+        step(num_proc=num_proc)
     else:
-        convert()
+        step()
 
 
 def _first_queries(split: Any, limit: int) -> None:

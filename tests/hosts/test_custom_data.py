@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -349,6 +349,8 @@ _judgement = st.fixed_dictionaries(
 )
 
 
+# on a busy machine
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(corpus=st.lists(_row, max_size=6), queries=st.lists(_row, max_size=4), qrels=st.lists(_judgement, max_size=5))
 def test_the_reader_gives_what_was_written_or_names_the_row(corpus: Rows, queries: Rows, qrels: Rows) -> None:
     with tempfile.TemporaryDirectory() as name:
