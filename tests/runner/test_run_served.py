@@ -60,8 +60,10 @@ def test_a_budget_of_two_minutes_takes_at_most_two_and_a_half(hub: str, demo_ser
         done = run(tmp_path, server.base, "--budget", "2m", "--against", MINILM, "--json")
         took = time.monotonic() - began
     assert took <= 150, done.stderr
-    if done.returncode == 2 and "s are left after the check, and the shortest task takes" in done.stderr:
-        pytest.skip("this machine is too busy for any task within the budget, and the command said so")
+    if done.returncode == 2:
+        # right, too: on a busy machine no task fits, and nothing of one is paid for
+        assert "s are left after the check, and the shortest task takes" in done.stderr
+        return
     assert done.returncode == 0, done.stdout + done.stderr
     assert "STSBenchmark" in {row["task"] for row in json.loads(done.stdout)["rows"]}
     assert "Left out, because the budget is used up before:" in done.stderr
