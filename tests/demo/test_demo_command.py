@@ -157,10 +157,10 @@ def test_its_output_has_at_most_80_columns_and_no_broken_word(tmp_path: Path) ->
     )
     assert ran.returncode == 0, ran.stderr
     said = (ran.stdout + ran.stderr).splitlines()
-    lines = [line for line in said if not line.lstrip().startswith("Files: ")]
+    lines = [line for line in said if str(tmp_path) not in line]  # a path may be wider, and is never broken
     assert max(map(len, lines)) <= 80
     assert "…" not in ran.stdout
     words = {word for line in lines for word in line.split()}
     whole = {"VaccDemoRetrieval", "VaccDemoSTS", "VaccDemoClassification", "cosine_spearman", "all-MiniLM-L6-v2-cosine"}
     assert whole <= words
-    assert f"Files: {tmp_path}" in [line.strip() for line in said]
+    assert f" Files: {tmp_path} " in f" {' '.join(' '.join(said).split())} "
