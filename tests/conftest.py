@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from warm_process import WarmProcess
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
@@ -29,6 +30,15 @@ if not os.environ.get("VACC_VLLM_VENV"):
     collect_ignore.append("vllm")
 if not os.environ.get("VACC_SERVERS"):
     collect_ignore.append("others")
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmProcess]:
+    """A process that has imported the hosts and knows the demo's tasks: commands start in it without delay."""
+    pytest.importorskip("mteb", minversion="2.7", reason="needs the newer line of hosts")
+    process = WarmProcess()
+    yield process
+    process.close()
 
 
 @pytest.fixture(autouse=True)

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from warm_process import WarmProcess
-
-
-@pytest.fixture(scope="session")
-def warm() -> Iterator[WarmProcess]:
-    """A process that has imported the hosts and knows the demo's tasks: commands start in it without delay."""
-    pytest.importorskip("mteb", minversion="2.7", reason="needs the newer line of hosts")
-    process = WarmProcess()
-    yield process
-    process.close()
 
 
 @pytest.fixture

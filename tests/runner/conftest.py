@@ -18,15 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "checks"))
 from sound_server import SoundServer
 
 
-@pytest.fixture(scope="session")
-def warm() -> Iterator[WarmProcess]:
-    """A process that has imported the hosts and knows the demo's tasks: commands start in it without delay."""
-    pytest.importorskip("mteb", minversion="2.7", reason="needs the newer line of hosts")
-    process = WarmProcess()
-    yield process
-    process.close()
-
-
 class Model(SoundServer):
     """A sound model; ``before_vectors`` is called with the texts of each request, before its answer."""
 
