@@ -57,7 +57,7 @@ def watcher() -> Watcher:
 
 @contextmanager
 def watched(by: Watcher) -> Iterator[None]:
-    """Tells ``by`` of the runs inside the block."""
+    """Reports the runs inside the block to a watcher."""
     token = _watcher.set(by)
     try:
         yield

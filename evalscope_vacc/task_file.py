@@ -33,6 +33,19 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_rageval(path: Path) -> dict[str, Any]:
+    """Reads ``{tool, models, eval}`` from EvalScope's RAGEval file, or from a task file that holds or names one.
+
+    Raises:
+        ConfigError: As :func:`read_config`.
+    """
+    content = read_config(path)
+    inner = content.get("eval_config")
+    if isinstance(inner, str):
+        return read_config(Path(inner))
+    return inner if isinstance(inner, dict) else content
+
+
 class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)

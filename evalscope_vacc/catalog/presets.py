@@ -1,15 +1,16 @@
-"""Which tasks a preset has: an ordered list for each family of models, in ``presets.toml`` beside this file."""
+"""The tasks of each preset: one ordered list per model family, read from ``presets.toml``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from evalscope_vacc.catalog import find, tomllib
+from evalscope_vacc.catalog import find
+from evalscope_vacc.files import read_toml
 
 FULL = "full"
 
@@ -33,8 +34,7 @@ class Family:
 
 @lru_cache(maxsize=1)
 def _tables() -> Mapping[str, Any]:
-    text = resources.files("evalscope_vacc.catalog").joinpath("presets.toml").read_text(encoding="utf-8")
-    return MappingProxyType(tomllib.loads(text))
+    return MappingProxyType(read_toml(Path(__file__).with_suffix(".toml")))
 
 
 def limits() -> Mapping[str, int]:

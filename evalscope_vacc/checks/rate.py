@@ -40,7 +40,7 @@ class Rate:
 
 
 def measure(config: ModelConfig, seconds: float = SECONDS) -> Rate | None:
-    """Sends short texts, then long ones, each for some seconds.
+    """Measures the rates: sends short texts, then long ones, for a few seconds each.
 
     Args:
         config: The model; all its servers are taken to be alike, and the first one is asked.

@@ -95,13 +95,10 @@ def model_entries(path: Path, *, model: str | None = None, key: str | None = Non
     """
     from evalscope_vacc.config import MODEL_TYPE
     from evalscope_vacc.hosts.spelling import newer_spelling
-    from evalscope_vacc.task_file import read_config
+    from evalscope_vacc.task_file import read_rageval
 
-    content = read_config(path)
-    inner = content.get("eval_config", content)
-    if isinstance(inner, str):
-        inner = read_config(Path(inner))
-    given = newer_spelling(inner).get("models") if isinstance(inner, Mapping) else None
+    inner = read_rageval(path)
+    given = newer_spelling(inner).get("models")
     listed = [given] if isinstance(given, Mapping) else given
     if not isinstance(listed, Sequence) or isinstance(listed, str) or not all(isinstance(e, Mapping) for e in listed):
         raise ConfigError(f"{path}: expected a list `models`, as `evalscope eval --eval-config` takes it")

@@ -23,7 +23,7 @@ from evalscope_vacc.results.benchmarks import BenchmarkTask, benchmarks, main_me
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import read_packaged
 from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reference
-from evalscope_vacc.task_file import TOP_K, read_config
+from evalscope_vacc.task_file import TOP_K, read_rageval
 from evalscope_vacc.text.task import RERANKING
 
 ASSUMPTIONS = tuple(map(Reason, ("counted_once", "tokens_by_script", "without_instructions")))
@@ -145,9 +145,7 @@ def _data() -> Mapping[str, Any]:
 
 
 def _read(config: Path | Mapping[str, Any], where: Path | str) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    content = read_config(config) if isinstance(config, Path) else config
-    inner = content.get("eval_config")
-    content = inner if isinstance(inner, dict) else content
+    content = read_rageval(config) if isinstance(config, Path) else config
     evaluation, models = content.get("eval"), content.get("models", content.get("model"))
     models = [models] if isinstance(models, Mapping) else models
     if isinstance(evaluation, Mapping) and isinstance(models, list) and all(isinstance(m, Mapping) for m in models):

@@ -173,7 +173,7 @@ def plan(
 
 
 def with_tasks(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Returns the configuration with these tasks alone."""
+    """Returns the configuration restricted to the given tasks."""
     return {**config, "eval": {**config["eval"], "task_names": list(names)}}
 
 

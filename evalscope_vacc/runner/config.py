@@ -12,7 +12,7 @@ from evalscope_vacc.config import MODEL_TYPE, ModelConfig, configure, shown
 from evalscope_vacc.errors import ConfigError, VaccError
 from evalscope_vacc.redact import MASK
 from evalscope_vacc.runner.options import Options
-from evalscope_vacc.task_file import read_config
+from evalscope_vacc.task_file import read_rageval
 from evalscope_vacc.wire.address import is_address
 
 HUB = "huggingface"
@@ -83,10 +83,9 @@ def _reranking(entry: Mapping[str, Any], first_stage: Path) -> dict[str, Any]:
 
 
 def secrets_of(path: Path) -> tuple[str, ...]:
-    """Returns what may not be printed of a file's models; of an entry that cannot be used, nothing is known."""
-    content = read_config(path)
-    inner = content.get("eval_config", content)
-    entries = inner.get("models") or inner.get("model") if isinstance(inner, Mapping) else None
+    """Returns the secrets of a file's models; an entry that cannot be used has none that are known."""
+    inner = read_rageval(path)
+    entries = inner.get("models") or inner.get("model")
     found: list[str] = []
     for entry in entries if isinstance(entries, list) else ():
         with suppress(VaccError):
@@ -115,10 +114,8 @@ def _from_addresses(addresses: Sequence[str], options: Options) -> list[dict[str
 
 
 def _from_file(path: Path, options: Options) -> dict[str, Any]:
-    content = read_config(path)
-    inner = content.get("eval_config", content)
-    inner = read_config(Path(inner)) if isinstance(inner, str) else inner
-    models = inner.get("models") or inner.get("model") if isinstance(inner, Mapping) else None
+    inner = read_rageval(path)
+    models = inner.get("models") or inner.get("model")
     if not isinstance(models, list) or not all(isinstance(entry, Mapping) for entry in models):
         raise ConfigError(f"{path}: expected a list `models`, as `evalscope eval --eval-config` takes it")
     if options.models:

@@ -183,7 +183,7 @@ class TerminalFace(Face):
             self.say(self._words("run_checking", model=model.model_name, servers=", ".join(model.servers)))
 
     def checked(self, report: Report) -> None:
-        """Shows what is wrong or doubtful, and how much is not."""
+        """Shows errors and warnings, and how many checks passed."""
         styles: Mapping[State, str] = {"wrong": "bold red", "warning": "yellow"}
         for state, style in styles.items():
             for finding in report.having(state):

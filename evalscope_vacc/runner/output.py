@@ -41,7 +41,7 @@ class Output:
         self._lock = threading.Lock()
 
     def keep_in(self, folder: Path) -> None:
-        """Writes everything, from the beginning on, to the log file of ``folder``."""
+        """Writes all output, including what came before, to the log file in ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         with self._lock:
             if self._file is None:

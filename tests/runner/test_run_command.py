@@ -17,6 +17,7 @@ from served_model import ServedModel
 from warm_process import Started
 
 from evalscope_vacc.checks.texts import PREFLIGHT_TEXTS
+from evalscope_vacc.runner.config import secrets_of
 from evalscope_vacc.store import PROBE_TEXTS
 
 pytestmark = pytest.mark.host
@@ -133,6 +134,18 @@ def test_data_that_lack_are_named_before_anything_is_evaluated(
     found = rest.json()
     assert {row["task"] for row in found["rows"]} == {STS}
     assert (found["asked"], found["failed"]) == (2, 1)
+
+
+@pytest.mark.parametrize("form", ["of its own", "inside a task file", "named by a task file"])
+def test_the_secret_of_a_file_is_known_in_each_of_its_forms(tmp_path: Path, form: str) -> None:
+    inner = {"tool": "MTEB", "models": [{"model_type": "vacc_api", "model_name": "m", "api_base": "http://h:1",
+             "api_key": "sk-literal-0123456789"}], "eval": {"task_names": [STS]}}  # fmt: skip
+    (tmp_path / "inner.json").write_text(json.dumps(inner))
+    file = tmp_path / ("inner.json" if form == "of its own" else "task.json")
+    if form != "of its own":
+        held = inner if form == "inside a task file" else str(tmp_path / "inner.json")
+        file.write_text(json.dumps({"eval_backend": "RAGEval", "eval_config": held}))
+    assert "sk-literal-0123456789" in secrets_of(file)
 
 
 def test_eval_names_what_lacks_at_the_start_and_does_the_rest(
