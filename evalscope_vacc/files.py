@@ -1,7 +1,8 @@
-"""Files that another process may read while they are written, or that anybody may have made."""
+"""Files that another process may read while they are written, or that anybody may have made; what is printed into one."""
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -70,3 +71,26 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Reads a TOML file of this package."""
     content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+@contextmanager
+def printed_into(descriptor: int) -> Iterator[None]:
+    """Sends what is printed inside the block, by whatever library, to an open file.
+
+    Args:
+        descriptor: Of the file or pipe; it stays open.
+    """
+    # on the level of file descriptors: loggers and progress bars keep the streams that they found when they started
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {number: os.dup(number) for number in (1, 2)}
+    try:
+        for number in kept:
+            os.dup2(descriptor, number)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, original in kept.items():
+            os.dup2(original, number)
+            os.close(original)

@@ -106,13 +106,27 @@ def run_parity(
         if other is not None:
             theirs = other.answers(items)
             found = _compared(samples, items, answers, other, theirs, threshold(dtype))
-            if plots is not None and config.is_cross_encoder:
-                files.append(plot_scores(plots, config.model_name, answers, theirs))
-            elif plots is not None and found.gaps is not None:
-                files.append(plot_vectors(plots, config.model_name, samples, found.gaps, threshold(dtype).least))
+            if plots is not None:
+                files += _plots(plots, config, samples, found, answers, theirs, threshold(dtype).least)
         facts, about, texts = served.facts(), other.about if other else "", task or "our own list"
     took = time.monotonic() - start
     return ParityResult(config.model_name, served.about, about, dtype, texts, found, tuple(files), took, facts)
+
+
+def _plots(
+    folder: Path,
+    config: ModelConfig,
+    samples: Sequence[Sample],
+    found: Parity,
+    answers: Answers,
+    theirs: Answers,
+    least: float,
+) -> list[Path]:
+    if config.is_cross_encoder:
+        return [plot_scores(folder, config.model_name, answers, theirs)]
+    if found.gaps is None:
+        return []
+    return [plot_vectors(folder, config.model_name, samples, found.gaps, least)]
 
 
 def _texts(config: ModelConfig, task: str | None) -> tuple[list[Sample], list[Item]]:

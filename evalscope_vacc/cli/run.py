@@ -11,75 +11,86 @@ from evalscope_vacc.cli.options import AsJson, Dtype, Lang, Tolerance
 
 # read at run time, by a typer that may know no `X | None`
 _Text = Optional[str]  # noqa: UP045
+_Texts = Optional[list[str]]  # noqa: UP045
 _File = Optional[Path]  # noqa: UP045
+
+_Targets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TARGET...",
+        help="A server's address, the addresses of an encoder and of a reranker, or a configuration file.",
+    ),
+]
+_Models = Annotated[
+    _Texts,
+    typer.Option("--model", metavar="NAME", help="Served name, where a server serves several; once an address."),
+]
+_Tasks = Annotated[_Text, typer.Option("--tasks", metavar="A,B", help="Names of MTEB's tasks.")]
+_Benchmarks = Annotated[
+    _Texts, typer.Option("--benchmark", metavar="NAME", help="MTEB's benchmark, such as 'MTEB(eng, v2)'; repeatable.")
+]
+_Preset = Annotated[
+    _Text,
+    typer.Option("--preset", metavar="NAME", help="Tasks with published scores: smoke, quick, standard or full."),
+]
+_Budget = Annotated[
+    _Text, typer.Option("--budget", metavar="TIME", help="As many of the tasks as fit into 10m, 1h30m …")
+]
+_Against = Annotated[
+    _Text,
+    typer.Option(
+        "--against",
+        metavar="MODEL|RUN|none",
+        help="A model with published scores, or another run's folder. Default: the served model's own name.",
+    ),
+]
+_WorkDir = Annotated[
+    _File, typer.Option("--work-dir", metavar="DIR", help="Where the folders of runs go. [default: outputs]")
+]
+_FirstStage = Annotated[
+    _File, typer.Option("--first-stage", metavar="RUN", help="An embedding run whose predictions a reranker reranks.")
+]
+_Settings = Annotated[
+    _Texts,
+    typer.Option("--set", metavar="KEY=VALUE", help="A further key of every model, such as max_tokens=512."),
+]
+_Key = Annotated[_Text, typer.Option("--key", metavar="KEY", help="API key, or '${NAME}' of the environment.")]
+_Hub = Annotated[
+    _Text, typer.Option("--hub", help="Where data sets come from: huggingface (the default) or modelscope.")
+]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdict's line only.")]
+_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what the hosts and libraries say, too.")]
+_JUnit = Annotated[_File, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, too: a test case a task.")]
+_Report = Annotated[
+    _File, typer.Option("--report", metavar="FILE", help="The page. [default: report.html in the run's folder]")
+]
+_AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Do what can be done, and pass although a task lacks.")
+]
 
 
 def run(
-    targets: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="TARGET...",
-            help="A server's address, the addresses of an encoder and of a reranker, or a configuration file.",
-        ),
-    ],
-    model: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--model", metavar="NAME", help="Served name, where a server serves several; once an address."),
-    ] = None,
-    tasks: Annotated[_Text, typer.Option("--tasks", metavar="A,B", help="Names of MTEB's tasks.")] = None,
-    benchmark: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--benchmark", metavar="NAME", help="MTEB's benchmark, such as 'MTEB(eng, v2)'; repeatable."),
-    ] = None,
-    preset: Annotated[
-        _Text,
-        typer.Option("--preset", metavar="NAME", help="Tasks with published scores: smoke, quick, standard or full."),
-    ] = None,
-    budget: Annotated[
-        _Text, typer.Option("--budget", metavar="TIME", help="As many of the tasks as fit into 10m, 1h30m …")
-    ] = None,
-    against: Annotated[
-        _Text,
-        typer.Option(
-            "--against",
-            metavar="MODEL|RUN|none",
-            help="A model with published scores, or another run's folder. Default: the served model's own name.",
-        ),
-    ] = None,
-    work_dir: Annotated[
-        _File, typer.Option("--work-dir", metavar="DIR", help="Where the folders of runs go. [default: outputs]")
-    ] = None,
-    first_stage: Annotated[
-        _File,
-        typer.Option("--first-stage", metavar="RUN", help="An embedding run whose predictions a reranker reranks."),
-    ] = None,
-    settings: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", metavar="KEY=VALUE", help="A further key of every model, such as max_tokens=512."),
-    ] = None,
-    key: Annotated[
-        _Text, typer.Option("--key", metavar="KEY", help="API key, or '${NAME}' of the environment.")
-    ] = None,
-    hub: Annotated[
-        _Text, typer.Option("--hub", help="Where data sets come from: huggingface (the default) or modelscope.")
-    ] = None,
+    targets: _Targets,
+    model: _Models = None,
+    tasks: _Tasks = None,
+    benchmark: _Benchmarks = None,
+    preset: _Preset = None,
+    budget: _Budget = None,
+    against: _Against = None,
+    work_dir: _WorkDir = None,
+    first_stage: _FirstStage = None,
+    settings: _Settings = None,
+    key: _Key = None,
+    hub: _Hub = None,
     dtype: Dtype = None,
     tolerance: Tolerance = None,
     lang: Lang = "en",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdict's line only.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show what the hosts and libraries say, too.")
-    ] = False,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
     as_json: AsJson = False,
-    junit: Annotated[
-        _File, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, too: a test case a task.")
-    ] = None,
-    report: Annotated[
-        _File, typer.Option("--report", metavar="FILE", help="The page. [default: report.html in the run's folder]")
-    ] = None,
-    allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Do what can be done, and pass although a task lacks.")
-    ] = False,
+    junit: _JUnit = None,
+    report: _Report = None,
+    allow_partial: _AllowPartial = False,
 ) -> None:
     """Check a server, evaluate its model, and say whether it reproduces the scores of its weights.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sys
 import time
 import urllib.request
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evalscope_vacc.demo.model import weights_folder
 from evalscope_vacc.demo.process import DEFAULT_NAME, DemoServer
 from evalscope_vacc.errors import HostError, ResultError
+from evalscope_vacc.files import printed_into
 from evalscope_vacc.hosts.versions import check, installed
 
 if TYPE_CHECKING:
@@ -215,21 +214,9 @@ def _counts(url: str) -> dict[str, int]:
 @contextlib.contextmanager
 def _output_to(log: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Sends everything that is written to the terminal, by whatever library, to a file; says where if it goes wrong."""
-    # on the level of file descriptors: loggers and progress bars keep the streams that they found when they started
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = {number: os.dup(number) for number in (1, 2)}
     try:
-        with log.open("ab") as file:
-            for number in kept:
-                os.dup2(file.fileno(), number)
-        yield
+        with log.open("ab") as file, printed_into(file.fileno()):
+            yield
     except BaseException:
         tell(f"What EvalScope said until then: {log}")
         raise
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, original in kept.items():
-            os.dup2(original, number)
-            os.close(original)

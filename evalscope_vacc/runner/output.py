@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from evalscope_vacc.files import printed_into
 from evalscope_vacc.redact import clean
 
 LOG = "console.log"
@@ -78,26 +78,16 @@ def captured(*, shown: bool = False) -> Iterator[Output]:
     Args:
         shown: Print it, too.
     """
-    # on the level of file descriptors: loggers and progress bars keep the streams that they found when they started
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = {number: os.dup(number) for number in (1, 2)}
     read, write = os.pipe()
     with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
         output = Output(terminal, shown=shown)
         reader = threading.Thread(target=_read, args=(read, output), name="console log", daemon=True)
         reader.start()
-        for number in kept:
-            os.dup2(write, number)
-        os.close(write)
         try:
-            yield output
+            with printed_into(write):
+                os.close(write)
+                yield output
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, original in kept.items():
-                os.dup2(original, number)
-                os.close(original)
             reader.join(_LAST_WORDS_S)
             output.close()
 

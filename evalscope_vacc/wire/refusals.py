@@ -230,10 +230,10 @@ def refusal(
             **fields,
         )
     if 300 <= status < 400:
-        target = clean(location.partition("?")[0], secrets, 200)  # without its query: keys travel there
+        target = clean(location.partition("?")[0], secrets, 200) or "another address"  # its query may hold a key
         return RequestRefusedError(
-            f"{where} redirects to {target or 'another address'} (HTTP {status}). Redirections are not followed: they "
-            "would carry the key away. Put the final address into api_base.",
+            f"{where} redirects to {target} (HTTP {status}). Redirections are not followed: they would carry the key "
+            "away. Put the final address into api_base.",
             **fields,
         )
     if status == 408:
