@@ -104,10 +104,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has a test's report say what it shows of the README's support table (docs/support.py)."""
+    """Has a test's report say what it shows of the README's support table (docs/support.py), and groups the tests.
+
+    A group runs in one worker: a file, because its fixtures are made once then, and the tests that share what costs a
+    worker ten seconds or more, such as the imports of the hosts.
+    """
     for item in items:
         item.user_properties += [("shows", mark.args[0]) for mark in item.iter_markers("shows")]
+        shared = [name for name in ("minilm_run", "warm") if name in getattr(item, "fixturenames", ())]
+        if item.get_closest_marker("host") and not item.get_closest_marker("slow"):
+            shared.append("host")
+        item.add_marker(pytest.mark.xdist_group([*shared, str(item.path)][0]))
 
 
 @pytest.fixture(scope="session", autouse=True)

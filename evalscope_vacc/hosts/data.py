@@ -134,7 +134,8 @@ def _as_in(task: Any) -> Any:
 
     if _aggregated(task):
         return mteb.get_task(task.metadata.name)
-    return mteb.get_task(task.metadata.name, eval_splits=list(task.eval_splits), hf_subsets=list(task.hf_subsets))
+    # a set: MTEB looks up each subset in it, and a task may have tens of thousands
+    return mteb.get_task(task.metadata.name, eval_splits=list(task.eval_splits), hf_subsets=set(task.hf_subsets))
 
 
 def _is_known(name: str) -> bool:

@@ -185,6 +185,7 @@ def _import_all(names: list[str]) -> None:
 
 def _main() -> None:
     _import_all(["evalscope.run", "evalscope.cli.cli", "mteb", "evalscope.backend.rag_eval.mteb.task_template"])
+    _import_all(["evalscope.backend.rag_eval.clip_benchmark.arguments", "mteb.benchmarks.benchmarks"])
     _import_all(["evalscope_vacc.cli.app", "evalscope_vacc.models"])
     from evalscope_vacc.demo.tasks import register
 
