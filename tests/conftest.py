@@ -113,7 +113,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         item.user_properties += [("shows", mark.args[0]) for mark in item.iter_markers("shows")]
-        shared = [name for name in ("minilm_run", "warm") if name in getattr(item, "fixturenames", ())]
+        shared = [name for name in ("demo_server", "warm") if name in getattr(item, "fixturenames", ())]
         if item.get_closest_marker("host") and not item.get_closest_marker("slow"):
             shared.append("host")
         item.add_marker(pytest.mark.xdist_group([*shared, str(item.path)][0]))
