@@ -1,8 +1,9 @@
 """The site's generated parts: MkDocs calls this hook as it builds (``mkdocs.yml``).
 
 A page says ``<!-- generated: NAME -->`` where the text of the function ``NAME`` belongs. Commands come from the Typer
-application, keys from the marks in ``config.py``, findings from the catalogue of messages, tolerances from the code that
-applies them, the Python API from docstrings, support and proof from recorded reports and the tests' marks.
+application, marks of keys from ``config.py``, findings from the catalogue of messages, tolerances from the code that applies
+them, the Python API from docstrings, proof from recorded reports and the tests' marks. The tables that a reader also wants in
+the repository are written into their pages: ``model_keys.py``, ``support.py``.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-import model_keys  # noqa: E402 -- scripts of this folder
-import support  # noqa: E402
+import support  # noqa: E402 -- a script of this folder
 
 import evalscope_vacc  # noqa: E402
 from evalscope_vacc import config as model_config  # noqa: E402
@@ -147,12 +147,6 @@ def _said(text: str, language: int) -> str:
 # keys
 
 
-def keys(language: int) -> str:
-    """Every key of a model: default and meaning."""
-    linked = ("[Servers and services](../servers.md)", "[服务与方言](../servers.md)")[language]
-    return model_keys.table(language).replace("[docs/servers.md](docs/servers.md)", linked)
-
-
 def key_marks(language: int) -> str:
     """What else follows from the value of a key."""
     heads, yes, partly = (
@@ -265,11 +259,6 @@ def _hosts() -> list[dict[str, Any]]:
     return hosts
 
 
-def support_table(language: int) -> str:
-    """Which hosts were tested with what."""
-    return support.table(_hosts(), language)
-
-
 def support_proof(language: int) -> str:
     """Which tests show each row of the support table, and how many passed with each host."""
     heads = (
@@ -326,7 +315,7 @@ def faults(_: int) -> str:
 GENERATED: dict[str, Callable[[int], str]] = {
     function.__name__: function
     for function in (
-        commands, keys, key_marks, findings, parity_thresholds, score_tolerances, python_api, support_table, support_proof,
-        check_proof, host_proof, faults,
+        commands, key_marks, findings, parity_thresholds, score_tolerances, python_api, support_proof, check_proof,
+        host_proof, faults,
     )
 }  # fmt: skip

@@ -105,7 +105,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has a test's report say what it shows of the README's support table (docs/support.py)."""
+    """Has a test's report say what it shows of the table of what works where (docs/support.py)."""
     for item in items:
         item.user_properties += [("shows", mark.args[0]) for mark in item.iter_markers("shows")]
 

@@ -302,9 +302,9 @@ def test_no_encoder_and_cross_encoder_share_a_device_by_default() -> None:
     assert devices_of("bge-m3", "--device", "5") == devices_of("bge-m3", "--devices", "5") == {"5"}
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
-def test_the_services_of_the_readme_have_devices_of_their_own(readme: str) -> None:
-    text = (Path(__file__).parents[2] / readme).read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["accelerator.md", "accelerator.zh.md"])
+def test_the_services_of_the_guide_have_devices_of_their_own(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "guide" / page).read_text(encoding="utf-8")
     lines = re.findall(r"^evalscope-vacc serve (.+?)(?:\s+#.*)?$", text, re.MULTILINE)
     assert len(lines) >= 2
     taken = [
