@@ -82,7 +82,7 @@ def test_both_languages_have_the_same_code_and_the_same_sections(path: Path) -> 
 @pytest.mark.parametrize("path", CHINESE, ids=name)
 def test_chinese_pages_use_the_words_of_chinese_engineers(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert not re.findall("词元|挂钩|编码模型|重排模型|模型的键|由何测试|如何重复|占比", text)
+    assert not re.findall("词元|挂钩|嵌入模型|向量模型|编码模型|重排模型|模型的键|由何测试|如何重复|占比", text)
 
 
 @pytest.mark.parametrize("path", [*ENGLISH, *CHINESE], ids=name)
