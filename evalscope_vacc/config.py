@@ -814,7 +814,8 @@ def _notes(values: Mapping[str, Any], origins: Mapping[str, str], dropped: Mappi
         notes.append("prompt is empty, so it is not used (instruction_profile: none sends texts as they are)")
     if dropped:
         notes.append(
-            f"{', '.join(sorted(dropped))}: not used: about weights in process, and the server has loaded its own"
+            f"{', '.join(sorted(dropped))}: not used: these keys are for weights in process, and the server has "
+            f"loaded its own"
         )
     return tuple(notes)
 
@@ -833,36 +834,37 @@ def _warnings(
         chosen = origins["instruction_profile"] != "default" or values["prompt"] or values["prompts"]
         if not cross and not chosen:
             yield (
-                "no rule knows this model: its texts go out without a prefix; write prompts: {query: ..., document: ...} "
-                "or an instruction_profile (instruction_profile: none if it needs none)"
+                "there is no rule for this model: its texts are sent without a prefix; write prompts: {query: ..., "
+                "document: ...} or an instruction_profile (instruction_profile: none if it needs none)"
             )
         elif cross and template == "auto":
             yield (
-                "rerank_template is auto, and no rule knows this model: pairs go out without a template from here; write "
-                "the template that it was trained with, such as rerank_template: qwen3 (none if it has none)"
+                "rerank_template is auto, and there is no rule for this model: pairs are sent without a template; "
+                "write the template that it was trained with, such as rerank_template: qwen3 (none if it has none)"
             )
         return
     if entry.is_cross_encoder != cross:
         kinds = ("an encoder", "a cross-encoder")
         yield (
-            f"{entry.name} is {kinds[entry.is_cross_encoder]}, and it is configured as {kinds[cross]}: "
+            f"{entry.name} is {kinds[entry.is_cross_encoder]}, but it is configured as {kinds[cross]}: "
             f"write is_cross_encoder: {str(entry.is_cross_encoder).lower()}"
         )
         return
     if values["max_tokens"] != entry.max_tokens:
         yield (
-            f"max_tokens is {values['max_tokens']}, and the scores of {entry.name} are measured at {entry.max_tokens}: "
+            f"max_tokens is {values['max_tokens']}, but the scores of {entry.name} were measured at "
+            f"{entry.max_tokens}: "
             f"write max_tokens: {entry.max_tokens}, or leave the key out"
         )
     pooling = _POOLINGS.get(str(dropped.get("pooling_mode")).casefold(), entry.pooling)
     if entry.pooling in _POOLINGS.values() and pooling != entry.pooling:
         yield (
-            f"pooling_mode is {pooling}, and {entry.name} was trained with {entry.pooling}: the server pools as it was "
-            "started, whatever is written here: remove the key"
+            f"pooling_mode is {pooling}, and {entry.name} was trained with {entry.pooling}: the pooling of a server "
+            f"cannot be set here: remove the key"
         )
     profile = values["instruction_profile"]
     if not cross and profile in _WITH_TEMPLATE and entry.profile == "none":
-        gets = "prefixes of its own" if entry.prompts else "nothing before its texts"
+        gets = "prefixes of its own" if entry.prompts else "no prefix"
         yield f"instruction_profile is {profile}, and {entry.name} was trained with {gets}: leave the key out"
     own = entry.template_family
     if cross and template not in ("auto", "none") and not (own and template.startswith(own)):
@@ -890,7 +892,7 @@ def _bare_prompts(values: Mapping[str, Any], entry: Entry | None) -> Iterator[st
         does = 'leave it out, so that each task gets its own instruction, or write it as "Instruct: …\\nQuery:"'
     else:
         does = 'write what the model was trained with around it, such as "Instruct: …\\nQuery:", or a colon and a space'
-    yield f"{bare[0]} is a sentence that goes directly before the text, with nothing between them: {does}"
+    yield f"{bare[0]} is a sentence that goes directly before the text, with nothing in between: {does}"
 
 
 def _is_sentence(text: str) -> bool:

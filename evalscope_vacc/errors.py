@@ -64,11 +64,11 @@ class RunFailed(VaccError):  # noqa: N818 -- how a run ended
 
 
 class RunInterrupted(VaccError):  # noqa: N818 -- how a run ended
-    """A run was stopped by the user; what had come in is kept."""
+    """A run was stopped by the user; finished requests are kept."""
 
     def __init__(
         self,
-        message: str = "stopped by the user; what had come in is kept. Run the same command again to go on.",
+        message: str = "stopped by the user; finished requests are kept. Run the same command again to continue.",
     ) -> None:
         super().__init__(message)
 

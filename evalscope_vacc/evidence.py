@@ -116,9 +116,9 @@ class TaskUsage:
             parts.append(f"{self.cut:,} cut to the limit")
         if self.cut is None:
             parts.append(
-                f"at least {self.at_limit:,} cut to the limit or just as long (set tokenizer to have them all counted)"
+                f"at least {self.at_limit:,} cut to the limit or just as long (set tokenizer to count all of them)"
                 if self.at_limit
-                else "cut texts not counted (set tokenizer to have them counted)"
+                else "cut texts not counted (set tokenizer to count them)"
             )
         if self.retries:
             parts.append(f"{self.retries:,} retries")

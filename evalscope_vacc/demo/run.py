@@ -156,8 +156,8 @@ def _check_hosts() -> None:
     version = installed()["mteb"] or ""
     if version.startswith("1."):
         raise HostError(
-            f"The demo's tasks are made for MTEB 2 and EvalScope 1.8.1 or later; mteb {version} is installed. Served "
-            "models can be evaluated with it all the same: see `evalscope-vacc eval --help`."
+            f"The demo's tasks are made for MTEB 2 and EvalScope 1.8.1 or later; mteb {version} is installed. It can "
+            f"still evaluate served models: see `evalscope-vacc eval --help`."
         )
 
 
@@ -191,7 +191,7 @@ def _rows(rows: list[dict[str, Any]], metrics: Mapping[str, str]) -> tuple[DemoR
         model = str(row["model"]).removeprefix("vacc/")
         made.append(DemoRow(stage, model, task, subset, metrics[task], float(score), in_process))
     if {row.stage for row in made} != set(_STAGES.values()):
-        raise ResultError("EvalScope finished without results for each stage. Its log tells more.")
+        raise ResultError("EvalScope finished without results for each stage. See its log.")
     return tuple(made)
 
 
@@ -218,5 +218,5 @@ def _output_to(log: Path, tell: Callable[[str], None]) -> Iterator[None]:
         with log.open("ab") as file, printed_into(file.fileno()):
             yield
     except BaseException:
-        tell(f"What EvalScope said until then: {log}")
+        tell(f"What EvalScope printed until then: {log}")
         raise

@@ -151,7 +151,7 @@ def unknown_task(name: str, known: Iterable[str], where: str) -> str:
     """Returns the message for a task that nobody has."""
     if is_benchmark(name):
         return f"{where}: {name!r} is a benchmark: write eval.benchmarks: [{name!r}] instead"
-    return f"{where}: there is no task {name!r}: {did_you_mean(name, known, 'mteb.get_tasks() lists those there are')}"
+    return f"{where}: there is no task {name!r}: {did_you_mean(name, known, 'mteb.get_tasks() lists them')}"
 
 
 def _aggregated(task: Any) -> list[str]:

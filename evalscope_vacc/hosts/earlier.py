@@ -39,7 +39,7 @@ class EarlierServers:
             served.record_server(rescoring=True)
             logger.warning(
                 "%s: the server's version, model, length or template has changed since the scores in %s: they are not "
-                "used again",
+                "reused",
                 served.name,
                 self._folder,
             )

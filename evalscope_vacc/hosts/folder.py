@@ -94,7 +94,7 @@ def take_folder(folder: Path, *, new: bool) -> bool:
         return False
     except NotImplementedError:
         logger.warning(
-            "the file system of %s has no locks: two runs at once in this folder would mix their files", folder
+            "the file system of %s has no locks: two simultaneous runs in this folder would mix their files", folder
         )
         return True
     _held[folder] = lock

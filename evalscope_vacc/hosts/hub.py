@@ -66,7 +66,7 @@ def reachable() -> bool:
         answers = _answers(url)
         _asked[url] = time.monotonic(), answers
     if not answers:
-        logger.warning("the hub %s cannot be reached: data are loaded from the cache alone", _shown())
+        logger.warning("the hub %s cannot be reached: data are loaded only from the cache", _shown())
     return answers
 
 
@@ -211,7 +211,7 @@ def _lacks(task: Any) -> str:
         others = sorted({one[:8] for revisions in cached.values() for one in revisions})
         return f"its data set {path} is in the cache at {', '.join(others)}, and the task is of {revision[:8]}"
     wanted = [names for names in _wanted(task) if not at.intersection(names)]
-    return f"of its data set {path} the cache lacks {' or '.join(wanted[0])}" if wanted else ""
+    return f"the cache of its data set {path} is incomplete: {' or '.join(wanted[0])} is missing" if wanted else ""
 
 
 def _configurations(path: str) -> dict[str, set[str]]:

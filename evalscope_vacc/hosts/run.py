@@ -324,8 +324,8 @@ def _how_to_go_on(engine: Engine, done: Sequence[str]) -> str:
     models = [getattr(model, "served", None) for model in engine.models]
     kept = all(served is not None and served.config.store != "off" for served in models)
     return (
-        "stopped by the user. Run the same command again to go on: "
-        + ("what had come in is not sent again." if kept else "without a store every text is sent again.")
+        "stopped by the user. Run the same command again to continue: "
+        + ("finished requests are kept and not repeated." if kept else "without a store every text is sent again.")
         + (f" Finished, under {engine.out}: {', '.join(done)}" if done else "")
     )
 

@@ -128,8 +128,8 @@ def _references(
         return [(part, reference) for part in parts if part is not first], []
     served = ", ".join(name or "(unnamed)" for name in names)
     raise ConfigError(
-        f"no scores are published under the name {served}: say with --against whose weights these are "
-        "(`evalscope-vacc published` lists the models), or give another result folder"
+        f"no scores are published under the name {served}: name the model with --against (`evalscope-vacc published` "
+        f"lists them), or give another result folder"
     )
 
 

@@ -105,7 +105,7 @@ def mteb_tasks(name: str) -> list[Any]:
     try:
         return list(mteb.get_benchmark(name).tasks)
     except KeyError:
-        hint = did_you_mean(name, [*benchmark_names(), *_aliases()], "mteb.get_benchmarks() lists those there are")
+        hint = did_you_mean(name, [*benchmark_names(), *_aliases()], "mteb.get_benchmarks() lists them")
         raise ConfigError(f"there is no benchmark {clean(name, limit=200)!r}: {hint}") from None
 
 

@@ -156,7 +156,7 @@ def plan(
         against = ", ".join(reference.name for reference in references.references)
         raise ConfigError(
             f"{against} has no score of {', '.join(names[:5])}{' …' if len(names) > 5 else ''}: choose other tasks "
-            "(`evalscope-vacc published MODEL` lists what there is), or --against none to judge nothing"
+            "(`evalscope-vacc published MODEL` lists them), or --against none to judge nothing"
         )
     estimated = _estimate(config, names, rates)
     left_out: tuple[str, ...] = ()

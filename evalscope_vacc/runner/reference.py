@@ -66,8 +66,8 @@ def expected(against: str | None, models: Sequence[str]) -> Expected:
     known = [entry.reference() for name in models if (entry := published.find(name))]
     if not known:
         raise ConfigError(
-            f"no scores are published under the name {', '.join(models)}: say with --against whose weights these are "
-            "(`evalscope-vacc published` lists the models), give another run's folder, or --against none to judge nothing"
+            f"no scores are published under the name {', '.join(models)}: name the model with --against "
+            f"(`evalscope-vacc published` lists them), give another run's folder, or --against none to judge nothing"
         )
     return Expected(tuple(known))
 

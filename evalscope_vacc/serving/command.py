@@ -60,7 +60,7 @@ class ServeOptions:
         image: Repository of the container image.
         image_tag: Its tag.
         vllm_version: vLLM inside, where the tag does not tell, such as "0.10.1".
-        max_model_len: Longest input in tokens that the server takes.
+        max_model_len: Longest input, in tokens, that the server accepts.
         dimensions: A Matryoshka length that requests may ask for.
         container_name: Name of the container.
         shm_size: Shared memory of the container.
@@ -220,7 +220,7 @@ class _Plan:
         options = self.options
         for name in ("image", "image_tag", "container_name"):
             if getattr(options, name) is not None:
-                raise ConfigError(f"runtime vllm starts no container: --{name.replace('_', '-')} means nothing there")
+                raise ConfigError(f"runtime vllm starts no container: leave out --{name.replace('_', '-')}")
         folder = None if options.weights is None else _weights(options.weights, self.entry, mounted=False)
         version = images.parse_version(options.vllm_version or images.VLLM_TAG)
         argv = [
@@ -358,7 +358,7 @@ def _spread(entry: Entry, options: ServeOptions) -> tuple[int, tuple[str, ...] |
             why = f"it cannot be spread over {size}"
         raise ConfigError(
             f"{entry.name}: {why}; the tensor parallel sizes known to work are {offered}"
-            " (--force goes on nevertheless, as on one large GPU)"
+            " (--force continues anyway, as on one large GPU)"
         )
     return size, devices
 

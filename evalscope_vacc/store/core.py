@@ -177,7 +177,7 @@ class Store:
             return {**table.get([key for key in keys if key not in found]), **found}
         except StoreError as error:
             self._unreadable.add(table)
-            _log.warning("%s. The run goes on; what the file holds is asked of the server again", error)
+            _log.warning("%s. The run continues; what the file holds is requested again", error)
             return found
 
     def put(self, table: Table, values: dict[bytes, bytes]) -> None:
@@ -213,7 +213,7 @@ class Store:
             if not self._refused:
                 self._refused = self._commit(size, since)
                 if self._refused:
-                    _log.warning("%s. The run goes on; what comes in from here on is not kept", self._refused)
+                    _log.warning("%s. The run continues; further answers are not kept", self._refused)
             else:
                 # handed over while a commit failed
                 self.not_kept += sum(map(len, self._writing.values()))

@@ -126,7 +126,7 @@ class Table:
         """Says what a person does about a file that cannot be used."""
         return (
             f"remove it with `evalscope-vacc store rm {self.path.stem} --folder {self.path.parent}` "
-            "(what it held is asked of the server again)"
+            "(what it held is requested again)"
         )
 
     @contextlib.contextmanager

@@ -105,7 +105,7 @@ def parse_dictionary(raw: bytes, where: str) -> dict[str, str | dict[str, str]]:
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: expected a JSON object of task names, found {_kind(content)}")
     if not content:
-        raise ConfigError(f"{where} holds no task; `instruction_dict_path: metadata` goes on without a dictionary")
+        raise ConfigError(f"{where} holds no task; `instruction_dict_path: metadata` does without a dictionary")
     return {task: _entry(task, value, where, text) for task, value in content.items()}
 
 
@@ -185,8 +185,8 @@ def find_dictionary(path: str | None, cache_dir: Path | None = None) -> dict[str
 def _ways_on() -> str:
     return (
         "run `evalscope-vacc prompts fetch` once (it downloads the published dictionary), or set "
-        "`model_kwargs.instruction_dict_path` to a copy of it, or to the word `metadata` to go on with the tasks' own "
-        "instructions, which gives other scores than the published ones"
+        "`model_kwargs.instruction_dict_path` to a copy of it, or to the word `metadata` to use the tasks' own "
+        "instructions, which gives scores that differ from the published ones"
     )
 
 

@@ -319,7 +319,7 @@ class Engine:
             return Failure(Kind.DOWN, told, broke=True)
         if isinstance(error, NotFiniteError) and not job.not_finite:
             job.not_finite = True
-            logger.warning("%s; asked again once", told)
+            logger.warning("%s; retried once", told)
             return Failure(Kind.TRANSIENT, told)
         if error.retryable:
             return Failure(Kind.TRANSIENT, told)
@@ -446,7 +446,7 @@ class Engine:
                 raise failure
             job.left -= 1
             pause_s = self._backoff(run.retries - job.left)
-            logger.info("sent again (%d of %d left): %s", job.left, run.retries, failure.error)
+            logger.info("retry (%d of %d left): %s", job.left, run.retries, failure.error)
         self._watch(run.wait_s)
         return pause_s
 
@@ -457,7 +457,7 @@ class Engine:
             return 0.0
         error = failure.error
         words = (
-            f"{error} It has taken no requests for {run.busy_s:.0f} s (wait_for_server_s). What had come in is kept."
+            f"{error} It has taken no requests for {run.busy_s:.0f} s (wait_for_server_s). Finished requests are kept."
         )
         error.args = (words, *error.args[1:])
         raise failure
@@ -480,7 +480,9 @@ class Engine:
             return
         error = failure.error
         what = job.request.described or "this item"
-        words = f"{error} The server went away twice at {what}, the second time with nothing else to do: it is not sent again."
+        words = (
+            f"{error} The server went away twice at {what}, the second time with nothing else to do: it is not retried."
+        )
         error.args = (words, *error.args[1:])
         server.went_down(error, "this item is given up")
         raise Failure(Kind.REFUSED, error)

@@ -22,7 +22,7 @@ from served_model import ServedModel
 from evalscope_vacc.catalog import find
 from evalscope_vacc.config import keys, read_keys
 
-pytest.importorskip("tomllib", reason="the site is built with Python 3.11 or later")
+tomllib = pytest.importorskip("tomllib", reason="the site is built with Python 3.11 or later")
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS))
@@ -109,6 +109,13 @@ def test_generated_pages_have_every_command_key_and_finding(language: int) -> No
         assert f"| `{key}` |" in pages.key_marks(language), key
     found = re.findall(r"^## (\S+) ", pages.findings(language), re.MULTILINE)
     assert found == list(CHECKS)
+
+
+def test_every_chinese_sentence_of_the_commands_belongs_to_one_of_help() -> None:
+    text, chinese = pages.commands(0), pages.commands(1)
+    for english, said in tomllib.loads((DOCS / "commands.zh.toml").read_text(encoding="utf-8")).items():
+        assert english.split("|")[0] in text or pages._plain(english) in text, english
+        assert said in chinese or pages._plain(said) in chinese, said
 
 
 def test_every_test_of_the_proof_exists() -> None:
