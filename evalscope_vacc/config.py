@@ -108,9 +108,9 @@ class Key:
         answers: Whether another value may change an answer, so that stored answers do not hold for it.
         name: Short name under which a value that is not the default becomes part of the result's name. Such a key
             changes answers. Keys that share one are named by a digest of all their values.
-        file: Whether the value is a file, whose content and not whose place is what counts.
+        file: Whether the value is a file: its content counts, not its path.
         compared: Whether scores of two values are different measurements, which `compare` does not judge.
-        hide: What of it may not be seen: the whole value, or the user information in an address.
+        hide: What must be hidden: the whole value, or the user information in an address.
         otherwise: What the tables say in place of a default of None, in English and Chinese.
     """
 
@@ -247,7 +247,7 @@ class ModelConfig(BaseModel):
         "激活函数之前的得分（logits），在服务支持时使用：不会在 0 和 1 处饱和",
         name="raw",
     )
-    # not compared: a vector cut short is the very thing that a user wants judged
+    # not compared: a shorter vector is exactly what a user wants judged
     dimensions: PositiveInt | None = key(
         None,
         "Matryoshka size: cut and renormalised here",
@@ -716,8 +716,8 @@ def configure(mapping: Mapping[str, Any], *, where: str = "the model entry") -> 
     """Reads one entry (:func:`read_keys`) and completes it from the environment, the catalog and the defaults.
 
     Raises:
-        ConfigError: As :func:`read_keys`; no address, a reference to an unset variable, or values that cannot hold
-            together.
+        ConfigError: As :func:`read_keys`; no address, a reference to an unset variable, or values that contradict each
+        other.
     """
     from evalscope_vacc.catalog import find
     from evalscope_vacc.wire.address import normalize_base, server_revision
@@ -787,7 +787,7 @@ def _fallback(given: ModelConfig, name: str, entry: Entry | None) -> tuple[Any, 
 
 
 def _check_sense(values: Mapping[str, Any], entry: Entry | None, where: str) -> None:
-    """Raises ConfigError where the values, each well formed, do not go together."""
+    """Raises ConfigError where the values contradict each other."""
     size = values["dimensions"]
     if not values["api_base"]:
         raise NoAddressError(

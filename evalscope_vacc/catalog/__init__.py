@@ -1,7 +1,7 @@
 """Served models that we know: kind, sizes, limits, instruction rules, and how to serve them.
 
 The rows live in ``models.toml`` beside this file; plugins add theirs with the hook ``register_catalog_entries``. A
-configuration takes its defaults from the entry whose name its served name matches, and always wins over it.
+configuration takes its defaults from the entry that matches its served name; what it says itself always wins.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class Entry(_Row):
         return self
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
-        """Yields what, each well formed, cannot all be true."""
+        """Yields contradictions between well-formed values."""
         if self.max_tokens > self.model_limit:
             yield "max_tokens", f"{self.max_tokens} is above model_limit {self.model_limit}"
         if self.is_cross_encoder:

@@ -181,7 +181,7 @@ class LocalEncoder:
 
         self._model: Any = _loaded(source, lambda: SentenceTransformer(source, device="cpu"))
         self._model.float()
-        # what the texts are is decided by us; a model's own default prompt would be put before them without a word
+        # we decide the exact texts; the model's own default prompt would be added silently
         self._model.default_prompt_name = None
         own = self._model.max_seq_length
         if limit is not None and (own is None or limit < own):

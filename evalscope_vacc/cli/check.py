@@ -1,4 +1,4 @@
-"""``evalscope-vacc check``: is the server what the configuration takes it for?"""
+"""``evalscope-vacc check``: is the server what the configuration says?"""
 
 from __future__ import annotations
 

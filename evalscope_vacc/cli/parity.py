@@ -1,4 +1,4 @@
-"""``evalscope-vacc parity``: does the server answer what its weights answer?"""
+"""``evalscope-vacc parity``: does the server give the answers of its weights?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``evalscope-vacc report``: a run as one page to look at and to send around."""
+"""``evalscope-vacc report``: a run as one page to read and to share."""
 
 from __future__ import annotations
 

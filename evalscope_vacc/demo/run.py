@@ -213,7 +213,7 @@ def _counts(url: str) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _output_to(log: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Sends everything that is written to the terminal, by whatever library, to a file; says where if it goes wrong."""
+    """Sends everything that any library writes to the terminal to a file; on an error says where it is."""
     try:
         with log.open("ab") as file, printed_into(file.fileno()):
             yield

@@ -1,4 +1,4 @@
-"""The folder of a run: that it can be written, is long enough for its names, and belongs to one run at a time."""
+"""The folder of a run: it can be written, its file system takes the names, and it belongs to one run at a time."""
 
 from __future__ import annotations
 

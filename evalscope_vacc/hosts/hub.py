@@ -71,7 +71,7 @@ def reachable() -> bool:
 
 
 def forget() -> None:
-    """Has the hub asked again."""
+    """Forgets the hub's answer, so that it is asked again."""
     with _lock:
         _asked.clear()
 
@@ -110,7 +110,7 @@ def missing(tasks: Iterable[Any]) -> dict[str, str]:
         tasks: MTEB's tasks; none of them is loaded.
 
     Returns:
-        Task to the reason, in the order of the tasks. A task whose data set nothing is known of is taken to be at hand.
+        Task to the reason, in the order of the tasks. The data of an unknown task are taken to be available.
     """
     found = {task.metadata.name: next((why for part in _leaves(task) if (why := _lacks(part))), "") for task in tasks}
     return {name: why for name, why in found.items() if why}
@@ -120,7 +120,7 @@ def lacking(tasks: Iterable[Any], hub: str, copies: Collection[str] = ()) -> dic
     """Says which tasks will not find their data, and why, before anything is loaded.
 
     What does not lie in the cache has to be on the hub, which is asked for it. Data from ModelScope, and those of tasks
-    that are not MTEB's own, are taken to be at hand: nothing is known of them.
+    that are not MTEB's own, are taken to be available: nothing is known of them.
 
     Args:
         tasks: MTEB's tasks.
@@ -169,7 +169,7 @@ def _refused(source: tuple[str, str]) -> str:
                 f" at {revision[:12]}" if revision else ""
             )
     except Exception as error:  # noqa: BLE001 -- the hub's client is of requests or of httpx, by its version
-        # a bad moment: the loader asks again, and waits
+        # a transient error: the loader retries, and waits
         logger.debug("%s: %s", path, error)
     return ""
 

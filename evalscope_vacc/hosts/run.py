@@ -1,4 +1,4 @@
-"""Carries out a plan, item by item: a task that fails does not take the finished ones with it."""
+"""Carries out a plan, item by item; a task that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Engine(ABC):
         if item.feeds and not has_predictions:
             file.discard()
         overwrite = bool(self.evaluation.overwrite_results)
-        # nobody asks what the server is where its earlier scores are not looked at
+        # the server is probed only if its earlier scores may be used
         other_server = not overwrite and self.earlier.changed(model)
         again = item.again(overwrite=overwrite, other_server=other_server, has_predictions=has_predictions)
         results = self.score(item, task, again=again, candidates=candidates)
@@ -231,7 +231,7 @@ def _check_stored(engine: Engine, plan: Plan) -> None:
 
 
 def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException | None:
-    """Carries out every item whose data can be had; returns what stopped the run before its end."""
+    """Carries out every item whose data can be loaded; returns what stopped the run before its end."""
     stopped: BaseException | None = None
     lacks = lacking(engine.tasks, engine.evaluation.hub, engine.evaluation.dataset_paths or ())
     for task, why in lacks.items():
@@ -305,7 +305,7 @@ def _report(engine: Engine, result: RunResult, stopped: BaseException | None) ->
     failures = ((s.model, s.stage, task, why) for s in result.stages for task, why in s.failed.items())
     record_failed(engine.out / "vacc", [failure for failure in failures if failure[-1] not in not_run])
     if isinstance(stopped, (RunInterrupted, KeyboardInterrupt)):
-        # without the pages, which take seconds: somebody waits for the end
+        # without the pages, which take seconds
         raise RunInterrupted(_how_to_go_on(engine, done)) from None
     write_reports(result, engine.evaluation)
     failed = result.failed

@@ -101,7 +101,7 @@ class VaccEncoder(VaccModel):
             Vectors of unit or model-given length, shape (texts, dimensions), float32, in the order of the inputs.
 
         Raises:
-            ServerError: The server could not be asked, refused, or gave an answer that cannot be right.
+            ServerError: The server could not be reached, refused a request, or gave a wrong answer.
             TextError: A text cannot be sent as the configuration wants it.
         """
         told = task_metadata if task_metadata is not None else kwargs.get("task_name")

@@ -1,4 +1,4 @@
-"""What a model keeps of its answers while a task runs, and how it makes sure that they are still the same model's."""
+"""Stores a model's answers while a task runs, and makes sure that stored answers are those of the same model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LIVE: WeakSet[Keeper] = WeakSet()
 class Keeper:
     """The store of one served model, opened with the first task.
 
-    A store that cannot be used is said once, and the run goes on without it.
+    A store that cannot be used is reported once, and the run continues without it.
 
     Args:
         served: The model.

@@ -1,4 +1,4 @@
-"""A session with the servers of one model: asked once what they are, then plain values and a way to send.
+"""A session with the servers of one model: they are probed once; after that there are plain values and a way to send.
 
 :func:`open_session` is the only place where the servers are probed, checked before a run, and asked for their template.
 """
@@ -69,8 +69,8 @@ class Session:
         served: The model as it is configured.
         engine: The connections.
         facts: What holds for all the servers.
-        dialect: How they are spoken to.
-        limit: Tokens that a text (or a pair, on a cross-encoder) may have; None where nobody says.
+        dialect: Their protocol.
+        limit: Tokens that a text (or a pair, on a cross-encoder) may have; None if it is unknown.
         side: On which side a cross-encoder's template is applied.
         pairwise: Whether the limit counts the pair (a cross-encoder) or each text (an embedding server).
         see: Sees whether the servers cut to so many tokens, and returns the dialect with that; for a limit that was not

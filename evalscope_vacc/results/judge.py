@@ -1,6 +1,6 @@
-"""The judgement: are the served weights reproduced, and is everything there that was asked for?
+"""The verdict: does the run reproduce the weights, and is everything there that was asked for?
 
-One rule says what may be laid side by side. The identity of a score (task, split, subset, metric, kind of model) and its
+One rule says which scores may be compared. The identity of a score (task, split, subset, metric, kind of model) and its
 conditions (profile, max_tokens, rerank template, candidates …) must agree where both sides record them; else the row is not
 judged. Where it comes from (mteb version, dataset revision), and what is merely not recorded, is a note.
 
@@ -70,9 +70,9 @@ def judge(
 
     Args:
         results: Every row that was found, with or without a reference.
-        references: Each run, and what it is held against; may be empty.
+        references: Each run and its reference; may be empty.
         asked: What was asked for, or None where that is not known.
-        noise: How far scores may lie apart; by dtype when not given.
+        noise: How far scores may differ; by dtype when not given.
         paired: Gives the test by query of a run and its reference, or None.
         unpublished: Models that have no reference.
         insane: Models that gave every text the same answer before the run.
@@ -84,7 +84,7 @@ def judge(
     if found:
         said = tuple(Reason.of("unpublished", model=name or "(unnamed)") for name in unpublished)
         found[0] = replace(found[0], problems=results.problems + said)
-    # an answer before what is none, such as the second stage's of a run that is held against an encoder
+    # an answer before what is none, such as the second stage's of a run that is compared with an encoder
     found = [replace(comparison, causes=_causes(comparison, changed)) for comparison in found]
     found.sort(key=lambda comparison: comparison.outcome == "nothing comparable")
     return Verdict(
@@ -175,12 +175,12 @@ def _causes(comparison: Comparison, changed: Collection[str]) -> tuple[Reason, .
 def compare(
     ours: Results, reference: Reference, *, noise: Noise | None = None, paired: PairedTest | None = None
 ) -> Comparison:
-    """Holds a run against a reference, row by row, in an order that does not depend on the order of the input.
+    """Compares a run with a reference, row by row, in an order that does not depend on the order of the input.
 
     Args:
         ours: What :func:`evalscope_vacc.results.load.load_results` read.
         reference: Published scores, or another run (:func:`reference_from`).
-        noise: How far scores may lie apart; by dtype when not given.
+        noise: How far scores may differ; by dtype when not given.
         paired: Test by query: given both rows and the metric it returns an interval, a note why there is none, or None.
     """
     noise = noise or Noise()

@@ -5,7 +5,7 @@ beside a ``model_meta.json``; EvalScope puts that under ``<work_dir>/<timestamp>
 and ``stage2/``; mteb 1.x writes ``<out>/<model>/<revision>/<Task>.json``. What a run was configured with comes from
 ``model_meta.json``'s ``experiment_kwargs`` and from the evidence in ``<run>/vacc/config.json``.
 
-Files may be anybody's: sizes, counts and depths are bounded, links inside a folder are not followed, and whatever
+Files may come from anybody: sizes, counts and depths are bounded, links inside a folder are not followed, and whatever
 cannot be read becomes a line in :attr:`Results.problems`.
 """
 

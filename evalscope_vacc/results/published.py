@@ -32,7 +32,7 @@ class Published:
         return str(self.data.get("source", ""))
 
     def reference(self) -> Reference:
-        """Returns the facts as rows to hold a run against."""
+        """Returns the facts as rows of a reference."""
         data, common = self.data, read_conditions(self.data.get("conditions") or {})
         run = Run(self.name, str(data.get("revision") or ""), "", data.get("kind"))
         rows = [

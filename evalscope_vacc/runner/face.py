@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: a line a finished task, and one that moves."""
+"""What a person sees during a run: one line for each finished task, and a progress line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Face(Watcher):
         """The tasks are known; ``left_out`` did not fit into the budget."""
 
     def lacks(self, tasks: Mapping[str, str]) -> None:
-        """The data of these tasks cannot be had, and why."""
+        """The data of these tasks cannot be loaded, and why."""
 
     def begins(self, folder: Path, *, going_on: bool, expected: Expected) -> None:  # noqa: ARG002 -- told to who shows it
         """The run's folder is known; ``going_on`` with what an earlier start left there."""

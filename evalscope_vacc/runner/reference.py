@@ -1,4 +1,4 @@
-"""What a run is held against, as far as that must be known before anything is sent."""
+"""The reference of a run: what must be known of it before anything is sent."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Expected:
 
 
 def expected(against: str | None, models: Sequence[str]) -> Expected:
-    """Finds what a run is held against.
+    """Finds the references of a run.
 
     Args:
         against: A model with published scores, a folder of results, "none", or None: the models' own names.

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 Mode = Literal["resume", "reuse"]
 
-_COLLECT_S = 0.03  # how long what came in waits for more; with the commit itself well under 100 ms
+_COLLECT_S = 0.03  # how long a queued answer waits for others; with the commit itself well under 100 ms
 _MAX_WAITING = 64 * 2**20  # bytes that may wait in memory, and as many again that are being committed
 _LOOK_EVERY = 64 * 2**20  # bytes after which the folder's size is looked at
 _ROW_BYTES = 64  # what a row takes beside its value, which grows by an eighth itself: see benchmarks/STORE.md
@@ -64,7 +64,7 @@ class Store:
         self._pid = os.getpid()
         self._cond = threading.Condition()
         self._tables: dict[Path, Table] = {}
-        # what came in, and what the thread is committing of it
+        # queued answers, and those that the thread is committing
         self._waiting: _Waiting = {}
         self._writing: _Waiting = {}
         self._unreadable: set[Table] = set()
@@ -181,7 +181,7 @@ class Store:
             return found
 
     def put(self, table: Table, values: dict[bytes, bytes]) -> None:
-        """Hands over values; waits where more is on its way than memory should hold."""
+        """Queues values for writing; waits while the queue is full."""
         if not self._usable():
             return
         with self._cond:

@@ -64,8 +64,8 @@ def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str | dict[str, s
     """Reads a dictionary of instructions.
 
     The file is a JSON object: task name to text, or to an object with the keys ``query`` and ``document`` (MTEB called
-    it ``passage`` up to 1.38.35; both are read, ``document`` is returned). A key that stands twice means its last text,
-    as Python's reader takes it; the published file has such keys.
+    it ``passage`` up to 1.38.35; both are read, ``document`` is returned). Of a key that occurs twice, the last text
+    counts, as Python's reader takes it; the published file has such keys.
 
     Args:
         path: The file, at most 4 MiB; ``~`` is the user's home.

@@ -241,7 +241,7 @@ def _facts(comparison: Comparison, words: Words) -> Iterator[str]:
 
 
 def matrix(comparisons: Sequence[Comparison], words: Words) -> list[Block]:
-    """Lays the scores of several runs side by side: a line a score, a column a run; best and worst are marked."""
+    """Shows several runs side by side: one line for each score, one column for each run; best and worst are marked."""
     reference = clean(comparisons[0].reference, limit=200)
     alike = [c for c in comparisons if c.reference == comparisons[0].reference and c.outcome != "nothing comparable"]
     scores = [{(row.task, row.split, row.subset): row for row in c.rows if row.judged} for c in alike]

@@ -178,7 +178,7 @@ def _named(values: Mapping[str, Any]) -> str:
 
 
 def _score_lines(entry: Published, notes: Notes, words: Words) -> Iterator[tuple[str, ...]]:
-    """Yields a line a task and split; the subsets of a task with many are joined to their mean."""
+    """Yields one line for each task and split; the subsets of a task with many are joined to their mean."""
     reference = entry.reference()
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in reference.rows:

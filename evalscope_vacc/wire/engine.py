@@ -431,7 +431,7 @@ class Engine:
             return self._leave_alone(run, job, server, failure, sent)
         down = failure.kind is Kind.DOWN
         if not down and job.left == 0 and not failure.strange and run.wait_s > 0:
-            # it goes on failing; if it is not healthy either, this is a server to wait for, not a bad moment
+            # it keeps failing; if it is unhealthy, too, the server is waited for
             down = not await server.is_healthy()
         others = any(other.up for other in run.servers if other is not server)
         pause_s = 0.0
@@ -559,7 +559,7 @@ class _Run:
         timeout_s: Seconds in which a request has to be answered completely.
         wait_s: Seconds to wait for a server that went away.
         busy_s: Seconds to wait for a server that takes no requests.
-        retries: How often one request is sent again.
+        retries: Retries of one request.
         method: "POST" or "GET".
         beside: Whether it does without slots.
         done: What came of its jobs, for the caller's thread.

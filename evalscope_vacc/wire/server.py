@@ -1,4 +1,4 @@
-"""One server: its connections, one request and its answer, what a failure means, and whether the server is there.
+"""One server: its connections, one request and its answer, what a failure means, and whether the server is up.
 
 Everything here runs in the engine's event loop, so nothing needs a lock.
 """
@@ -61,7 +61,7 @@ _READ_BUFFER_BYTES = 4 * 1024 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
 _CONNECT_TIMEOUT_S = 20.0
 _HEALTH_TIMEOUT_S = 5.0
-# A server that asks for more patience than this is asked again anyway.
+# A server that asks for a longer wait than this is asked again anyway.
 _MAX_RETRY_AFTER_S = 120.0
 # One that does not say how long is asked again at least so often: quotas are mostly of a minute.
 _MAX_BUSY_PAUSE_S = 15.0
@@ -331,7 +331,7 @@ class Server:
         return Failure(Kind.TRANSIENT, unreachable(f"the connection broke: {reason}"), broke=True)
 
     def _gone(self, error: ServerError) -> Failure:
-        """The machine is not there: waited for if it ever was, else most likely a wrong address."""
+        """The machine cannot be reached: waited for if it ever answered, else the address is probably wrong."""
         return Failure(Kind.DOWN, error) if self.answered_at else Failure(Kind.TRANSIENT, error, strange=True)
 
     # -- its condition -------------------------------------------------------------------------------------------
