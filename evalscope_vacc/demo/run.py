@@ -16,6 +16,7 @@ from evalscope_vacc.demo.process import DEFAULT_NAME, DemoServer
 from evalscope_vacc.errors import HostError, ResultError
 from evalscope_vacc.files import printed_into
 from evalscope_vacc.hosts.versions import check, installed
+from evalscope_vacc.names import served_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -188,7 +189,7 @@ def _rows(rows: list[dict[str, Any]], metrics: Mapping[str, str]) -> tuple[DemoR
         if not isinstance(score, (int, float)):
             raise ResultError(f"EvalScope's result of {task} ({subset}) has no main score: {score!r}")
         in_process = None if stage == "second" else reference[task][subset]
-        model = str(row["model"]).removeprefix("vacc/")
+        model = served_name(str(row["model"]))
         made.append(DemoRow(stage, model, task, subset, metrics[task], float(score), in_process))
     if {row.stage for row in made} != set(_STAGES.values()):
         raise ResultError("EvalScope finished without results for each stage. See its log.")

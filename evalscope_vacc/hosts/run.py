@@ -38,6 +38,7 @@ from evalscope_vacc.hosts.hub import lacking
 from evalscope_vacc.hosts.plan import Item, Kind, Plan, PlannedModel, PlannedTask, Stored, make_plan
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
 from evalscope_vacc.models import is_cross_encoder
+from evalscope_vacc.names import served_name
 from evalscope_vacc.progress import Work, watcher
 from evalscope_vacc.results.asked import record_asked, record_failed
 
@@ -133,7 +134,8 @@ class Engine(ABC):
             task = self.task(item.task)
         else:
             first = read_first_stage(item.first)
-            logger.info("%s: reranking the first %d candidates of %s", item.task, top_k, first.model or first.path.name)
+            source = served_name(first.model) or first.path.name
+            logger.info("%s: reranking the first %d candidates of %s", item.task, top_k, source)
             candidates = item.out / "candidates" / first.digest
             task, named = self.with_candidates(item, first, candidates), {"first": first.digest, "top_k": top_k}
         served = getattr(model, "served", None)
@@ -238,7 +240,7 @@ def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException |
         logger.warning("%s is not evaluated: %s", task, why)
     for position, item in enumerate(plan.items):
         if item.stage and (position == 0 or _row(plan.items[position - 1]) != _row(item)):
-            logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), item.name)
+            logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), served_name(item.name))
         began = time.monotonic()
         record = result.stage(item.name, item.stage, item.out)
         before = None if item.after is None else plan.items[item.after]

@@ -20,6 +20,7 @@ from typing import Any
 
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.messages import Reason
+from evalscope_vacc.names import served_name
 from evalscope_vacc.results.benchmarks import benchmark
 from evalscope_vacc.results.means import benchmark_means, with_means
 from evalscope_vacc.results.model import (
@@ -147,7 +148,7 @@ def _warnings(results: Results, comparisons: Sequence[Comparison], insane: Itera
         Reason.of(code, tasks=tuple(sorted(tasks)))
         for code, tasks in (
             ("at_chance", low), ("no_number", {row.task for row in results.rows if row.score is None}),
-            ("sanity_failed", set(insane)),
+            ("sanity_failed", set(map(served_name, insane))),
         ) if tasks
     ]  # fmt: skip
     for run in sorted({key[0] for key in by_task}, key=repr):
@@ -162,7 +163,7 @@ def _causes(comparison: Comparison, changed: Collection[str]) -> tuple[Reason, .
     """Gathers what the notes of the rows that do not match say, the likeliest cause first."""
     wrong = [row for row in comparison.rows if row.verdict in ("fail", "above")]
     notes = {note for row in wrong for note in (*row.notes, *row.reasons) if note.code in CAUSES}
-    notes |= {Reason.of("server_changed", model=row.model) for row in wrong if row.model in changed}
+    notes |= {Reason.of("server_changed", model=served_name(row.model)) for row in wrong if row.model in changed}
 
     def likely(note: Reason) -> tuple[int, int, Reason]:
         setting = dict(note.args).get("setting")

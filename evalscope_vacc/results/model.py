@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from evalscope_vacc import config
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.messages import Reason
+from evalscope_vacc.names import served_name
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,7 @@ class Run:
     @property
     def served_name(self) -> str:
         """The model's name without the organisation that this package or EvalScope puts before it."""
-        head, _, tail = self.model.partition("/")
-        return tail if tail and head.casefold() in {"vacc", "eval"} else self.model
+        return served_name(self.model)
 
     @property
     def label(self) -> str:

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from evalscope_vacc.checks.findings import Report, State
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.hosts.logs import ROOT
+from evalscope_vacc.names import served_name
 from evalscope_vacc.progress import Watcher, Work
 from evalscope_vacc.results.estimate import Estimate
 from evalscope_vacc.runner.output import Output
@@ -140,7 +141,7 @@ class Progress:
 
 
 def _size(sizes: Mapping[tuple[str, str], int], work: Work) -> int | None:
-    name = work.model.removeprefix("vacc/")
+    name = served_name(work.model)
     return next((n for (model, task), n in sizes.items() if task == work.task and model in (name, work.model)), None)
 
 

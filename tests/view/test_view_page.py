@@ -128,7 +128,7 @@ def test_a_run_of_which_only_results_are_left(tmp_path: Path, make_page) -> None
     run = write_results(tmp_path / "run", {("MyOwnTask", "test", "default"): ("accuracy", 0.5)}, model="vacc/mine")
     text = _Markup(make_page(run)).text
     assert "There is no reference to compare these scores with." in text
-    assert "no evidence" in text
+    assert "no record of the run" in text
     assert "evalscope-vacc mteb run -m vacc/mine -t MyOwnTask" in text
 
 
@@ -176,7 +176,7 @@ def test_each_models_verdict_says_whose_it_is(tmp_path: Path, make_page) -> None
     write_results(tmp_path / "run" / "stage1", {task: ("ndcg_at_10", 0.64508)}, model="vacc/first")
     write_results(tmp_path / "run" / "stage2", {task: ("ndcg_at_10", 0.6)}, model="vacc/second", cross_encoder=True)
     text = _Markup(make_page(tmp_path / "run", against="sentence-transformers/all-MiniLM-L6-v2")).text
-    first, second = re.search(r"vacc/first[^:]*: 1 of 1 scores", text), re.search(r"vacc/second[^:]*: no score", text)
+    first, second = re.search(r"first[^:]*: 1 of 1 scores", text), re.search(r"second[^:]*: no score", text)
     assert first
     assert second
 
