@@ -194,7 +194,7 @@ def _order(target: Target, found: Sameness, moved: Sequence[int], said: dict[str
 
 
 def _only_doubled(found: Sameness, allowed: float) -> bool:
-    """Whether only the text that stands twice in a batch is wrong."""
+    """Whether only the text that occurs twice in a batch is wrong."""
     return all(
         batch.count(text) > 1 or gap <= allowed
         for gaps, batch in zip(found.own, found.batches, strict=True)
