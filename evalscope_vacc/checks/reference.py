@@ -112,7 +112,7 @@ class Stored:
         missing = sum(key not in self.positions for key in keys)
         if missing:
             raise ConfigError(
-                f"the stored answers lack {missing} of {len(keys)} texts: they were stored with other texts "
+                f"the stored answers are missing {missing} of {len(keys)} texts: they were stored with other texts "
                 "(another --task, or another version of this package); store them again with --save"
             )
         return np.array([self.positions[key] for key in keys], dtype=np.int64)
@@ -307,8 +307,8 @@ def _hub_name(given: str) -> str:
     if given.count("/") == 1 and not given.startswith((".", "/", "~")):
         return given
     raise ConfigError(
-        f"--reference {clean(given, limit=200)!r} is no folder, no .npz file, no address (http://…), and no name of a hub "
-        "(org/name) or of the catalog"
+        f"--reference {clean(given, limit=200)!r} is not a folder, a .npz file, an address (http://…), or a name on a "
+        f"hub (org/name) or in the catalog"
     )
 
 

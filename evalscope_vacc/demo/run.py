@@ -28,7 +28,7 @@ TOP_K = 20
 """Candidates of each query that the second stage reranks."""
 
 TOLERANCE = 1e-4
-"""How far a served score may lie from that of the same weights in process."""
+"""How far a served score may differ from that of the same weights in process."""
 
 _STAGES = {"": "one-stage", "stage1": "first", "stage2": "second"}
 

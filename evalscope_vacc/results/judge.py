@@ -223,7 +223,7 @@ def reference_from(results: Results, *, like: Iterable[Run] = ()) -> Reference:
             runs = tuple(run for run in runs if of(run) in {of(one) for one in wanted}) or runs
     if len(runs) > 1:
         raise ResultError(
-            f"{len(runs)} runs lie under {', '.join(results.paths)}: {'; '.join(r.label for r in runs[:5])}. "
+            f"{len(runs)} runs are under {', '.join(results.paths)}: {'; '.join(r.label for r in runs[:5])}. "
             "Give the folder of the one to compare with."
         )
     chosen = runs[0]

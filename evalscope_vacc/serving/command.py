@@ -141,7 +141,7 @@ def build_command(entry: Entry, options: ServeOptions) -> Command:
         raise ConfigError(f"runtime {options.runtime!r} is not one of {', '.join(RUNTIMES)}")
     _check_extra(options.extra)
     if options.host is not None and not _HOST.fullmatch(options.host):
-        raise ConfigError(f"host {options.host!r} is no name or address of a machine")
+        raise ConfigError(f"host {options.host!r} is not a name or address of a machine")
     port = _port(options.port, entry)
     size, devices = _spread(entry, options)
     model = options.served_model_name or entry.name
@@ -334,7 +334,7 @@ def _port(port: int | None, entry: Entry) -> int:
     if port is None:
         return 8001 if entry.is_cross_encoder else 8000  # as in the vendor's guide: both can run at once
     if not 1 <= port <= 65535:
-        raise ConfigError(f"port {port}: it must lie between 1 and 65535")
+        raise ConfigError(f"port {port}: it must be between 1 and 65535")
     return port
 
 

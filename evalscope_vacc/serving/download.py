@@ -147,7 +147,7 @@ def prepare(
         ignored.append(_PICKLED)  # the same weights again
     wanted = {path: size for path, size in sizes.items() if not any(fnmatch(path, pattern) for pattern in ignored)}
     if "config.json" not in wanted:
-        raise ServerError(f"{where} lists no config.json for {repository}: it is no model that vLLM could serve")
+        raise ServerError(f"{where} lists no config.json for {repository}: vLLM cannot serve it")
     left_out = len(sizes) - len(wanted)
     return Download(hub, endpoint, where, repository, commit, folder, wanted, ignored, left_out)
 

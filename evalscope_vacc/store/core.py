@@ -92,7 +92,7 @@ class Store:
             StoreError: The folder cannot be made.
         """
         if mode not in ("resume", "reuse"):
-            raise ConfigError(f"store: {mode!r} is no mode; use resume, reuse, off, or a folder")
+            raise ConfigError(f"store: {mode!r} is not a mode; use resume, reuse, off, or a folder")
         if limit_bytes is not None and limit_bytes < 2**20:
             raise ConfigError(f"the store's size limit is {limit_bytes} bytes; it takes at least one MiB")
         folder = (folder or folders.default_folder()).expanduser().absolute()

@@ -45,7 +45,7 @@ PUBLISHED_CONTENT = "8395a369dfdcd9e5dee36ebbd063d6369eaab59c1d1234892a3e30c7f2b
 """`content_digest` of that file: a reformatted copy is still the published dictionary."""
 
 METADATA = "metadata"
-"""The word that, in place of a path, means: go on with the tasks' own metadata."""
+"""The word that, in place of a path, means: use the tasks' own metadata."""
 
 MAX_BYTES = 4 * 1024 * 1024
 _SIDES = {"query": "query", "document": "document", "passage": "document"}
@@ -82,7 +82,7 @@ def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str | dict[str, s
     except OSError as error:
         raise ConfigError(f"instruction_dict_path: {file} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ConfigError(f"instruction_dict_path: {file} is no dictionary of instructions: {error}") from None
+        raise ConfigError(f"instruction_dict_path: {file} is not a dictionary of instructions: {error}") from None
     return parse_dictionary(raw, f"instruction_dict_path: {file}")
 
 

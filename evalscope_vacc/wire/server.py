@@ -77,7 +77,7 @@ class Kind(Enum):
 
     REFUSED = "the request is wrong; a retry would fail, too"
     TRANSIENT = "it may be over next time, or one of the request's items causes it"
-    BUSY = "the server takes no requests at the moment, whatever they hold"
+    BUSY = "the server takes no requests at the moment"
     DOWN = "the server is not there, or its engine died; it has to come back first"
 
 
