@@ -110,7 +110,7 @@ def test_nothing_of_the_comparison_stays_english_in_the_chinese_page(bad_run: Pa
     notes = re.findall(r'<li id="note-\d+">(.*?)</li>', page)
     assert notes
     assert [note for note in notes if not re.search("[\u4e00-\u9fff]", note)] == []
-    assert "按数值格式确定允许差值" in page
+    assert "按数据类型确定容差" in page
 
 
 def test_the_numbers_can_be_read_by_machines(bad_run: Path, make_page) -> None:
