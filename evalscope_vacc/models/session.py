@@ -525,9 +525,8 @@ def _choose_side(served: Served, asked: Sequence[RerankFacts]) -> TemplateSide:
     if side.conflict == "doubled":
         raise ConfigError(
             f"{name}: rerank_template is {config.rerank_template}, but the server wraps every pair in a template of its "
-            f"own ({facts.prompt_tokens_short} tokens for a pair of two letters): applied twice, it makes scores "
-            f"wrong. "
-            "Start it without --chat-template, or write rerank_template: auto or none"
+            f"own ({facts.prompt_tokens_short} tokens for a pair of two letters): a template that is "
+            "applied twice makes scores wrong. Start it without --chat-template, or write rerank_template: auto or none"
         )
     if config.rerank_template == "none" and facts.template != "server" and entry is not None and entry.template_family:
         logger.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -174,6 +175,27 @@ def test_every_block_of_a_guide_is_run_or_says_why_not(path: Path) -> None:
     for block in blocks(path):
         assert block.not_run or block.language in ("sh", "python", "yaml", *SHOWN_ONLY), block.code
         assert block.title or block.language != "yaml", "a configuration needs a file name"
+
+
+def strings_of_the_package() -> str:
+    """Every text of the package, those with blanks in one piece."""
+    found = []
+    for path in (ROOT / "evalscope_vacc").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            found.append("{}".join(str(part.value) for part in parts if isinstance(part, ast.Constant)))
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["trouble.md", "trouble.zh.md"])
+def test_the_messages_that_a_page_quotes_are_said(name: str) -> None:
+    text = (DOCS / "guide" / name).read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    assert len(quoted) >= 4
+    said = strings_of_the_package()
+    for message in quoted:
+        for fragment in re.split(r"'\w'|…", message):
+            assert fragment.strip(" ;") in said, message
 
 
 def test_the_plugin_of_the_guide_registers_what_it_says() -> None:
