@@ -815,7 +815,7 @@ def _notes(values: Mapping[str, Any], origins: Mapping[str, str], dropped: Mappi
     if dropped:
         notes.append(
             f"{', '.join(sorted(dropped))}: not used: these keys are for weights in process, and the server has "
-            f"loaded its own"
+            "loaded its own"
         )
     return tuple(notes)
 
@@ -860,7 +860,7 @@ def _warnings(
     if entry.pooling in _POOLINGS.values() and pooling != entry.pooling:
         yield (
             f"pooling_mode is {pooling}, and {entry.name} was trained with {entry.pooling}: the pooling of a server "
-            f"cannot be set here: remove the key"
+            "cannot be set here: remove the key"
         )
     profile = values["instruction_profile"]
     if not cross and profile in _WITH_TEMPLATE and entry.profile == "none":

@@ -55,8 +55,7 @@ class _Loader(yaml.SafeLoader):
             if name in seen and name != "<<":
                 raise ConfigError(
                     f"{key.start_mark.name}: the key {clean(name, limit=100)!r} occurs twice, in lines {seen[name]} "
-                    f"and "
-                    f"{line}: keep one"
+                    f"and {line}: keep one"
                 )
             seen[name] = line
         return node

@@ -308,7 +308,7 @@ def _hub_name(given: str) -> str:
         return given
     raise ConfigError(
         f"--reference {clean(given, limit=200)!r} is not a folder, a .npz file, an address (http://…), or a name on a "
-        f"hub (org/name) or in the catalog"
+        "hub (org/name) or in the catalog"
     )
 
 

@@ -158,7 +158,7 @@ def _check_hosts() -> None:
     if version.startswith("1."):
         raise HostError(
             f"The demo's tasks are made for MTEB 2 and EvalScope 1.8.1 or later; mteb {version} is installed. It can "
-            f"still evaluate served models: see `evalscope-vacc eval --help`."
+            "still evaluate served models: see `evalscope-vacc eval --help`."
         )
 
 

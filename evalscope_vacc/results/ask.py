@@ -129,7 +129,7 @@ def _references(
     served = ", ".join(name or "(unnamed)" for name in names)
     raise ConfigError(
         f"no scores are published under the name {served}: name the model with --against (`evalscope-vacc published` "
-        f"lists them), or give another result folder"
+        "lists them), or give another result folder"
     )
 
 

@@ -67,7 +67,7 @@ def expected(against: str | None, models: Sequence[str]) -> Expected:
     if not known:
         raise ConfigError(
             f"no scores are published under the name {', '.join(models)}: name the model with --against "
-            f"(`evalscope-vacc published` lists them), give another run's folder, or --against none to judge nothing"
+            "(`evalscope-vacc published` lists them), give another run's folder, or --against none to judge nothing"
         )
     return Expected(tuple(known))
 

@@ -194,6 +194,5 @@ def _load(source: str) -> Any:
         reason = clean(f"{type(error).__name__}: {error}", limit=300)
         raise ConfigError(
             f"tokenizer: {source!r} is not a file or folder here, and the hub does not have it ({reason}); check the "
-            f"name "
-            "and HF_ENDPOINT, name a local tokenizer.json, or leave the key out to let the server count"
+            "name and HF_ENDPOINT, name a local tokenizer.json, or leave the key out to let the server count"
         ) from error
