@@ -853,8 +853,7 @@ def _warnings(
     if values["max_tokens"] != entry.max_tokens:
         yield (
             f"max_tokens is {values['max_tokens']}, but the scores of {entry.name} were measured at "
-            f"{entry.max_tokens}: "
-            f"write max_tokens: {entry.max_tokens}, or leave the key out"
+            f"{entry.max_tokens}: write max_tokens: {entry.max_tokens}, or leave the key out"
         )
     pooling = _POOLINGS.get(str(dropped.get("pooling_mode")).casefold(), entry.pooling)
     if entry.pooling in _POOLINGS.values() and pooling != entry.pooling:
