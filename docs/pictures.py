@@ -1,4 +1,4 @@
-"""Makes the documentation's pictures from a real run, in both languages: what the terminal shows, and the page.
+"""Makes the documentation's pictures from real runs: what the terminal shows, and the page in both languages.
 
     python docs/pictures.py http://127.0.0.1:8000 --tasks STSBenchmark      and further options of `evalscope-vacc run`
 
@@ -22,10 +22,10 @@ from rich.text import Text
 PICTURES = Path(__file__).resolve().parent / "pictures"
 COLUMNS = 100
 SUFFIXES = {"en": "", "zh": ".zh"}
-# a line that was drawn over
-ERASED = re.compile(r".*\x1b\[2K")
-# whatever moves the cursor or hides it; colours stay
-CONTROL = re.compile(r"\x1b\[\??[\d;]*[A-Zahl-ln-z]|\r")
+# what moves the cursor or clears a line; colours stay
+CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Zahl-ln-z]|\r")
+# the line that moves
+MOVING = re.compile(r"\[\d+/\d+\] [^·]* · ")
 FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
@@ -37,13 +37,13 @@ def terminal(arguments: list[str], folder: Path) -> str:
         ["evalscope-vacc", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, check=False,
     )  # fmt: skip
-    lines = [CONTROL.sub("", ERASED.sub("", line)).rstrip() for line in done.stdout.split("\n")]
-    return "\n".join(line for line in lines if line)
+    lines = CONTROL.sub("", done.stdout).replace(f"{folder}/", "").split("\n")
+    return "\n".join(line.rstrip() for line in lines if line.strip() and not MOVING.search(line))
 
 
 def draw(shown: str, title: str, path: Path) -> None:
     """Writes a terminal as SVG, with the fonts of the machine on which it is looked at."""
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=COLUMNS + 8, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(shown))
     svg = console.export_svg(title=title, unique_id="terminal")
     path.write_text(FONTS.sub("", svg), encoding="utf-8")
@@ -64,7 +64,8 @@ def main(arguments: list[str]) -> None:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             shown = terminal([*command, "--lang", language, "--report", "page.html"], folder)
-            draw(shown, f"evalscope-vacc {' '.join(command)}", PICTURES / f"terminal{suffix}.svg")
+            if language == "en":  # in SVG, Chinese characters have not twice the width of Latin ones
+                draw(shown, f"evalscope-vacc {' '.join(command)}", PICTURES / "terminal.svg")
             photograph(folder / "page.html", PICTURES / f"page{suffix}.png")
             print(shown)
 
