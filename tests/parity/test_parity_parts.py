@@ -70,7 +70,7 @@ def test_stored_answers_come_back_for_any_order_of_texts(
     stored = load(path)
     np.testing.assert_array_equal(stored.values[stored.rows([text_hash(t) for t in texts[::-1]])], values[::-1])
     assert stored.about["served"] == "m"
-    with pytest.raises(ConfigError, match=r"lack 1 of 1 texts"):
+    with pytest.raises(ConfigError, match=r"missing 1 of 1 texts"):
         stored.rows([text_hash("not there", "x")])
 
 
