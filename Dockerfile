@@ -7,7 +7,7 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1
 # first, so that a change of the source does not install it anew
 RUN pip install torch --index-url https://download.pytorch.org/whl/cpu
-COPY pyproject.toml README.md LICENSE evalscope_vacc.pth evalscope_vacc.start ./
+COPY pyproject.toml hatch_build.py README.md LICENSE evalscope_vacc.pth evalscope_vacc.start ./
 COPY evalscope_vacc evalscope_vacc
 RUN pip install .
 

@@ -4,7 +4,7 @@ nox -s oldest          EvalScope 1.8.1 with mteb 2.7.0: the oldest pair of the n
 nox -s legacy          EvalScope 1.3.0 and 1.8.0 with mteb 1.38.20, a short list of tasks (in CI)
 nox -s legacy-full     the same with every task
 nox -s newest          EvalScope 1.14.1 with mteb 2.26: what the support table says (the test suite runs all of it)
-nox -s support         the README's support table, from what the sessions above reported
+nox -s support         the table of what works where, from what the sessions above reported
 nox -s docs            the documentation's site, with its links and what it tells a reader to type (the test suite has it, too)
 nox -s mutants         docs/mutants.md: which faults of a server are found, and by whom (a quarter of an hour; not in CI)
 nox -s vllm            a real vLLM 0.32 on this CPU (about 15 minutes; not in CI)
@@ -137,7 +137,7 @@ def legacy_full(session: nox.Session, evalscope: str) -> None:
 
 @nox.session(python=PYTHON)
 def newest(session: nox.Session) -> None:
-    """What the README's support table says of EvalScope 1.14.1."""
+    """What the table of what works where says of EvalScope 1.14.1."""
     session.install("torch==2.13.0")
     session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
     _test(session, str(HERE / "tests"), "-m", "shows", *session.posargs)
@@ -145,7 +145,7 @@ def newest(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def support(session: nox.Session) -> None:
-    """Rewrites the README's support table from the reports that the sessions left in build/junit."""
+    """Rewrites the table of what works where from the reports that the sessions left in build/junit."""
     session.run(
         "python",
         str(HERE / "docs" / "support.py"),

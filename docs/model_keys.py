@@ -1,4 +1,4 @@
-"""The READMEs' table of a model's keys, from the marks in ``evalscope_vacc/config.py``.
+"""The tables of a model's keys, from the marks in ``evalscope_vacc/config.py``: whole on the site, short in the READMEs.
 
 python docs/model_keys.py      rewrites the tables
 """
@@ -11,19 +11,21 @@ from pathlib import Path
 from evalscope_vacc import config
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("README.md", "README.zh-CN.md")
-HEADINGS = ("| key | default | meaning |", "| 键 | 默认值 | 含义 |")
+PAGES = ("docs/reference/keys.md", "docs/reference/keys.zh.md")
+READMES = ("README.md", "README.zh-CN.md")
+HEADINGS = (("key", "default", "meaning"), ("参数", "默认值", "含义"))
 START, END = "<!-- keys -->\n", "<!-- end -->"
 
 
-def table(language: int) -> str:
-    """Returns the table in English (0) or Chinese (1)."""
-    rows = [
-        f"| `{f'{mark.group}.' if mark.group else ''}{name}` | {_default(name, mark, language)} "
-        f"| {(mark.meaning, mark.chinese)[language]} |"
-        for name, mark in config.keys().items()
-    ]
-    return "\n".join([HEADINGS[language], "|---|---|---|", *rows]) + "\n"
+def table(language: int, *, short: bool = False) -> str:
+    """Returns the table in English (0) or Chinese (1); the short one leaves out what a key means."""
+    rows = [HEADINGS[language]]
+    for name, mark in config.keys().items():
+        spelled = f"`{mark.group}.{name}`" if mark.group else f"`{name}`"
+        rows.append((spelled, _default(name, mark, language), (mark.meaning, mark.chinese)[language]))
+    lines = [f"| {' | '.join(row[: 2 if short else 3])} |" for row in rows]
+    lines.insert(1, "|---" * (2 if short else 3) + "|")
+    return "\n".join(lines) + "\n"
 
 
 def _default(name: str, mark: config.Key, language: int) -> str:
@@ -36,16 +38,22 @@ def _default(name: str, mark: config.Key, language: int) -> str:
     shown = f"`{str(value).lower() if isinstance(value, bool) else value}`"
     if value is None or value in ("", (), {}):
         shown = mark.otherwise[language]
-    return (("catalog, else ", "目录，否则：")[language] if mark.catalog else "") + shown
+    return (("catalog, else ", "内置模型表，否则：")[language] if mark.catalog else "") + shown
+
+
+def with_table(text: str, made: str) -> str:
+    """Returns a document with its table replaced."""
+    pattern = re.compile(re.escape(START) + ".*?" + re.escape(END), re.DOTALL)
+    return pattern.sub(lambda _: START + made + END, text, count=1)
 
 
 def main() -> None:
-    """Rewrites both tables."""
-    for language, name in enumerate(FILES):
-        path = ROOT / name
-        text = path.read_text(encoding="utf-8")
-        pattern = re.compile(re.escape(START) + ".*?" + re.escape(END), re.DOTALL)
-        path.write_text(pattern.sub(lambda _: START + table(language) + END, text, count=1), encoding="utf-8")  # noqa: B023
+    """Rewrites every table."""
+    for files, short in ((PAGES, False), (READMES, True)):
+        for language, name in enumerate(files):
+            path = ROOT / name
+            text = path.read_text(encoding="utf-8")
+            path.write_text(with_table(text, table(language, short=short)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The site's generated parts: MkDocs calls this hook as it builds (``mkdocs.yml``).
 
 A page says ``<!-- generated: NAME -->`` where the text of the function ``NAME`` belongs. Commands come from the Typer
-application, keys from the marks in ``config.py``, findings from the catalogue of messages, tolerances from the code that
-applies them, the Python API from docstrings, support and proof from recorded reports and the tests' marks.
+application, marks of keys from ``config.py``, findings from the catalogue of messages, tolerances from the code that applies
+them, the Python API from docstrings, proof from ``proof.toml``, recorded reports and the tests' marks. The tables that a
+reader also wants in the repository are written into their pages: ``model_keys.py``, ``support.py``.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-import model_keys  # noqa: E402 -- scripts of this folder
-import support  # noqa: E402
+import support  # noqa: E402 -- a script of this folder
 
 import evalscope_vacc  # noqa: E402
 from evalscope_vacc import config as model_config  # noqa: E402
@@ -34,43 +34,17 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 MARK = re.compile(r"<!-- generated: (\w+) -->")
-# columns of the repository's tables that name tests: the page of proofs has them
-PROOFS = {"test", "shown by"}
 CHINESE = "[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”]"
 Row = tuple[str, str, tuple[str, ...]]
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Puts the generated parts in their places, and leaves out what names tests."""
+    """Puts the generated parts in their places."""
     language = int(page.file.src_uri.endswith(".zh.md"))
-    if not page.file.src_uri.startswith("reference/"):
-        markdown = without_proofs(markdown)
     if language:
         # a line's end would become a blank between two Chinese characters
         markdown = re.sub(rf"(?<={CHINESE})\n *(?={CHINESE})", "", markdown)
     return MARK.sub(lambda found: GENERATED[found[1]](language), markdown)
-
-
-def without_proofs(markdown: str) -> str:
-    """Leaves out the names of tests, and links into the repository, from a page that is also read there."""
-    markdown = re.sub(r"\[([^\]]+)\]\(examples\)", r"`\1`", markdown)
-    markdown = re.sub(r"\s*\((?:`tests/[^`]+`(?:,\s*)?)+\)", "", markdown)
-    return "\n".join(_without_columns(markdown.splitlines())) + "\n"
-
-
-def _without_columns(lines: Iterable[str]) -> Iterator[str]:
-    dropped: int | None = None
-    for line in lines:
-        cells = _cells(line) if line.startswith("|") else []
-        if not cells:
-            dropped = None
-        elif PROOFS.intersection(cells):
-            dropped = next(index for index, cell in enumerate(cells) if cell in PROOFS)
-        yield line if dropped is None else f"| {' | '.join(cells[:dropped] + cells[dropped + 1 :])} |"
-
-
-def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -145,12 +119,6 @@ def _said(text: str, language: int) -> str:
 
 
 # keys
-
-
-def keys(language: int) -> str:
-    """Every key of a model: default and meaning."""
-    linked = ("[Servers and services](../servers.md)", "[服务与方言](../servers.md)")[language]
-    return model_keys.table(language).replace("[docs/servers.md](docs/servers.md)", linked)
 
 
 def key_marks(language: int) -> str:
@@ -265,11 +233,6 @@ def _hosts() -> list[dict[str, Any]]:
     return hosts
 
 
-def support_table(language: int) -> str:
-    """Which hosts were tested with what."""
-    return support.table(_hosts(), language)
-
-
 def support_proof(language: int) -> str:
     """Which tests show each row of the support table, and how many passed with each host."""
     heads = (
@@ -302,19 +265,24 @@ def _marked_tests() -> dict[str, list[str]]:
 def check_proof(language: int) -> str:
     """Which tests show each finding."""
     heads = (("finding", "tests"), ("检查项", "测试"))[language]
-    return _table(heads, _proofs("checks.md"))
+    return _table(heads, _proofs("findings"))
 
 
 def host_proof(language: int) -> str:
-    """Which test shows each key of the guide's configuration."""
-    heads = (("key", "test"), ("参数", "测试"))[language]
-    return _table(heads, _proofs("hosts.md"))
+    """Which tests show what the guide's configuration means here."""
+    heads = (("key", "tests"), ("参数", "测试"))[language]
+    return _table(heads, _proofs("guide"))
 
 
-def _proofs(name: str) -> Iterator[tuple[str, str]]:
-    for line in (HERE / name).read_text(encoding="utf-8").splitlines():
-        if line.startswith("| `") and "test_" in line:
-            yield _cells(line)[0], _cells(line)[-1].replace(", ", "<br>")
+def proofs(part: str) -> dict[str, list[str]]:
+    """What pages say, and the tests that show it."""
+    shown: dict[str, list[str]] = tomllib.loads((HERE / "proof.toml").read_text(encoding="utf-8"))[part]
+    return shown
+
+
+def _proofs(part: str) -> Iterator[tuple[str, str]]:
+    for what, tests in proofs(part).items():
+        yield what if "`" in what or " " in what else f"`{what}`", "<br>".join(f"`{test}`" for test in tests)
 
 
 def faults(_: int) -> str:
@@ -326,7 +294,7 @@ def faults(_: int) -> str:
 GENERATED: dict[str, Callable[[int], str]] = {
     function.__name__: function
     for function in (
-        commands, keys, key_marks, findings, parity_thresholds, score_tolerances, python_api, support_table, support_proof,
-        check_proof, host_proof, faults,
+        commands, key_marks, findings, parity_thresholds, score_tolerances, python_api, support_proof, check_proof,
+        host_proof, faults,
     )
 }  # fmt: skip

@@ -1,11 +1,11 @@
-"""The README's support table, from what test sessions of each host reported.
+"""The table of what works where, from what the test sessions of each host reported.
 
     pytest … --junitxml=build/junit/NAME.xml      what the nox sessions do
     python docs/support.py build/junit/*.xml      records their results in support.json and rewrites the tables
     python docs/support.py                        rewrites the tables from support.json
 
-A test that shows something of the table says so: ``@pytest.mark.shows("two-stages")``. A cell is a yes where at least one
-such test passed with that host and none failed; a dash where the reports have none.
+A test that is evidence for a row has a mark: ``@pytest.mark.shows("two-stages")``. A cell is a yes where at least one such test
+passed with that host and none failed; a dash where the reports have none.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ OUTCOMES = ("passed", "failed", "skipped")
 
 # mark -> what the table calls it, in English and Chinese, in the table's order
 SHOWN = {
-    "encoder": ("an encoder", "编码模型"),
-    "two-stages": ("an encoder and a cross-encoder in two stages", "编码模型与交叉编码模型两阶段"),
-    "stored": ("a cross-encoder on stored predictions", "交叉编码模型重排已存的预测"),
-    "reranking": ("a cross-encoder on reranking tasks", "交叉编码模型用于 Reranking 任务"),
+    "encoder": ("an encoder", "Embedding 模型"),
+    "two-stages": ("an encoder and a cross-encoder in two stages", "Embedding 模型与 Reranker 模型两阶段"),
+    "stored": ("a cross-encoder on stored predictions", "Reranker 模型重排已保存的预测"),
+    "reranking": ("a cross-encoder on reranking tasks", "Reranker 模型用于 Reranking 任务"),
     "same-scores": (
         "the scores of the same weights in process, within 1e-4",
         "与同一权重在进程内的得分相差不超过 1e-4",
@@ -37,12 +37,12 @@ SHOWN = {
     "texts": ("the exact texts that MTEB's tasks want", "发送的文本与 MTEB 任务要求逐字一致"),
     "scripts": ("the scripts of docs/examples", "docs/examples 中的脚本"),
     "mteb-run": ("`mteb run -m vacc/NAME`", "`mteb run -m vacc/NAME`"),
-    "ragas": ("embeddings for EvalScope's RAGAS tool", "供 EvalScope RAGAS 工具使用的向量"),
+    "ragas": ("embeddings for EvalScope's RAGAS tool", "为 EvalScope 的 RAGAS 工具提供向量"),
     "pages": ("runs in EvalScope's own pages", "在 EvalScope 自带页面中显示"),
 }
-FILES = {"README.md": 0, "README.zh-CN.md": 1}
+FILES = {"docs/reference/support.md": 0, "docs/reference/support.zh.md": 1}
 TESTED_BY = {
-    "1.14.1": ("the test suite", "测试集"),
+    "1.14.1": ("the test suite", "完整测试"),
     "1.8.1": ("`nox -s oldest`",) * 2,
     "1.8.0": ("`nox -s legacy`",) * 2,
     "1.3.0": ("`nox -s legacy`",) * 2,
@@ -51,7 +51,7 @@ TESTED_BY = {
 
 def read_report(path: Path) -> dict[str, Any]:
     """Returns one session's host and, for every mark, how many tests passed, failed and were skipped."""
-    suite = next(ET.parse(path).getroot().iter("testsuite"))  # noqa: S314 -- pytest's own file
+    suite = next(ET.parse(path).getroot().iter("testsuite"))
     versions = {p.get("name"): p.get("value") for p in suite.findall("properties/property")}
     if not versions.get("evalscope"):
         raise SystemExit(f"{path}: does not say which EvalScope it tested")
@@ -94,14 +94,14 @@ def table(hosts: list[dict[str, Any]], language: int) -> str:
     rows.append(["MTEB", *(host["mteb"] for host in hosts)])
     rows.append(["transformers, datasets", *(f"{host['transformers']}, {host['datasets']}" for host in hosts)])
     rows.append(["Python", *(".".join(host["python"].split(".")[:2]) for host in hosts)])
-    rows.append([("tested by", "由何测试")[language], *(TESTED_BY[host["evalscope"]][language] for host in hosts)])
+    rows.append([("tested by", "测试方式")[language], *(TESTED_BY[host["evalscope"]][language] for host in hosts)])
     for mark, names in SHOWN.items():
         rows.append([names[language], *(cell(host["shows"].get(mark), language) for host in hosts)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows).replace("| --- |", "|---|").replace(" --- |", "---|")
 
 
 def with_table(text: str, made: str) -> str:
-    """Returns a README with its table replaced."""
+    """Returns a page with its table replaced."""
     pattern = re.compile(f"(?<={re.escape(START)}).*?(?={re.escape(END)})", re.DOTALL)
     if len(pattern.findall(text)) != 1:
         raise SystemExit(f"expected one {START.strip()} … {END}")

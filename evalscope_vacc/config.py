@@ -3,7 +3,7 @@
 :class:`ModelConfig` is both what a user wrote (:func:`read_keys`) and what the rest of the package works with
 (:func:`configure`, which fills in what was left out from the environment and the catalog). A key is one field of it. Its
 mark, :class:`Key`, says where else it matters, and everything else is derived from the marks: the hosts' fields, the
-name of a result, what `compare` calls a different setting, the store's identity, masking, the table in the README.
+name of a result, what `compare` calls a different setting, the store's identity, masking, the documentation's tables.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class Key:
     """The mark of a key: what follows from its value, for everybody outside this module.
 
     Attributes:
-        meaning: One line for the README.
-        chinese: The same for the Chinese README.
+        meaning: One line for the table of keys.
+        chinese: The same in Chinese.
         group: The mapping in which EvalScope spells the key; it may also stand beside that mapping.
         older: Further names that mean the same.
         environment: The variable that fills the key.
@@ -108,10 +108,10 @@ class Key:
         answers: Whether another value may change an answer, so that stored answers do not hold for it.
         name: Short name under which a value that is not the default becomes part of the result's name. Such a key
             changes answers. Keys that share one are named by a digest of all their values.
-        file: Whether the value is a file, whose content and not whose place is what counts.
+        file: Whether the value is a file: its content counts, not its path.
         compared: Whether scores of two values are different measurements, which `compare` does not judge.
-        hide: What of it may not be seen: the whole value, or the user information in an address.
-        otherwise: What the README says in place of a default of None, in English and Chinese.
+        hide: What must be hidden: the whole value, or the user information in an address.
+        otherwise: What the tables say in place of a default of None, in English and Chinese.
     """
 
     meaning: str
@@ -167,7 +167,7 @@ class ModelConfig(BaseModel):
     model_type: str = key(
         MODEL_TYPE,
         "the plugin that serves the entry; an entry without it is EvalScope's own",
-        "提供该模型的插件；没有此键的条目由 EvalScope 自己处理",
+        "提供该模型的插件；没有此参数的条目由 EvalScope 自己处理",
     )
     model_name: Annotated[str, StringConstraints(min_length=1)] = key(
         ..., "as in `--served-model-name`", "与 `--served-model-name` 相同", answers=True
@@ -189,7 +189,7 @@ class ModelConfig(BaseModel):
     )
     headers: dict[str, str] = key({}, "further HTTP headers", "附加的 HTTP 请求头", hide="value")
     is_cross_encoder: bool = key(
-        False, "whether the model scores pairs", "是否为重排模型", catalog="is_cross_encoder", answers=True
+        False, "whether the model scores pairs", "是否为 Reranker 模型", catalog="is_cross_encoder", answers=True
     )
     instruction_profile: str = key(
         "none",
@@ -200,14 +200,14 @@ class ModelConfig(BaseModel):
     )
     prompt: str | None = key(
         None,
-        "raw prefix of queries, and of every text of tasks without sides; wins over the profile",
+        "prefix of queries, and of every text of tasks without sides, exactly as written; wins over the profile",
         "查询以及不分查询和文档的任务中所有文本的原样前缀；优先于 profile",
         name="prompts",
         compared=False,
     )
     prompts: dict[str, str] | None = key(
         None,
-        "raw prefixes by task, type or side, as MTEB spells them; they win over the profile",
+        "prefixes by task, type or side, exactly as written, with MTEB's keys; they win over the profile",
         "按任务、类型或查询/文档指定的原样前缀，写法同 MTEB；优先于 profile",
         name="prompts",
         compared=False,
@@ -224,8 +224,8 @@ class ModelConfig(BaseModel):
     )
     instruction_dict_path: str | None = key(
         None,
-        "JSON, task to instruction; `metadata`: go on without",
-        "JSON，任务到指令；`metadata`：不用字典继续",
+        "JSON file, task to instruction; `metadata`: use MTEB's instructions instead",
+        "JSON 文件，任务到指令；`metadata`：改用 MTEB 的指令",
         group="model_kwargs",
         name="prompts",
         file=True,
@@ -234,9 +234,9 @@ class ModelConfig(BaseModel):
     )
     rerank_template: str = key(
         "none",
-        "`auto` (the model's own by the catalog, none for a name that it does not know), `qwen3`, `qwen3-evaluation`, "
+        "`auto` (the catalog's template for the model; none for an unknown name), `qwen3`, `qwen3-evaluation`, "
         "`bge-reranker-v2-gemma`, `mxbai-rerank-v2`, `none`, or a plugin's",
-        "`auto`（目录中该模型自己的模板；目录中没有的名称则不用模板）、`qwen3`、`qwen3-evaluation`、"
+        "`auto`（内置模型表中该模型自己的模板；表中没有的名称不用模板）、`qwen3`、`qwen3-evaluation`、"
         "`bge-reranker-v2-gemma`、`mxbai-rerank-v2`、`none` 或插件提供的",
         catalog="template",
         name="template",
@@ -244,10 +244,10 @@ class ModelConfig(BaseModel):
     raw_scores: bool = key(
         False,
         "scores before the activation (logits), where the server can give them: they do not saturate at 0 and 1",
-        "激活函数之前的分数（logits），在服务支持时使用：不会在 0 和 1 处饱和",
+        "激活函数之前的得分（logits），在服务支持时使用：不会在 0 和 1 处饱和",
         name="raw",
     )
-    # not compared: a vector cut short is the very thing that a user wants judged
+    # not compared: a shorter vector is exactly what a user wants judged
     dimensions: PositiveInt | None = key(
         None,
         "Matryoshka size: cut and renormalised here",
@@ -266,7 +266,7 @@ class ModelConfig(BaseModel):
     )
     truncate: Literal["cut", "error"] = key(
         "cut",
-        "how a text that is too long is treated: `cut` or `error`",
+        "what happens to a text that is too long: `cut` or `error`",
         "过长文本的处理方式：`cut`（截断）或 `error`（报错）",
         name="truncate",
     )
@@ -275,38 +275,38 @@ class ModelConfig(BaseModel):
         "an empty text: `error` sends it as it is, and a refusal names its row; `space` sends a space; `skip-as-zero` "
         "sends nothing and takes a vector of zeros (encoders only)",
         "空文本的处理：`error` 原样发送，若被拒绝则报出所在行；`space` 发送一个空格；"
-        "`skip-as-zero` 不发送，向量记为零（仅 Encoder）",
+        "`skip-as-zero` 不发送，向量记为零（仅 Embedding 模型）",
         name="empty",
     )
     tokenizer: str | None = key(
         None,
-        "path or hub name; counts tokens here, and so every text that is cut",
+        "path or hub name; tokens are then counted here, so every text that is cut is counted, too",
         "路径或模型库名称；在本地计数，也就能统计所有被截断的文本",
         answers=True,
         otherwise=("the server's `/tokenize`", "服务的 `/tokenize`"),
     )
     dialect: str = key(
         "auto",
-        "how the server is spoken to; `auto` finds out ([docs/servers.md](docs/servers.md) lists them), or a plugin's",
-        "与服务通信的方式；`auto` 自动识别（清单见 [docs/servers.md](docs/servers.md)），或插件提供的",
+        "the server's protocol; `auto` recognises it; or one of [these](../servers.md), or a plugin's",
+        "服务的协议；`auto` 自动识别；或[其中之一](../servers.md)，或插件提供的",
         answers=True,
     )
     extra_body: dict[str, Any] = key(
         {},
-        "further fields of every request's JSON body, for what only one server has",
+        "further fields of every request's JSON body, for options that only one server has",
         "每个请求 JSON 体的附加字段，用于某个服务特有的参数",
         name="body",
     )
     extra_body_query: dict[str, Any] = key(
         {},
-        "those of requests for queries, beside `extra_body`",
-        "查询请求的附加字段，与 `extra_body` 合并",
+        "the same for queries only",
+        "同上，仅用于查询",
         name="body",
     )
     extra_body_document: dict[str, Any] = key(
         {},
-        "those of requests for documents, beside `extra_body`",
-        "文档请求的附加字段，与 `extra_body` 合并",
+        "the same for documents only",
+        "同上，仅用于文档",
         name="body",
     )
     task_name: tuple[str, ...] = key(
@@ -318,8 +318,8 @@ class ModelConfig(BaseModel):
     # not part of the store's identity: the pairs that follow from it are in the store's keys
     embed_results: dict[str, str] = key(
         {},
-        "their prediction files, in the order of `task_name`, or task to file, or a run's folder",
-        "这些任务的预测文件，顺序与 `task_name` 相同，或写成任务到文件的映射，或一次运行的目录",
+        "the prediction files, in the order of `task_name`; or a mapping from task to file; or a run's folder",
+        "这些任务的预测文件，顺序与 `task_name` 相同，或任务到文件的映射，或一次评测的目录",
         group="model_kwargs",
     )
     batch_size: PositiveInt | None = key(
@@ -333,8 +333,8 @@ class ModelConfig(BaseModel):
     max_concurrency: PositiveInt = key(
         4, "requests in flight, per server", "每个服务的并发请求数", catalog="max_concurrency"
     )
-    timeout_s: PositiveFloat = key(300, "seconds that one request may take", "单个请求的超时秒数")
-    retries: NonNegativeInt = key(5, "times that a failed request is sent again", "失败请求的重试次数")
+    timeout_s: PositiveFloat = key(300, "timeout of one request, in seconds", "单个请求的超时秒数")
+    retries: NonNegativeInt = key(5, "how often a failed request is sent again", "失败请求的重试次数")
     wait_for_server_s: NonNegativeFloat = key(
         600, "seconds to wait for a server that went away", "服务中断后等待其恢复的秒数"
     )
@@ -347,9 +347,9 @@ class ModelConfig(BaseModel):
     )
     store: str = key(
         "resume",
-        "`resume`: an unfinished run's own answers, dropped when it is done; `reuse`: kept for later runs; `off`; "
-        "or a folder",
-        "`resume`：只保留未完成运行的结果，完成后删除；`reuse`：保留给以后的运行；`off`；或目录",
+        "`resume` keeps the answers of an unfinished run and drops them when it is done; `reuse` keeps them for later "
+        "runs; `off`; or a folder",
+        "`resume` 保留未完成评测的应答，完成后删除；`reuse` 保留给以后的评测；`off`；或目录",
     )
     revision: str = key(
         "",
@@ -358,7 +358,7 @@ class ModelConfig(BaseModel):
         answers=True,
         otherwise=("from the addresses", "由地址得出"),
     )
-    preflight: bool = key(True, "the short check before a run: `on` or `off`", "运行前的简短检查：`on` 或 `off`")
+    preflight: bool = key(True, "the short check before a run: `on` or `off`", "评测前的简短检查：`on` 或 `off`")
 
     _made: _Completion = PrivateAttr(default_factory=_Completion)
 
@@ -716,8 +716,8 @@ def configure(mapping: Mapping[str, Any], *, where: str = "the model entry") -> 
     """Reads one entry (:func:`read_keys`) and completes it from the environment, the catalog and the defaults.
 
     Raises:
-        ConfigError: As :func:`read_keys`; no address, a reference to an unset variable, or values that cannot hold
-            together.
+        ConfigError: As :func:`read_keys`; no address, a reference to an unset variable, or values that contradict each
+        other.
     """
     from evalscope_vacc.catalog import find
     from evalscope_vacc.wire.address import normalize_base, server_revision
@@ -787,7 +787,7 @@ def _fallback(given: ModelConfig, name: str, entry: Entry | None) -> tuple[Any, 
 
 
 def _check_sense(values: Mapping[str, Any], entry: Entry | None, where: str) -> None:
-    """Raises ConfigError where the values, each well formed, do not go together."""
+    """Raises ConfigError where the values contradict each other."""
     size = values["dimensions"]
     if not values["api_base"]:
         raise NoAddressError(
@@ -814,7 +814,8 @@ def _notes(values: Mapping[str, Any], origins: Mapping[str, str], dropped: Mappi
         notes.append("prompt is empty, so it is not used (instruction_profile: none sends texts as they are)")
     if dropped:
         notes.append(
-            f"{', '.join(sorted(dropped))}: not used: about weights in process, and the server has loaded its own"
+            f"{', '.join(sorted(dropped))}: not used: these keys are for weights in process, and the server has "
+            "loaded its own"
         )
     return tuple(notes)
 
@@ -833,36 +834,36 @@ def _warnings(
         chosen = origins["instruction_profile"] != "default" or values["prompt"] or values["prompts"]
         if not cross and not chosen:
             yield (
-                "no rule knows this model: its texts go out without a prefix; write prompts: {query: ..., document: ...} "
-                "or an instruction_profile (instruction_profile: none if it needs none)"
+                "there is no rule for this model: its texts are sent without a prefix; write prompts: {query: ..., "
+                "document: ...} or an instruction_profile (instruction_profile: none if it needs none)"
             )
         elif cross and template == "auto":
             yield (
-                "rerank_template is auto, and no rule knows this model: pairs go out without a template from here; write "
-                "the template that it was trained with, such as rerank_template: qwen3 (none if it has none)"
+                "rerank_template is auto, and there is no rule for this model: pairs are sent without a template; "
+                "write the template that it was trained with, such as rerank_template: qwen3 (none if it has none)"
             )
         return
     if entry.is_cross_encoder != cross:
         kinds = ("an encoder", "a cross-encoder")
         yield (
-            f"{entry.name} is {kinds[entry.is_cross_encoder]}, and it is configured as {kinds[cross]}: "
+            f"{entry.name} is {kinds[entry.is_cross_encoder]}, but it is configured as {kinds[cross]}: "
             f"write is_cross_encoder: {str(entry.is_cross_encoder).lower()}"
         )
         return
     if values["max_tokens"] != entry.max_tokens:
         yield (
-            f"max_tokens is {values['max_tokens']}, and the scores of {entry.name} are measured at {entry.max_tokens}: "
-            f"write max_tokens: {entry.max_tokens}, or leave the key out"
+            f"max_tokens is {values['max_tokens']}, but the scores of {entry.name} were measured at "
+            f"{entry.max_tokens}: write max_tokens: {entry.max_tokens}, or leave the key out"
         )
     pooling = _POOLINGS.get(str(dropped.get("pooling_mode")).casefold(), entry.pooling)
     if entry.pooling in _POOLINGS.values() and pooling != entry.pooling:
         yield (
-            f"pooling_mode is {pooling}, and {entry.name} was trained with {entry.pooling}: the server pools as it was "
-            "started, whatever is written here: remove the key"
+            f"pooling_mode is {pooling}, and {entry.name} was trained with {entry.pooling}: the pooling of a server "
+            "cannot be set here: remove the key"
         )
     profile = values["instruction_profile"]
     if not cross and profile in _WITH_TEMPLATE and entry.profile == "none":
-        gets = "prefixes of its own" if entry.prompts else "nothing before its texts"
+        gets = "prefixes of its own" if entry.prompts else "no prefix"
         yield f"instruction_profile is {profile}, and {entry.name} was trained with {gets}: leave the key out"
     own = entry.template_family
     if cross and template not in ("auto", "none") and not (own and template.startswith(own)):
@@ -890,7 +891,7 @@ def _bare_prompts(values: Mapping[str, Any], entry: Entry | None) -> Iterator[st
         does = 'leave it out, so that each task gets its own instruction, or write it as "Instruct: …\\nQuery:"'
     else:
         does = 'write what the model was trained with around it, such as "Instruct: …\\nQuery:", or a colon and a space'
-    yield f"{bare[0]} is a sentence that goes directly before the text, with nothing between them: {does}"
+    yield f"{bare[0]} is a sentence that goes directly before the text, with nothing in between: {does}"
 
 
 def _is_sentence(text: str) -> bool:

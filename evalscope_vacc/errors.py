@@ -20,7 +20,7 @@ class ConfigError(VaccError):
 
 
 class NoAddressError(ConfigError):
-    """Nothing says where a model is served."""
+    """The address of a served model is not known."""
 
 
 class HostError(VaccError):
@@ -40,7 +40,7 @@ class TextTooLongError(TextError):
 
 
 class DataError(VaccError):
-    """The data of a task cannot be had."""
+    """The data of a task cannot be loaded."""
 
 
 class StoreError(VaccError):
@@ -64,17 +64,17 @@ class RunFailed(VaccError):  # noqa: N818 -- how a run ended
 
 
 class RunInterrupted(VaccError):  # noqa: N818 -- how a run ended
-    """A run was stopped by the user; what had come in is kept."""
+    """A run was stopped by the user; finished requests are kept."""
 
     def __init__(
         self,
-        message: str = "stopped by the user; what had come in is kept. Run the same command again to go on.",
+        message: str = "stopped by the user; finished requests are kept. Run the same command again to continue.",
     ) -> None:
         super().__init__(message)
 
 
 class ServerError(VaccError):
-    """A server could not be asked, refused, or gave an answer that cannot be right.
+    """A server could not be reached, refused a request, or gave a wrong answer.
 
     Attributes:
         server: Address without user information, as it may be printed.
@@ -94,7 +94,7 @@ class ServerError(VaccError):
 
 
 class ServerUnreachableError(ServerError):
-    """No connection, or it broke, and the retries and the wait are used up."""
+    """There was no connection, or it broke, and neither retries nor waiting helped."""
 
 
 class ServerTimeoutError(ServerUnreachableError):
@@ -102,7 +102,7 @@ class ServerTimeoutError(ServerUnreachableError):
 
 
 class RequestRefusedError(ServerError):
-    """The server answered 4xx: the request is wrong and is not sent again."""
+    """The server answered 4xx: the request is wrong and is not retried."""
 
 
 class AuthenticationError(RequestRefusedError):

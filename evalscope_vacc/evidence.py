@@ -1,4 +1,4 @@
-"""What a run leaves behind so that anybody can see what was sent, to whom, and how it went.
+"""The evidence of a run: what was sent, to which server, and how it went.
 
 A folder with four small files: ``config.json`` (every value in force, without secrets), ``server.json`` (what the server
 said of itself), ``sent_samples.jsonl`` (the first exact strings per task, split and side) and ``usage.json`` (counts and
@@ -45,7 +45,7 @@ class TaskUsage:
             where ``cut`` is None, it is at least about this. None where the server or the limit is silent.
         tokens: Tokens that the server counted; None where it does not say.
         requests: Requests answered.
-        retries: Requests that had to be sent again.
+        retries: Requests that were retried.
         waited: Seconds in which nothing was sent because the servers took no requests (429, 503 …).
         seconds: Wall-clock seconds inside the model.
         busy: Share of the network time in which every slot was busy, 0 to 1.
@@ -116,9 +116,9 @@ class TaskUsage:
             parts.append(f"{self.cut:,} cut to the limit")
         if self.cut is None:
             parts.append(
-                f"at least {self.at_limit:,} cut to the limit or just as long (set tokenizer to have them all counted)"
+                f"at least {self.at_limit:,} cut to the limit or just as long (set tokenizer to count all of them)"
                 if self.at_limit
-                else "cut texts not counted (set tokenizer to have them counted)"
+                else "cut texts not counted (set tokenizer to count them)"
             )
         if self.retries:
             parts.append(f"{self.retries:,} retries")

@@ -1,4 +1,4 @@
-"""How a command ends: in one line for an error of ours, and with an exit status that says which kind."""
+"""How a command ends: one line for an error of ours, and an exit status that says which kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEBUG_VARIABLE = "EVALSCOPE_VACC_DEBUG"
 def ends_in_one_line() -> Iterator[None]:
     """An error of ours inside the block ends the process: 2 for a configuration that cannot be used, 130 for Ctrl-C, else 1.
 
-    With ``EVALSCOPE_VACC_DEBUG`` in the environment it goes on as an exception.
+    With ``EVALSCOPE_VACC_DEBUG`` in the environment the exception is raised instead.
     """
     try:
         yield
@@ -46,7 +46,7 @@ def _end(error: VaccError | KeyboardInterrupt) -> NoReturn:
 
 
 def _leave(status: int) -> NoReturn:
-    """Ends the process without taking the hosts' thousands of modules apart, which takes seconds: somebody waits."""
+    """Ends the process without unloading the hosts' thousands of modules, which takes seconds."""
     atexit._run_exitfuncs()  # noqa: SLF001 -- the only way to have them run before os._exit()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

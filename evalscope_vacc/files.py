@@ -1,4 +1,4 @@
-"""Files that another process may read while they are written, or that anybody may have made; what is printed into one."""
+"""Writes whole files, reads files of unknown origin within a size limit, and sends what is printed to a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ else:
 def replacing(path: Path) -> Iterator[Path]:
     """Yields the name of a file to write, which takes the place of ``path`` when the block ends without an error.
 
-    Whoever reads ``path`` meanwhile, or after the process was killed, finds the old content or the new one.
+    A reader of ``path`` finds the old content or the new one, also after the process was killed.
 
     Raises:
         OSError: The folder cannot be made or written.
@@ -75,7 +75,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def printed_into(descriptor: int) -> Iterator[None]:
-    """Sends what is printed inside the block, by whatever library, to an open file.
+    """Sends what any library prints inside the block to an open file.
 
     Args:
         descriptor: Of the file or pipe; it stays open.

@@ -52,7 +52,7 @@ def register_rerank_templates(register: Callable[[str, RerankTemplate], None]) -
 
 @hookspec
 def register_dialects(register: Callable[[str, Callable[[], Dialect]], None]) -> None:
-    """Adds ways of speaking with a server: ``register(name, make)``; ``make()`` returns a ``Dialect``."""
+    """Adds dialects of servers: ``register(name, make)``; ``make()`` returns a ``Dialect``."""
 
 
 @hookspec

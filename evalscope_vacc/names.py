@@ -1,4 +1,4 @@
-"""Which known name is meant by one that is not known."""
+"""Names: which known one is meant by one that is not known, and what a person calls a model."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def did_you_mean(name: object, known: Iterable[str], otherwise: str = "", most: 
     """Returns "did you mean 'NAME'?" with the nearest of the known names; ``otherwise`` where none is near."""
     near = nearest(name, known, most)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else otherwise
+
+
+def served_name(filed: str) -> str:
+    """Returns what a person calls a model: the served name, without ``vacc/`` (or EvalScope's ``eval/``) of its results."""
+    organisation, _, name = filed.partition("/")
+    return name if name and organisation.casefold() in {"vacc", "eval"} else filed
 
 
 def _plain(name: object) -> str:

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it: its plan, the task at work, and how far each call of MTEB is."""
+"""What a run reports to its watcher: its plan, the current task, and the progress of each call of MTEB."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Work:
 
 
 class Watcher:
-    """Is told of a run as it goes; each method does nothing here.
+    """Receives the progress of a run; the methods do nothing here.
 
     The methods are called in the thread of the run, between two answers: they must be quick and must not raise.
     """
@@ -51,7 +51,7 @@ _watcher: ContextVar[Watcher] = ContextVar("watcher", default=_NOBODY)
 
 
 def watcher() -> Watcher:
-    """Returns who watches the run that goes on here."""
+    """Returns the watcher of the current run."""
     return _watcher.get()
 
 

@@ -54,8 +54,8 @@ class _Loader(yaml.SafeLoader):
             name, line = str(key.value), key.start_mark.line + 1
             if name in seen and name != "<<":
                 raise ConfigError(
-                    f"{key.start_mark.name}: the key {clean(name, limit=100)!r} stands twice, in lines {seen[name]} and "
-                    f"{line}: keep one"
+                    f"{key.start_mark.name}: the key {clean(name, limit=100)!r} occurs twice, in lines {seen[name]} "
+                    f"and {line}: keep one"
                 )
             seen[name] = line
         return node

@@ -106,7 +106,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has a test's report say what it shows of the README's support table (docs/support.py), and groups the tests.
+    """Has a test's report say what it shows of the table of what works where (docs/support.py), and groups the tests.
 
     A group runs in one worker: a file, because its fixtures are made once then, and the tests that share what costs a
     worker ten seconds or more, such as the imports of the hosts.

@@ -1,7 +1,7 @@
 """Served models that we know: kind, sizes, limits, instruction rules, and how to serve them.
 
 The rows live in ``models.toml`` beside this file; plugins add theirs with the hook ``register_catalog_entries``. A
-configuration takes its defaults from the entry whose name its served name matches, and always wins over it.
+configuration takes its defaults from the entry that matches its served name; what it says itself always wins.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def _by_key(found: Plugins) -> Mapping[str, Entry]:
     known = {_key(entry.name): entry for entry in _built_in()}
     for name, (entry, plugin) in found.catalog_entries().items():
         if not isinstance(entry, Entry) or _key(entry.name) != _key(name):
-            logger.warning("plugin %s registers %r in the catalog with what is no entry of that name", plugin, name)
+            logger.warning(
+                "plugin %s registers %r in the catalog with something that is not an entry of that name", plugin, name
+            )
         elif _key(name) in known:
             owner = known[_key(name)].source or "the built-in catalog"
             logger.warning("plugin %s adds the model %r to the catalog, which %s describes", plugin, name, owner)
@@ -96,7 +98,7 @@ def load_entries(text: str, *, where: str, source: str = "") -> tuple[Entry, ...
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: no valid TOML: {error}") from None
+        raise ConfigError(f"{where}: not valid TOML: {error}") from None
     rows = data.pop("model", [])
     if data or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigError(f"{where}: holds [[model]] tables only, seen {', '.join(data) or 'another kind of `model`'}")

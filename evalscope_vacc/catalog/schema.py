@@ -139,7 +139,7 @@ class Entry(_Row):
         return self
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
-        """Yields what, each well formed, cannot all be true."""
+        """Yields contradictions between well-formed values."""
         if self.max_tokens > self.model_limit:
             yield "max_tokens", f"{self.max_tokens} is above model_limit {self.model_limit}"
         if self.is_cross_encoder:
@@ -151,11 +151,11 @@ class Entry(_Row):
             if self.template is not None:
                 yield "template", "rerank templates are for cross-encoders"
         if self.instruction_template is not None and self.profile in (None, "none"):
-            yield "instruction_template", "there is no profile whose instructions it could surround"
+            yield "instruction_template", "there is no profile with instructions for it"
         if self.matryoshka is not None:
             low, high = self.matryoshka
             if not low < high <= (self.dimensions or 0):
-                yield "matryoshka", f"{low}..{high} does not lie within the {self.dimensions} dimensions"
+                yield "matryoshka", f"{low}..{high} is not within the {self.dimensions} dimensions"
         if list(self.tensor_parallel) != sorted(set(self.tensor_parallel)):
             yield "tensor_parallel", "the numbers must rise"
 

@@ -1,4 +1,4 @@
-"""Is this server what the configuration takes it for? The full check of a server, and its short form before a run."""
+"""Is this server what the configuration says? The full check of a server, and its short form before a run."""
 
 from __future__ import annotations
 

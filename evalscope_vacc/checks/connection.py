@@ -75,7 +75,7 @@ def check_contact(target: Target) -> Iterator[Finding]:
 
 
 def introduce(target: Target) -> ServerFacts:
-    """Asks the server what it is, and takes the dialect that it speaks; raises ServerError where it cannot be asked."""
+    """Probes the server and chooses its dialect; raises ServerError if it cannot be reached."""
     families = {name: make() for name, make in {**DIALECTS, **plugins().dialects()}.items()}
     auto = target.config.dialect.strip().lower() == "auto"
     facts = target.facts = probe(

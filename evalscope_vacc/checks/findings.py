@@ -11,9 +11,8 @@ from evalscope_vacc.messages import ENGLISH, Words, messages, states
 State = Literal["ok", "warning", "wrong"]
 STATES: tuple[State, ...] = ("ok", "warning", "wrong")
 
-# docs/checks.md lists each of these with its test; a test holds the two together
 CHECKS: tuple[str, ...] = tuple(code.removesuffix(".title") for code in messages() if code.endswith(".title"))
-"""Every question about a server, in the order of docs/checks.md."""
+"""Every question about a server, in the order of ``view/messages.toml``."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _QUESTION = "Which mill grinds on Monday?"
 
 
 def check_truncation(target: Target) -> Iterator[Finding]:
-    """Cut by the server to the tokens of its own beginning, a text must give that beginning's vector.
+    """A text that the server cuts to the tokens of its own beginning must get the vector of that beginning.
 
     That holds only when the server keeps the beginning and puts the end-of-sequence token behind it, which the vector
     of a last-token model is read from.
@@ -76,7 +76,7 @@ def check_whole_texts(target: Target) -> Iterator[Finding]:
         if end and beginning:
             if known:
                 yield target.finding("whole-texts.alike", tokens=tokens, score=float(answers[0, 0]))
-            # else nothing makes a difference to this model; others of its findings say so
+            # else the model ignores every difference; other findings say so
             return
         if end:
             low, high = _where(asker, known, tokens)

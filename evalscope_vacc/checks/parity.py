@@ -1,4 +1,4 @@
-"""Does a server answer what its weights answer? The same texts through both, and what a difference looks like."""
+"""Does a server give the answers of its weights? The same texts through both, and what a difference looks like."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def run_parity(
 
     Raises:
         ConfigError: Something given cannot be used.
-        ServerError: A server could not be asked, or gave an answer that cannot be right.
+        ServerError: A server could not be reached, or gave a wrong answer.
     """
     start = time.monotonic()
     if dtype != AUTO:

@@ -82,7 +82,7 @@ def _encoder(target: Target) -> Iterator[Finding]:
     if size.state == "wrong":
         raise ConfigError(
             f"model {target.config.model_name!r} on {target.server}: {size.seen}; {size.meaning}: {size.action} "
-            "(preflight: off goes on regardless)"
+            "(preflight: off continues anyway)"
         )
     yield from vectors.check_size(target, values)
     yield from judge(target, found)

@@ -112,7 +112,7 @@ class Stored:
         missing = sum(key not in self.positions for key in keys)
         if missing:
             raise ConfigError(
-                f"the stored answers lack {missing} of {len(keys)} texts: they were stored with other texts "
+                f"the stored answers are missing {missing} of {len(keys)} texts: they were stored with other texts "
                 "(another --task, or another version of this package); store them again with --save"
             )
         return np.array([self.positions[key] for key in keys], dtype=np.int64)
@@ -181,7 +181,7 @@ class LocalEncoder:
 
         self._model: Any = _loaded(source, lambda: SentenceTransformer(source, device="cpu"))
         self._model.float()
-        # what the texts are is decided by us; a model's own default prompt would be put before them without a word
+        # we decide the exact texts; the model's own default prompt would be added silently
         self._model.default_prompt_name = None
         own = self._model.max_seq_length
         if limit is not None and (own is None or limit < own):
@@ -307,8 +307,8 @@ def _hub_name(given: str) -> str:
     if given.count("/") == 1 and not given.startswith((".", "/", "~")):
         return given
     raise ConfigError(
-        f"--reference {clean(given, limit=200)!r} is no folder, no .npz file, no address (http://…), and no name of a hub "
-        "(org/name) or of the catalog"
+        f"--reference {clean(given, limit=200)!r} is not a folder, a .npz file, an address (http://…), or a name on a "
+        "hub (org/name) or in the catalog"
     )
 
 

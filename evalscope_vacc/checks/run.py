@@ -48,10 +48,10 @@ _CROSS_ENCODER: dict[str, Check] = {
 
 
 def check_model(config: ModelConfig, *, budget_s: float = BUDGET_S) -> Report:
-    """Asks everything about one served model; nothing that a server does raises.
+    """Checks one served model; nothing that a server does raises an exception.
 
-    What is not answered within ``budget_s`` seconds in all is named in a warning. How long a run would wait and how often it
-    would repeat is not used.
+    What is not answered within ``budget_s`` seconds in all is named in a warning. A run's waiting time and retries are
+    not used.
 
     Raises:
         ConfigError: The configuration cannot be used (a dialect or template of no plugin).

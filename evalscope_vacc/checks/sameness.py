@@ -1,4 +1,4 @@
-"""One text, one answer: again, in a batch, beside any other text, and at any place.
+"""One text, one answer: when repeated, in a batch, beside any other text, and at any position.
 
 What varies is asked for often. A fault that one batch in eight has is found with a chance of 1 - (7/8) ** batches, 96 %
 with the :data:`BATCHES` of a check.
@@ -39,7 +39,7 @@ Answers = NDArray[Any]
 
 @dataclass(frozen=True)
 class Asker:
-    """How texts are asked for, alone or together, and how far two answers lie apart."""
+    """How texts are asked for, alone or together, and how far two answers differ."""
 
     ask: Callable[[Sequence[str]], Answers]  # texts to answers, shape (texts, dimensions) or (texts, 1)
     # answers of shapes (m, d) and (n, d) to their differences, shape (m, n)
@@ -194,7 +194,7 @@ def _order(target: Target, found: Sameness, moved: Sequence[int], said: dict[str
 
 
 def _only_doubled(found: Sameness, allowed: float) -> bool:
-    """Whether only the text that stands twice in a batch is wrong."""
+    """Whether only the text that occurs twice in a batch is wrong."""
     return all(
         batch.count(text) > 1 or gap <= allowed
         for gaps, batch in zip(found.own, found.batches, strict=True)

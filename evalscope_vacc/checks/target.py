@@ -53,7 +53,7 @@ class Target:
     config: ModelConfig
     engine: Engine
     server: str  # its address as it may be printed
-    dialect: Dialect  # how it is spoken to; the configuration's, until the server is asked
+    dialect: Dialect  # its protocol; the configured one until the server is probed
     several: bool = False  # whether the model has further servers; findings then name theirs
     until: float | None = None  # Monotonic time at which the check has to be over; None = no limit
     facts: ServerFacts | None = None  # what it says of itself, once asked
@@ -61,7 +61,7 @@ class Target:
     template: RerankTemplate | None = None  # the template that is applied here
     instruction: str | None = None  # what travels beside the texts, where the server's template takes an instruction
     second: float = 0.0  # seconds that a text of :data:`~evalscope_vacc.checks.texts.LONG_1`'s length took
-    # how far two answers to one text may lie apart, by the number format that it computes in
+    # how far two answers to one text may differ, by the number format that it computes in
     tolerance: Tolerance = field(default_factory=Tolerance)
     answered: int = 0  # answers with vectors or scores so far
     size: int = 0  # numbers of a vector; 0 before the first
@@ -69,7 +69,7 @@ class Target:
 
     @classmethod
     def at(cls, config: ModelConfig, engine: Engine, **more: Any) -> Target:
-        """The one server that an engine is connected to, spoken to as the configuration says."""
+        """The one server that an engine is connected to, with the configured dialect."""
         dialect = get_dialect(config.dialect, extra=plugins().dialects())
         return cls(config, engine, engine.servers[0], dialect, **more)
 
@@ -80,7 +80,7 @@ class Target:
 
     @property
     def limit(self) -> int | None:
-        """Tokens that a run lets a text (or a pair) have on this server; None where nobody says."""
+        """Limit of a text (or a pair) on this server, in tokens; None if it is unknown."""
         known = [n for n in (self.config.max_tokens, self.facts.max_model_len if self.facts else None) if n]
         return min(known) if known else None
 

@@ -1,4 +1,4 @@
-"""How far two answers to one text may lie apart: by the number format that a server computes in, as it is seen or told.
+"""How far two answers to one text may differ: by the number format that a server computes in, as it is seen or told.
 
 One and the same sum in another order differs by about 1e-7 in float32. Rounding to a format of m bits of mantissa makes
 relative errors of about 2**-(m+2) a number; layers add up. The figures leave room for that, and none for a lost token.

@@ -147,7 +147,7 @@ def _prefixes(target: Target) -> tuple[str, str]:
 
 
 def check_configuration(target: Target) -> Iterator[Finding]:
-    """What the configuration says otherwise than the catalog, or what nobody chose."""
+    """Where the configuration contradicts the catalog, and what nobody chose."""
     said = target.config.warnings
     if target.entry is None:
         # a run says it; here it is no fault of the server or the file

@@ -11,7 +11,7 @@ from evalscope_vacc.exits import DEBUG_VARIABLE, ends_in_one_line
 app = typer.Typer(
     name="evalscope-vacc",
     help=(
-        "Does a served embedding or rerank model score what its weights should?\n\n"
+        "Does a served embedding or rerank model reproduce the scores of its weights?\n\n"
         "Start with `demo`, which needs no server. `run ADDRESS` then checks, evaluates and judges a server of yours. Or write "
         "`model_type: vacc_api` into an EvalScope RAGEval file and run it with `eval`, or with `evalscope eval` itself."
     ),

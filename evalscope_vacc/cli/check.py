@@ -1,4 +1,4 @@
-"""``evalscope-vacc check``: is the server what the configuration takes it for?"""
+"""``evalscope-vacc check``: is the server what the configuration says?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check(
     dialect: SpokenDialect = None,
     *,
     as_json: AsJson = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List what is in order, too.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also list the checks that pass.")] = False,
     lang: Lang = "en",
 ) -> None:
     """Check served models before the first task; takes at most a minute each.

@@ -17,22 +17,20 @@ _Results = Annotated[
 _File = Optional[Path]  # noqa: UP045 - read at run time, by a typer that may know no `X | None`
 _Benchmark = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option(metavar="NAME", help="Judge this benchmark of MTEB and nothing else; repeatable."),
+    typer.Option(metavar="NAME", help="Judge only this benchmark of MTEB; repeatable."),
 ]
 _Qrels = Annotated[
     _File,
-    typer.Option(help="Judgements (a folder with a file a task), for the test by query of runs with predictions."),
+    typer.Option(help="Relevance judgements (a folder with one file for each task), for the test by query."),
 ]
 _Paired = Annotated[
     bool, typer.Option("--paired", help="Test by query with judgements that MTEB loads (it may download them).")
 ]
-_AllowPartial = Annotated[
-    bool, typer.Option("--allow-partial", help="Pass although a task that was asked for failed or was not run.")
-]
+_AllowPartial = Annotated[bool, typer.Option("--allow-partial", help="Pass even if a task failed or was not run.")]
 _AllowAbove = Annotated[
-    bool, typer.Option("--allow-above", help="Pass although a score is above the reference: for an improved model.")
+    bool, typer.Option("--allow-above", help="Pass even if a score is above the reference: for an improved model.")
 ]
-_Junit = Annotated[_File, typer.Option(metavar="FILE", help="Write JUnit XML, too: a test case a task.")]
+_Junit = Annotated[_File, typer.Option(metavar="FILE", help="Also write JUnit XML: one test case for each task.")]
 
 
 def compare(
@@ -50,11 +48,11 @@ def compare(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
     junit: _Junit = None,
     lang: Lang = "en",
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every score that matches, too.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also list every score that matches.")] = False,
 ) -> None:
     """Compare scores with published ones, or with another run, and say whether they are the same.
 
-    Several runs are laid side by side, against the reference or, where there is none, against the first of them.
+    Several runs are shown side by side, compared with the reference or, if there is none, with the first run.
 
     Exit status: 0 when every comparable score is the reference's within the tolerance, 1 when one is not (below, or
     above without --allow-above), 3 when a task that was asked for failed or was not run (without --allow-partial), 2

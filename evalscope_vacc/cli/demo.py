@@ -22,10 +22,10 @@ def demo(
     as_json: AsJson = False,
     work_dir: Annotated[
         Optional[Path],  # noqa: UP045 - read at run time, by a typer that may know no `X | None`
-        typer.Option(metavar="DIR", help="Where the files go. [default: ./outputs/vacc-demo/TIME]"),
+        typer.Option(metavar="DIR", help="Folder for the files. [default: ./outputs/vacc-demo/TIME]"),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server running afterwards, until Ctrl-C.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what EvalScope says as it runs.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what EvalScope prints.")] = False,
     lang: Lang = "en",
 ) -> None:
     """Try it without a server or network: about a minute, nothing is left running.

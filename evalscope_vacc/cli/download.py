@@ -23,7 +23,7 @@ def download(
     ] = None,
     to: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Folder for the files. Default: one of the model's name, here."),
+        typer.Option(metavar="DIR", help="Folder for the files. Default: ./ and the name of the model."),
     ] = None,
     revision: Annotated[
         Optional[str],  # noqa: UP045
@@ -33,7 +33,7 @@ def download(
 ) -> None:
     """Downloads MODEL for serving, with the hub's own client.
 
-    An interrupted download goes on where it stopped when the same command is given again.
+    The same command continues an interrupted download.
 
     evalscope-vacc download Qwen3-Embedding-0.6B --from modelscope --to DIR
     """

@@ -18,24 +18,26 @@ def estimate(
         None, "--benchmark", metavar="NAME", help="MTEB's benchmark instead of the file's tasks; repeatable."
     ),
     model: Optional[str] = typer.Option(  # noqa: UP045
-        None, "--model", metavar="NAME", help="Without a file: whose scores are to be expected."
+        None, "--model", metavar="NAME", help="The model whose published scores to expect, if no file is given."
     ),
     tokens_per_second: Optional[float] = typer.Option(  # noqa: UP045
         None, "--tokens-per-second", help="Measured rate of the server; `evalscope-vacc check` measures it."
     ),
     texts_per_second: Optional[float] = typer.Option(  # noqa: UP045
-        None, "--texts-per-second", help="Measured rate of the encoder; beside tokens per second the slower one counts."
+        None,
+        "--texts-per-second",
+        help="Measured rate of the encoder. Beside --tokens-per-second, the slower one counts.",
     ),
     pairs_per_second: Optional[float] = typer.Option(  # noqa: UP045
         None, "--pairs-per-second", help="Measured rate of the cross-encoder. Default: that of the encoder."
     ),
-    skip_unknown: bool = typer.Option(False, "--skip-unknown", help="Leave out tasks whose sizes are not known."),
+    skip_unknown: bool = typer.Option(False, "--skip-unknown", help="Leave out tasks of unknown size."),
     as_json: AsJson = False,
     lang: Lang = "en",
 ) -> None:
     """Estimate texts, tokens and time of a configuration or a benchmark, and list the scores to expect.
 
-    A task whose sizes are not known is an error: a sum without it would look right.
+    A task of unknown size is an error, because a sum without it would look right.
     """
     from evalscope_vacc.errors import ConfigError
     from evalscope_vacc.results.estimate import estimate as estimate_of

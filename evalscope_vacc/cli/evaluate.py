@@ -15,13 +15,15 @@ def evaluate(
     ),
     as_json: AsJson = False,
     lang: Lang = "en",
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show what the hosts and libraries say, too."),
+    verbose: bool = typer.Option(
+        False, "--verbose", "-v", help="Also show what EvalScope, MTEB and the libraries print."
+    ),
 ) -> None:
     """Run an EvalScope RAGEval configuration against the served models.
 
-    The same as `evalscope eval --eval-backend RAGEval --eval-config CONFIG.yaml`, with a line a finished task, the
-    results as a table, and an exit status that is not 0 when something failed. What EvalScope and the libraries print goes
-    to logs/ in the run's folder.
+    The same as `evalscope eval --eval-backend RAGEval --eval-config CONFIG.yaml`, with one line for each finished
+    task, the results as a table, and an exit status that is not 0 when something failed. What EvalScope and the
+    libraries print goes to logs/ in the run's folder.
     """
     from evalscope_vacc.runner.command import evaluate as run_and_show
     from evalscope_vacc.view.words import Words

@@ -13,15 +13,15 @@ from evalscope_vacc.cli.options import AsJson, Lang
 def models(
     name: Annotated[
         Optional[str],  # noqa: UP045 - a Python 3.10 host may carry a typer that knows no `X | None`
-        typer.Argument(help="Show this model whole."),
+        typer.Argument(help="Show everything about this model."),
     ] = None,
     *,
     as_json: AsJson = False,
     lang: Lang = "en",
 ) -> None:
-    """Lists the models of the catalog, or shows the one called NAME whole.
+    """Lists the models of the catalog, or shows everything about the one called NAME.
 
-    A configuration takes its defaults from the entry that its served name matches, and always wins over it.
+    A configuration takes its defaults from the entry that matches its served name; what it says itself always wins.
     """
     from evalscope_vacc import catalog
     from evalscope_vacc.view import listings

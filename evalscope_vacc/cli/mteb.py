@@ -8,7 +8,7 @@ import typer
 
 
 def mteb(ctx: typer.Context) -> None:
-    """Hand everything that follows on to MTEB's own command, for example: mteb run -m vacc/NAME -t SciFact."""
+    """Pass everything that follows to MTEB's own command, for example: mteb run -m vacc/NAME -t SciFact."""
     from evalscope_vacc.hosts.autoload import activate
 
     activate()

@@ -33,9 +33,7 @@ Served = Annotated[
     str,
     typer.Argument(metavar="CONFIG|URL", help="EvalScope's RAGEval file with vacc_api models, or a server's address."),
 ]
-Model = Annotated[
-    Text, typer.Option("--model", metavar="NAME", help="Served name; of a file's models only this one is meant.")
-]
+Model = Annotated[Text, typer.Option("--model", metavar="NAME", help="Served name; selects one model of a file.")]
 Key = Annotated[
     Text,
     typer.Option(
@@ -47,6 +45,6 @@ Key = Annotated[
 SpokenDialect = Annotated[
     Text,
     typer.Option(
-        "--dialect", metavar="NAME", help="How the server is spoken to, as the key `dialect`; of an address only."
+        "--dialect", metavar="NAME", help="Protocol of the server, like the key `dialect`; only with an address."
     ),
 ]

@@ -1,4 +1,4 @@
-"""``evalscope-vacc parity``: does the server answer what its weights answer?"""
+"""``evalscope-vacc parity``: does the server give the answers of its weights?"""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ _Dtype = Annotated[
     str,
     typer.Option(
         "--dtype",
-        help="Number format of the served weights: float32, float16, bfloat16, int8, fp8, int4; auto takes what its "
-        "answers look like.",
+        help="Number format of the served weights: float32, float16, bfloat16, int8, fp8, int4; "
+        "auto derives it from the answers.",
     ),
 ]
 _Save = Annotated[
-    _Folder, typer.Option("--save", metavar="FILE.npz", help="Store the served answers, to compare with later.")
+    _Folder,
+    typer.Option("--save", metavar="FILE.npz", help="Store the served answers in this file, for a later comparison."),
 ]
 _Plots = Annotated[_Folder, typer.Option("--plots", metavar="DIR", help="Draw the differences as PNG files.")]
 _Task = Annotated[Text, typer.Option("--task", help="Use texts of this MTEB task instead of our own list.")]
@@ -42,7 +43,7 @@ _ReferenceKey = Annotated[
     typer.Option(
         "--reference-key",
         metavar="KEY",
-        help="API key of a reference server; the other one is not sent there.",
+        help="API key of a reference server; --key is not sent there.",
     ),
 ]
 
@@ -63,7 +64,7 @@ def parity(
     as_json: AsJson = False,
     lang: Lang = "en",
 ) -> None:
-    """Send the same texts through a server and a reference, and say how far the answers lie apart.
+    """Send the same texts through a server and a reference, and say how far the answers differ.
 
     Exit status: 0 when they agree within the thresholds of --dtype, 1 when they do not, 2 for a configuration or
     usage that cannot be compared.

@@ -20,17 +20,16 @@ app = typer.Typer(
 @app.command("fetch")
 def fetch(
     url: Optional[str] = typer.Option(  # noqa: UP045 - a Python 3.10 host may carry a typer that knows no `X | None`
-        None, "--url", help="One address that has the same file, instead of those that are known."
+        None, "--url", help="Address of the same file, instead of the known ones."
     ),
     timeout: float = typer.Option(
-        30.0, "--timeout", min=1.0, help="Seconds without a byte before an address is given up."
+        30.0, "--timeout", min=1.0, help="Seconds to wait for data before the next address is tried."
     ),
 ) -> None:
     """Download the published dictionary into the user's cache, where every run finds it.
 
-    It is looked for at the mirror that HF_ENDPOINT names, on GitHub, and at an address that is reached from China. Only
-    the published file is accepted: its sha256 is checked. A copy made by other means needs no fetching: name it
-    with `model_kwargs.instruction_dict_path`.
+    The command tries the mirror in HF_ENDPOINT, GitHub, and an address that can be reached from China. It accepts only
+    the published file (by its sha256). If you already have a copy, name it with `model_kwargs.instruction_dict_path`.
     """
     from evalscope_vacc.text import dictionary
 
@@ -55,12 +54,12 @@ def path() -> None:
 def show(
     tasks: list[str] | None = typer.Argument(None, metavar="[TASK]...", help="Task names; default all of them."),
     dictionary: Path | None = typer.Option(
-        None, "--dictionary", metavar="FILE", help="Another dictionary than the fetched one."
+        None, "--dictionary", metavar="FILE", help="A dictionary other than the fetched one."
     ),
 ) -> None:
     """Print the dictionary's instructions, tab-separated: task, side (or -), instruction.
 
-    What a task is sent in the end also depends on the profile's rules and the task's type: see `show-text`.
+    What is sent for a task also depends on the profile's rules and the task's type: see `show-text`.
     """
     from evalscope_vacc.text.dictionary import find_dictionary
 

@@ -13,7 +13,7 @@ def published(
     model: Optional[str] = typer.Argument(  # noqa: UP045 - an older typer on Python 3.10 knows no `X | None`
         None,
         metavar="[MODEL]",
-        help="`org/name` or the name alone, in any case. Without it: the models that are known.",
+        help="`org/name` or the name alone, in any case. Default: list the known models.",
     ),
     as_json: AsJson = False,
     lang: Lang = "en",

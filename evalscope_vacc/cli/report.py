@@ -1,4 +1,4 @@
-"""``evalscope-vacc report``: a run as one page to look at and to send around."""
+"""``evalscope-vacc report``: a run as one page to read and to share."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def report(
     tolerance: Tolerance = None,
     evidence: Annotated[
         Optional[Path],  # noqa: UP045 - read at run time, by a typer that may know no `X | None`
-        typer.Option(help="The run's `vacc` folder, where it does not lie beside the results."),
+        typer.Option(help="The run's `vacc` folder, if it is not next to the results."),
     ] = None,
 ) -> None:
-    """Write a run as one self-contained HTML page: verdict, scores, speed, server, what was sent, how to repeat it.
+    """Write a run as one self-contained HTML page: verdict, scores, speed, server, what was sent, how to reproduce it.
 
     The page needs no network, works on a phone, in light and dark, and holds no keys. The exit status is 0 when the page
     was written, whatever the verdict; `compare` is the command whose status is the verdict.

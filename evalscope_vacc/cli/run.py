@@ -23,7 +23,7 @@ _Targets = Annotated[
 ]
 _Models = Annotated[
     _Texts,
-    typer.Option("--model", metavar="NAME", help="Served name, where a server serves several; once an address."),
+    typer.Option("--model", metavar="NAME", help="Served name, if a server has several; once for each address."),
 ]
 _Tasks = Annotated[_Text, typer.Option("--tasks", metavar="A,B", help="Names of MTEB's tasks.")]
 _Benchmarks = Annotated[
@@ -33,9 +33,7 @@ _Preset = Annotated[
     _Text,
     typer.Option("--preset", metavar="NAME", help="Tasks with published scores: smoke, quick, standard or full."),
 ]
-_Budget = Annotated[
-    _Text, typer.Option("--budget", metavar="TIME", help="As many of the tasks as fit into 10m, 1h30m …")
-]
+_Budget = Annotated[_Text, typer.Option("--budget", metavar="TIME", help="Take as many tasks as fit into 10m, 1h30m …")]
 _Against = Annotated[
     _Text,
     typer.Option(
@@ -45,27 +43,31 @@ _Against = Annotated[
     ),
 ]
 _WorkDir = Annotated[
-    _File, typer.Option("--work-dir", metavar="DIR", help="Where the folders of runs go. [default: outputs]")
+    _File, typer.Option("--work-dir", metavar="DIR", help="Parent folder of the runs. [default: outputs]")
 ]
 _FirstStage = Annotated[
-    _File, typer.Option("--first-stage", metavar="RUN", help="An embedding run whose predictions a reranker reranks.")
+    _File, typer.Option("--first-stage", metavar="RUN", help="An embedding run whose predictions are reranked.")
 ]
 _Settings = Annotated[
     _Texts,
-    typer.Option("--set", metavar="KEY=VALUE", help="A further key of every model, such as max_tokens=512."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of every model, such as max_tokens=512."),
 ]
 _Key = Annotated[_Text, typer.Option("--key", metavar="KEY", help="API key, or '${NAME}' of the environment.")]
 _Hub = Annotated[
     _Text, typer.Option("--hub", help="Where data sets come from: huggingface (the default) or modelscope.")
 ]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdict's line only.")]
-_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what the hosts and libraries say, too.")]
-_JUnit = Annotated[_File, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, too: a test case a task.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the verdict.")]
+_Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also show what EvalScope, MTEB and the libraries print.")
+]
+_JUnit = Annotated[
+    _File, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML: one test case for each task.")
+]
 _Report = Annotated[
     _File, typer.Option("--report", metavar="FILE", help="The page. [default: report.html in the run's folder]")
 ]
 _AllowPartial = Annotated[
-    bool, typer.Option("--allow-partial", help="Do what can be done, and pass although a task lacks.")
+    bool, typer.Option("--allow-partial", help="Evaluate what can be evaluated, and pass even if a task is missing.")
 ]
 
 
@@ -94,8 +96,8 @@ def run(
 ) -> None:
     """Check a server, evaluate its model, and say whether it reproduces the scores of its weights.
 
-    Nothing is evaluated before the server has passed the check and the data of every task are known to be at hand. The
-    same command again goes on with an unfinished run.
+    The evaluation starts when the server has passed the check and the data of every task are available. The same
+    command continues an unfinished run.
 
     Exit status: 0 pass, 1 a score does not match or the check found something wrong, 2 usage, or nothing to judge by,
     3 incomplete, 130 stopped.

@@ -21,7 +21,7 @@ _Text = Optional[str]  # noqa: UP045
 _Number = Optional[int]  # noqa: UP045
 _Arguments = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Argument(metavar="[-- ARGUMENTS]", help="Handed on to `vllm serve`."),
+    typer.Argument(metavar="[-- ARGUMENTS]", help="Passed on to `vllm serve`."),
 ]
 _Runtime = Annotated[
     str,
@@ -38,15 +38,15 @@ _Devices = Annotated[
     typer.Option(
         "--devices",
         "--device",
-        help="Numbers of the devices, such as 0,1; each for one service only. Default on the accelerator: from 0 on, "
-        "for cross-encoders from 2 on.",
+        help="Device numbers, such as 0,1; two services cannot share a device. Default on the accelerator: from "
+        "0, for cross-encoders from 2.",
     ),
 ]
 _TensorParallelSize = Annotated[
     _Number,
-    typer.Option("--tensor-parallel-size", "-tp", help="Devices that one copy of the model is spread over."),
+    typer.Option("--tensor-parallel-size", "-tp", help="Number of devices for one copy of the model."),
 ]
-_Dimensions = Annotated[_Number, typer.Option(help="A shorter vector that requests may ask for (Matryoshka).")]
+_Dimensions = Annotated[_Number, typer.Option(help="Size of a shorter vector that requests may ask for (Matryoshka).")]
 _ImageTag = Annotated[
     _Text,
     typer.Option(
@@ -70,12 +70,14 @@ def serve(
     host: Annotated[_Text, typer.Option(help="Address to listen on. Default: vllm 127.0.0.1, else 0.0.0.0.")] = None,
     devices: _Devices = None,
     tensor_parallel_size: _TensorParallelSize = None,
-    served_model_name: Annotated[_Text, typer.Option(help="Name that requests give. Default: the model's own.")] = None,
-    max_model_len: Annotated[_Number, typer.Option(help="Longest input in tokens that the server takes.")] = None,
+    served_model_name: Annotated[_Text, typer.Option(help="Name that requests use. Default: the model's own.")] = None,
+    max_model_len: Annotated[_Number, typer.Option(help="Longest input, in tokens, that the server accepts.")] = None,
     dimensions: _Dimensions = None,
     image: Annotated[_Text, typer.Option(help="Repository of the container image, without tag.")] = None,
     image_tag: _ImageTag = None,
-    vllm_version: Annotated[_Text, typer.Option(help="vLLM in the image, where its tag does not tell: 0.9.2.")] = None,
+    vllm_version: Annotated[
+        _Text, typer.Option(help="vLLM in the image, such as 0.9.2, if its tag does not say.")
+    ] = None,
     name: Annotated[_Text, typer.Option(help="Name of the container.")] = None,
     shm_size: Annotated[str, typer.Option(help="Shared memory of the container.")] = "256g",
     force: Annotated[bool, typer.Option("--force", help="Ignore the catalog's tensor parallel sizes.")] = False,

@@ -13,8 +13,8 @@ import typer
 def show_text(
     config: Path = typer.Argument(..., metavar="CONFIG.yaml", help="EvalScope's RAGEval file, or a whole task file."),
     task: str | None = typer.Option(None, "--task", help="MTEB's name of the task."),
-    benchmark: str | None = typer.Option(None, "--benchmark", help="MTEB's benchmark: each of its tasks."),
-    split: str | None = typer.Option(None, "--split", help="One of its splits; default its first."),
+    benchmark: str | None = typer.Option(None, "--benchmark", help="A benchmark of MTEB: every task of it."),
+    split: str | None = typer.Option(None, "--split", help="Split of the task. Default: the first."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, for machines."),
 ) -> None:
     """Show the exact texts that would be sent for a task. Loads the task's data and asks no server."""

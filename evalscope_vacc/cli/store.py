@@ -59,12 +59,12 @@ def remove_entries(
         typer.Option("--older-than", metavar="DAYS", min=0, help="Remove what was not used for this long."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also what a running process uses; that one asks its server again.")
+        bool, typer.Option("--force", help="Also remove what a running process uses; it requests that again.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     folder: Folder = None,
 ) -> None:
-    """Removes kept answers; they are asked of the server again when they are needed."""
+    """Removes kept answers; they are requested again when they are needed."""
     from evalscope_vacc.errors import ConfigError, StoreError
     from evalscope_vacc.store import files, matching, remove
     from evalscope_vacc.view.words import size
@@ -90,11 +90,11 @@ def remove_entries(
 
 @app.command("verify")
 def verify_entries(
-    names: Annotated[list[str] | None, typer.Argument(help="Names, or their beginnings; all without any.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names, or their beginnings. Default: all.")] = None,
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Reads everything that is kept and checks it; the exit status is 1 when something is damaged."""
+    """Reads and checks the whole store; the exit status is 1 when something is damaged."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -113,10 +113,10 @@ def verify_entries(
             problem = f"; {escape(verdict.problem)}" if verdict.problem else ""
             console.print(f"{verdict.name}: {state}, {counts}{problem}", soft_wrap=True)
         if not verdicts:
-            console.print(f"Nothing is kept in {escape(str(place))}.", soft_wrap=True)
+            console.print(f"The store in {escape(str(place))} is empty.", soft_wrap=True)
         elif any(not verdict.ok for verdict in verdicts):
             console.print(
-                "Damaged answers are never used: they are asked of the server again. `evalscope-vacc store rm NAME` "
+                "Damaged answers are never used: they are requested again. `evalscope-vacc store rm NAME` "
                 "removes the whole entry.",
                 soft_wrap=True,
             )

@@ -1,4 +1,4 @@
-"""Starts and surely stops the demo server in a process of its own."""
+"""Runs the demo server in its own process, and makes sure that it stops."""
 
 from __future__ import annotations
 

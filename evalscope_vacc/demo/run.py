@@ -16,6 +16,7 @@ from evalscope_vacc.demo.process import DEFAULT_NAME, DemoServer
 from evalscope_vacc.errors import HostError, ResultError
 from evalscope_vacc.files import printed_into
 from evalscope_vacc.hosts.versions import check, installed
+from evalscope_vacc.names import served_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ TOP_K = 20
 """Candidates of each query that the second stage reranks."""
 
 TOLERANCE = 1e-4
-"""How far a served score may lie from that of the same weights in process."""
+"""How far a served score may differ from that of the same weights in process."""
 
 _STAGES = {"": "one-stage", "stage1": "first", "stage2": "second"}
 
@@ -156,8 +157,8 @@ def _check_hosts() -> None:
     version = installed()["mteb"] or ""
     if version.startswith("1."):
         raise HostError(
-            f"The demo's tasks are made for MTEB 2 and EvalScope 1.8.1 or later; mteb {version} is installed. Served "
-            "models can be evaluated with it all the same: see `evalscope-vacc eval --help`."
+            f"The demo's tasks are made for MTEB 2 and EvalScope 1.8.1 or later; mteb {version} is installed. It can "
+            "still evaluate served models: see `evalscope-vacc eval --help`."
         )
 
 
@@ -188,10 +189,10 @@ def _rows(rows: list[dict[str, Any]], metrics: Mapping[str, str]) -> tuple[DemoR
         if not isinstance(score, (int, float)):
             raise ResultError(f"EvalScope's result of {task} ({subset}) has no main score: {score!r}")
         in_process = None if stage == "second" else reference[task][subset]
-        model = str(row["model"]).removeprefix("vacc/")
+        model = served_name(str(row["model"]))
         made.append(DemoRow(stage, model, task, subset, metrics[task], float(score), in_process))
     if {row.stage for row in made} != set(_STAGES.values()):
-        raise ResultError("EvalScope finished without results for each stage. Its log tells more.")
+        raise ResultError("EvalScope finished without results for each stage. See its log.")
     return tuple(made)
 
 
@@ -213,10 +214,10 @@ def _counts(url: str) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _output_to(log: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Sends everything that is written to the terminal, by whatever library, to a file; says where if it goes wrong."""
+    """Sends everything that any library writes to the terminal to a file; on an error says where it is."""
     try:
         with log.open("ab") as file, printed_into(file.fileno()):
             yield
     except BaseException:
-        tell(f"What EvalScope said until then: {log}")
+        tell(f"What EvalScope printed until then: {log}")
         raise

@@ -46,8 +46,8 @@ def _apply(name: str, module) -> None:  # type: ignore[no-untyped-def]
         getattr(import_module(where), hook)(module)
     except Exception as error:  # noqa: BLE001 -- see above
         print(  # noqa: T201 -- no logger of the host is set up yet
-            f"evalscope-vacc: {name} could not be hooked ({type(error).__name__}: {error}); "
-            "model_type: vacc_api will not be known there. `evalscope-vacc version` shows which hosts are supported.",
+            f"evalscope-vacc: {name} could not be hooked ({type(error).__name__}: {error}), so it does not know "
+            f"model_type: vacc_api. `evalscope-vacc version` shows which hosts are supported.",
             file=sys.stderr,
         )
 

@@ -463,9 +463,9 @@ class _Reader:
                     if not titles:
                         self._queries[file, name] = line
                 elif found[name] == text:
-                    self._note("the row stands twice", file, line, name, error=False)
+                    self._note("the row occurs twice", file, line, name, error=False)
                 else:
-                    self._note("the _id stands twice, with different texts", file, line, name)
+                    self._note("the _id occurs twice, with different texts", file, line, name)
             if not rows and not self._unreadable(file):
                 self._note("the file has no rows", file)
         return found
@@ -569,9 +569,9 @@ class _Reader:
             except ValueError:
                 number = None
         if number is None:
-            self._note("the score is no number", file, line, name, "null" if value is None else repr(value))
+            self._note("the score is not a number", file, line, name, "null" if value is None else repr(value))
         elif not math.isfinite(number) or number != int(number):
-            self._note("the score is no whole number", file, line, name, str(value))
+            self._note("the score is not a whole number", file, line, name, str(value))
         elif number < 0 and not self.published:
             self._note("the score is negative", file, line, name, str(value))
         elif abs(number) > _LARGEST:
@@ -617,7 +617,7 @@ class _Reader:
                 if isinstance(row, dict):
                     yield number, row
                 else:
-                    self._note("the line is no JSON object", file, number, "", _kind(row))
+                    self._note("the line is not a JSON object", file, number, "", _kind(row))
 
     def _separated(self, file: Path, separator: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         with file.open("rb") as peek:

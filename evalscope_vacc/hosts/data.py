@@ -1,4 +1,4 @@
-"""Which tasks a run has, and where their data come from, as MTEB means them.
+"""The tasks of a run, and where their data come from.
 
 EvalScope's ModelScope loader is used for the kinds that it gets right. Reranking tasks (it drops ``top_ranked``),
 multilingual ones (it loads one subset), those with several splits (it loads the first), those whose data are one
@@ -149,10 +149,10 @@ def _is_known(name: str) -> bool:
 
 
 def unknown_task(name: str, known: Iterable[str], where: str) -> str:
-    """Returns the message for a task that nobody has."""
+    """Returns the message for an unknown task."""
     if is_benchmark(name):
         return f"{where}: {name!r} is a benchmark: write eval.benchmarks: [{name!r}] instead"
-    return f"{where}: there is no task {name!r}: {did_you_mean(name, known, 'mteb.get_tasks() lists those there are')}"
+    return f"{where}: there is no task {name!r}: {did_you_mean(name, known, 'mteb.get_tasks() lists them')}"
 
 
 def _aggregated(task: Any) -> list[str]:
@@ -256,7 +256,7 @@ def _load_from_folder(task: Any, folder: Path) -> None:
 
 
 def _custom(custom: CustomTask) -> Any:
-    """Returns a task of one's own data, as EvalScope describes it to MTEB."""
+    """Returns a custom task, as EvalScope describes it to MTEB."""
     from mteb import TaskMetadata
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 

@@ -39,7 +39,7 @@ class EarlierServers:
             served.record_server(rescoring=True)
             logger.warning(
                 "%s: the server's version, model, length or template has changed since the scores in %s: they are not "
-                "used again",
+                "reused",
                 served.name,
                 self._folder,
             )
@@ -52,7 +52,7 @@ class EarlierServers:
 
 
 def _told(record: Any) -> Facts:
-    """What decides about a server's answers, of what it said of itself."""
+    """The facts that a server stated about itself and that decide its answers."""
     told = [(s.get("version"), s.get("root"), s.get("max_model_len")) for s in record.get("servers", [])]
     wrapped = [
         (s.get("template"), s.get("takes_instruction"), s.get("prompt_tokens_short")) for s in record.get("rerank", [])

@@ -1,4 +1,4 @@
-"""The entries of ``models:``: whose they are, what the user wrote in them, and the models that they mean."""
+"""The entries of ``models:``: which are ours, what the user wrote in them, and the models built from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our Python entry: runs EvalScope as it is, and returns what it scored."""
+"""The Python API: runs EvalScope unchanged, and returns its scores."""
 
 from __future__ import annotations
 

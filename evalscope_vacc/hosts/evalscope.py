@@ -1,8 +1,8 @@
 """EvalScope 1.8.1 and later: its configuration accepts our keys, its ``load_model`` builds our models.
 
 The classes are changed in place: a field that is added to the class and a rebuilt schema reach everybody who has
-imported the class, whenever that was, and the field survives the dump to YAML. Entries without ``model_type`` are
-EvalScope's, to the letter.
+imported the class, whenever that was, and the field survives the dump to YAML. Entries without ``model_type`` reach
+EvalScope unchanged.
 """
 
 from __future__ import annotations

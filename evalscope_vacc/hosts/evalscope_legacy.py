@@ -1,7 +1,7 @@
 """EvalScope 1.3.0 to 1.8.0: one seam, ``RAGEvalBackendManager.run_mteb``, and a mask over the configuration it prints.
 
 On this line EvalScope hands plain dictionaries around. Those with ``model_type`` are taken before EvalScope's own
-dataclass, which knows no such key, sees them; the others are EvalScope's, to the letter. On EvalScope 1.8.1 and later
+dataclass, which knows no such key, sees them; the others reach EvalScope unchanged. On EvalScope 1.8.1 and later
 both hooks return at once.
 """
 

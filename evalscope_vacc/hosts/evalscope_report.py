@@ -1,9 +1,9 @@
 """Writes a run into EvalScope's own reports, so that its dashboard, tables and HTML page show it.
 
 EvalScope lists what lies under ``<run>/reports/<model>/<dataset>.json`` and nothing else; its RAGEval backend writes
-nothing there. One file a task is written here, with the task's main score, through EvalScope's own ``Report`` class,
-whose shape differs: before the metric semantics came, a metric is a name; since then it has an identity, says how it is
-displayed, and one metric is the report's headline.
+nothing there. One file for each task is written here, with the task's main score, through EvalScope's own ``Report``
+class, whose shape differs: before the metric semantics came, a metric is a name; since then it has an identity, says
+how it is displayed, and one metric is the report's headline.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Task:
 
 
 def write_reports(result: RunResult, config: Any = None) -> list[Path]:
-    """Writes one report a task and model, and EvalScope's HTML page beside them.
+    """Writes one report for each task and model, and EvalScope's HTML page beside them.
 
     A report is an addition to a run that is already over and kept, so nothing that goes wrong here is raised: it is
     logged as a warning.

@@ -188,7 +188,7 @@ def _checked(ranking: Any, path: Path, where: str) -> Ranking:
             raise ConfigError(f"{path}: {where}: query {query!r}: expected documents, found {type(documents).__name__}")
         for document, score in documents.items():
             if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
-                raise ConfigError(f"{path}: {where}: query {query!r}, document {document!r}: {score!r} is no score")
+                raise ConfigError(f"{path}: {where}: query {query!r}, document {document!r}: {score!r} is not a score")
     return ranking
 
 

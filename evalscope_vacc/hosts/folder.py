@@ -1,4 +1,4 @@
-"""The folder of a run: that it can be written, is long enough for its names, and belongs to one run at a time."""
+"""The folder of a run: it can be written, its file system takes the names, and it belongs to one run at a time."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def take_folder(folder: Path, *, new: bool) -> bool:
         return False
     except NotImplementedError:
         logger.warning(
-            "the file system of %s has no locks: two runs at once in this folder would mix their files", folder
+            "the file system of %s has no locks: two simultaneous runs in this folder would mix their files", folder
         )
         return True
     _held[folder] = lock

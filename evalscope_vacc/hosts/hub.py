@@ -66,12 +66,12 @@ def reachable() -> bool:
         answers = _answers(url)
         _asked[url] = time.monotonic(), answers
     if not answers:
-        logger.warning("the hub %s cannot be reached: data are loaded from the cache alone", _shown())
+        logger.warning("the hub %s cannot be reached: data are loaded only from the cache", _shown())
     return answers
 
 
 def forget() -> None:
-    """Has the hub asked again."""
+    """Forgets the hub's answer, so that it is asked again."""
     with _lock:
         _asked.clear()
 
@@ -110,7 +110,7 @@ def missing(tasks: Iterable[Any]) -> dict[str, str]:
         tasks: MTEB's tasks; none of them is loaded.
 
     Returns:
-        Task to the reason, in the order of the tasks. A task whose data set nothing is known of is taken to be at hand.
+        Task to the reason, in the order of the tasks. The data of an unknown task are taken to be available.
     """
     found = {task.metadata.name: next((why for part in _leaves(task) if (why := _lacks(part))), "") for task in tasks}
     return {name: why for name, why in found.items() if why}
@@ -120,7 +120,7 @@ def lacking(tasks: Iterable[Any], hub: str, copies: Collection[str] = ()) -> dic
     """Says which tasks will not find their data, and why, before anything is loaded.
 
     What does not lie in the cache has to be on the hub, which is asked for it. Data from ModelScope, and those of tasks
-    that are not MTEB's own, are taken to be at hand: nothing is known of them.
+    that are not MTEB's own, are taken to be available: nothing is known of them.
 
     Args:
         tasks: MTEB's tasks.
@@ -169,7 +169,7 @@ def _refused(source: tuple[str, str]) -> str:
                 f" at {revision[:12]}" if revision else ""
             )
     except Exception as error:  # noqa: BLE001 -- the hub's client is of requests or of httpx, by its version
-        # a bad moment: the loader asks again, and waits
+        # a transient error: the loader retries, and waits
         logger.debug("%s: %s", path, error)
     return ""
 
@@ -211,7 +211,7 @@ def _lacks(task: Any) -> str:
         others = sorted({one[:8] for revisions in cached.values() for one in revisions})
         return f"its data set {path} is in the cache at {', '.join(others)}, and the task is of {revision[:8]}"
     wanted = [names for names in _wanted(task) if not at.intersection(names)]
-    return f"of its data set {path} the cache lacks {' or '.join(wanted[0])}" if wanted else ""
+    return f"the cache of its data set {path} is incomplete: {' or '.join(wanted[0])} is missing" if wanted else ""
 
 
 def _configurations(path: str) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""Carries out a plan, item by item: a task that fails does not take the finished ones with it."""
+"""Carries out a plan, item by item; a task that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from evalscope_vacc.hosts.hub import lacking
 from evalscope_vacc.hosts.plan import Item, Kind, Plan, PlannedModel, PlannedTask, Stored, make_plan
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
 from evalscope_vacc.models import is_cross_encoder
+from evalscope_vacc.names import served_name
 from evalscope_vacc.progress import Work, watcher
 from evalscope_vacc.results.asked import record_asked, record_failed
 
@@ -133,7 +134,8 @@ class Engine(ABC):
             task = self.task(item.task)
         else:
             first = read_first_stage(item.first)
-            logger.info("%s: reranking the first %d candidates of %s", item.task, top_k, first.model or first.path.name)
+            source = served_name(first.model) or first.path.name
+            logger.info("%s: reranking the first %d candidates of %s", item.task, top_k, source)
             candidates = item.out / "candidates" / first.digest
             task, named = self.with_candidates(item, first, candidates), {"first": first.digest, "top_k": top_k}
         served = getattr(model, "served", None)
@@ -144,7 +146,7 @@ class Engine(ABC):
         if item.feeds and not has_predictions:
             file.discard()
         overwrite = bool(self.evaluation.overwrite_results)
-        # nobody asks what the server is where its earlier scores are not looked at
+        # the server is probed only if its earlier scores may be used
         other_server = not overwrite and self.earlier.changed(model)
         again = item.again(overwrite=overwrite, other_server=other_server, has_predictions=has_predictions)
         results = self.score(item, task, again=again, candidates=candidates)
@@ -231,14 +233,14 @@ def _check_stored(engine: Engine, plan: Plan) -> None:
 
 
 def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException | None:
-    """Carries out every item whose data can be had; returns what stopped the run before its end."""
+    """Carries out every item whose data can be loaded; returns what stopped the run before its end."""
     stopped: BaseException | None = None
     lacks = lacking(engine.tasks, engine.evaluation.hub, engine.evaluation.dataset_paths or ())
     for task, why in lacks.items():
         logger.warning("%s is not evaluated: %s", task, why)
     for position, item in enumerate(plan.items):
         if item.stage and (position == 0 or _row(plan.items[position - 1]) != _row(item)):
-            logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), item.name)
+            logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), served_name(item.name))
         began = time.monotonic()
         record = result.stage(item.name, item.stage, item.out)
         before = None if item.after is None else plan.items[item.after]
@@ -305,7 +307,7 @@ def _report(engine: Engine, result: RunResult, stopped: BaseException | None) ->
     failures = ((s.model, s.stage, task, why) for s in result.stages for task, why in s.failed.items())
     record_failed(engine.out / "vacc", [failure for failure in failures if failure[-1] not in not_run])
     if isinstance(stopped, (RunInterrupted, KeyboardInterrupt)):
-        # without the pages, which take seconds: somebody waits for the end
+        # without the pages, which take seconds
         raise RunInterrupted(_how_to_go_on(engine, done)) from None
     write_reports(result, engine.evaluation)
     failed = result.failed
@@ -324,8 +326,8 @@ def _how_to_go_on(engine: Engine, done: Sequence[str]) -> str:
     models = [getattr(model, "served", None) for model in engine.models]
     kept = all(served is not None and served.config.store != "off" for served in models)
     return (
-        "stopped by the user. Run the same command again to go on: "
-        + ("what had come in is not sent again." if kept else "without a store every text is sent again.")
+        "stopped by the user. Run the same command again to continue: "
+        + ("finished requests are kept and not repeated." if kept else "without a store every text is sent again.")
         + (f" Finished, under {engine.out}: {', '.join(done)}" if done else "")
     )
 

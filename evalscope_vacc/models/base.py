@@ -103,7 +103,9 @@ class VaccModel(ABC):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("a served model holds connections and a key; build it anew in the other process")
+        raise TypeError(
+            "a served model holds connections and a key and cannot be pickled; create it in the other process"
+        )
 
 
 class Table:

@@ -139,7 +139,7 @@ class VaccCrossEncoder(VaccModel):
             Scores of shape (pairs,), float32, in the order of the inputs.
 
         Raises:
-            ServerError: The server could not be asked, refused, or gave an answer that cannot be right.
+            ServerError: The server could not be reached, refused a request, or gave a wrong answer.
             TextError: A pair cannot be sent as the configuration wants it.
         """
         task = task_info(task_metadata) if task_metadata is not None else TaskInfo(name="", type="Reranking")

@@ -101,7 +101,7 @@ class VaccEncoder(VaccModel):
             Vectors of unit or model-given length, shape (texts, dimensions), float32, in the order of the inputs.
 
         Raises:
-            ServerError: The server could not be asked, refused, or gave an answer that cannot be right.
+            ServerError: The server could not be reached, refused a request, or gave a wrong answer.
             TextError: A text cannot be sent as the configuration wants it.
         """
         told = task_metadata if task_metadata is not None else kwargs.get("task_name")
@@ -173,7 +173,7 @@ class VaccEncoder(VaccModel):
                     scope.put(text_keys(scope.identity + beside, texts), got.values)
         if call.zeros:
             if self._width is None:
-                raise TextError(f"{call}: every text is empty, so nothing says how many numbers a vector has")
+                raise TextError(f"{call}: every text is empty, so the size of a vector is unknown")
             table.put(np.array(call.zeros), np.zeros((len(call.zeros), self._width), np.float32))
         if table.filled != counts.unique:
             raise TextError(f"{call}: {counts.unique - table.filled} texts have no vector; this is a defect here")
@@ -277,8 +277,8 @@ class VaccEncoder(VaccModel):
             self._width = width
         if width != self._width:
             raise BadAnswerError(
-                f"{server}: {what} have {width} numbers, those before had {self._width}: was another model started "
-                "behind this address, or do several servers serve different ones?",
+                f"{server}: {what} have {width} numbers, those before had {self._width}: was another model started at "
+                f"this address, or do several servers serve different models?",
                 server=server,
             )
 

@@ -1,4 +1,4 @@
-"""What a model keeps of its answers while a task runs, and how it makes sure that they are still the same model's."""
+"""Stores a model's answers while a task runs, and makes sure that stored answers are those of the same model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LIVE: WeakSet[Keeper] = WeakSet()
 class Keeper:
     """The store of one served model, opened with the first task.
 
-    A store that cannot be used is said once, and the run goes on without it.
+    A store that cannot be used is reported once, and the run continues without it.
 
     Args:
         served: The model.
@@ -69,7 +69,7 @@ class Keeper:
                 self._scopes = {task: self._begin(task, identity, self._answers)}
             except StoreError as error:
                 self.on = False
-                logger.warning("%s. The run goes on without the store: a restart sends every text again", error)
+                logger.warning("%s. The run continues without the store: a restart sends every text again", error)
                 return None
         return self._scopes[task]
 
@@ -89,7 +89,7 @@ class Keeper:
             logger.warning("%s: the stored answers are not this model's: %s", self._served.name, result.details)
         self._found = len(scope)
         if result.state == "ok" and self._found:
-            logger.info("%s: going on with %d stored answers (%s)", task or "texts", self._found, result.details)
+            logger.info("%s: continuing with %d stored answers (%s)", task or "texts", self._found, result.details)
         return scope
 
     def announce(self, session: Session, name: str, task: Any, split: str, subset: str, texts: int) -> None:

@@ -31,7 +31,7 @@ class Served:
 
     Attributes:
         rules: What is put before a text.
-        dialect: How the server is spoken to, as it is configured; for ``auto`` the guess where nothing is recognised.
+        dialect: The protocol of the server, as configured; for ``auto`` the guess if nothing is recognised.
         families: Every dialect by name, for recognition.
         settings: What changes the scores and is part of the result's name.
         record: What the evidence says of the server; empty until a session was opened.

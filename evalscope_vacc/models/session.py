@@ -1,4 +1,4 @@
-"""A session with the servers of one model: asked once what they are, then plain values and a way to send.
+"""A session with the servers of one model: they are probed once; after that there are plain values and a way to send.
 
 :func:`open_session` is the only place where the servers are probed, checked before a run, and asked for their template.
 """
@@ -69,8 +69,8 @@ class Session:
         served: The model as it is configured.
         engine: The connections.
         facts: What holds for all the servers.
-        dialect: How they are spoken to.
-        limit: Tokens that a text (or a pair, on a cross-encoder) may have; None where nobody says.
+        dialect: Their protocol.
+        limit: Tokens that a text (or a pair, on a cross-encoder) may have; None if it is unknown.
         side: On which side a cross-encoder's template is applied.
         pairwise: Whether the limit counts the pair (a cross-encoder) or each text (an embedding server).
         see: Sees whether the servers cut to so many tokens, and returns the dialect with that; for a limit that was not
@@ -199,7 +199,9 @@ class Session:
         """
         evidence, name = self.served.evidence, self.served.name
         if evidence.wants(name, task.name, split, subset, side):
-            shown = json.dumps(clean(instruction, limit=300), ensure_ascii=False) if instruction else "nothing added"
+            shown = "no instruction prefix"
+            if instruction:
+                shown = json.dumps(clean(instruction, limit=300), ensure_ascii=False)
             logger.debug("%s%s: %s", task.name or "texts", f" {side}" if side else "", shown)
         counts = TaskUsage(name, task.name, split, subset, side, instruction)
         usage = self.engine.usage
@@ -306,7 +308,7 @@ def _ask(served: Served, engine: Engine) -> Session:
     for facts in asked:
         if facts.serves(name) is False:
             shown = ", ".join(clean(other, limit=200) for other in facts.served[:5])
-            logger.warning("%s does not list %r (it lists %s), but it answers to that name", facts.server, name, shown)
+            logger.warning("%s does not list %r (it lists %s), but answers requests for it", facts.server, name, shown)
     _warn_of_two_prefixes(served, dialect)
     notes = [*config.notes, *served.rules.notes]
     for note in notes:
@@ -353,7 +355,7 @@ def _choose_dialect(served: Served, asked: Sequence[ServerFacts], *, auto: bool)
                 config.model_name, config.dialect, facts.recognised_by, facts.family,
             )  # fmt: skip
     elif auto:
-        logger.info("%s: %s is of no kind that is known; spoken to like vLLM", config.model_name, served.servers)
+        logger.info("%s: %s was not recognised; it is treated like vLLM", config.model_name, served.servers)
     return spoken(served.dialect, facts, families, auto=auto)
 
 
@@ -364,7 +366,7 @@ def _warn_of_two_prefixes(served: Served, dialect: Dialect) -> None:
     fields, prefix = dialect.side(name, "query", task.type), served.rules.prefix(task, "query").text
     if fields and prefix:
         logger.warning(
-            "%s: %s is told what a text is for (%s) and prepares it by itself, and %r is put before it here: write "
+            "%s: %s is told what a text is for (%s) and adds its own prefix, and %r is added here, too: write "
             "instruction_profile: none",
             name, dialect.title, ", ".join(fields), clean(prefix, limit=80),
         )  # fmt: skip
@@ -399,22 +401,22 @@ def _try_servers(
         wanted = next((extra[name] for name in _SIZES if type(extra.get(name)) is int), found.width)
         if found.width != wanted:
             raise ConfigError(
-                f"model {config.model_name!r} on {shown}: extra_body asks for vectors of {wanted} numbers, it gives "
-                f"{found.width}: the field is ignored; write `dimensions` to have them cut here"
+                f"model {config.model_name!r} on {shown}: extra_body asks for vectors of {wanted} numbers, the server "
+                f"returns {found.width}: it ignores the field; write `dimensions` to cut vectors here"
             )
         seen.append(found)
         name = f"{config.model_name} on {shown}"
         if found.truncates is False:
             logger.warning("%s: truncation by the server is %s%s", name, found.truncation, _CUT_HERE)
         if found.base64 is False:
-            logger.warning("%s: vectors do not come as base64, so numbers are asked for", name)
+            logger.warning("%s: the server does not send base64, so plain numbers are requested", name)
         if found.counts == "characters":
-            logger.warning("%s: it counts characters, not tokens: its counts are not used", name)
+            logger.warning("%s: the server counts characters, not tokens: its counts are not used", name)
         # what cuts texts here has to count as the server does
         counted = count(FIRST) if count is not None and (local is not None or not found.truncates) else None
         if counted is not None and found.counts == "tokens" and found.first_tokens not in (counted, limit):
             by = f"the tokenizer {config.tokenizer}" if local is not None else "its /tokenize"
-            words = "%s: %s counts %d tokens in a text in which it reads %s; %s"
+            words = "%s: %s counts %d tokens in a text, and the server reads %s; %s"
             advice = "is it this model's?" if local is not None else "it is not used to cut texts: set `tokenizer:`"
             miscounts |= local is None
             logger.warning(words, name, by, counted, found.first_tokens, advice)
@@ -467,7 +469,7 @@ def _explained(
             except ModelNotServedError as better:
                 return better
         if guess:
-            hint = " `dialect` is auto, and nothing says which server this is: set `dialect` to its kind."
+            hint = " `dialect` is auto, and the server was not recognised: set `dialect`."
             error.args = (str(error) + hint, *error.args[1:])
     return error
 
@@ -481,7 +483,7 @@ def _take_root(served: Served, asked: Sequence[ServerFacts]) -> None:
     entry = find(root) or next((entry for part in reversed(parts) if (entry := find(part)) is not None), None)
     if entry is None:
         return
-    why = f"the server tells its weights: {root}"
+    why = f"the server names its weights: {root}"
     if entry.is_cross_encoder != config.is_cross_encoder:
         kind = "a reranker" if entry.is_cross_encoder else "an encoder"
         logger.warning("%s is %s (%s), which is %s", config.model_name, entry.name, why, kind)
@@ -518,13 +520,13 @@ def _choose_side(served: Served, asked: Sequence[RerankFacts]) -> TemplateSide:
         raise ConfigError(
             f"{name}: rerank_template is auto, and the server wraps every pair in a template of its own but ignores a "
             "request's instruction (vLLM 0.14 to 0.21 do): start it without --chat-template, then the template is "
-            "applied here; or write rerank_template: none to go on with the server's fixed instruction"
+            "applied here; or write rerank_template: none to use the server's fixed instruction"
         )
     if side.conflict == "doubled":
         raise ConfigError(
             f"{name}: rerank_template is {config.rerank_template}, but the server wraps every pair in a template of its "
-            f"own ({facts.prompt_tokens_short} tokens for a pair of two letters): applied twice the scores are wrong. "
-            "Start it without --chat-template, or write rerank_template: auto or none"
+            f"own ({facts.prompt_tokens_short} tokens for a pair of two letters): a template that is "
+            "applied twice makes scores wrong. Start it without --chat-template, or write rerank_template: auto or none"
         )
     if config.rerank_template == "none" and facts.template != "server" and entry is not None and entry.template_family:
         logger.warning(
@@ -534,7 +536,7 @@ def _choose_side(served: Served, asked: Sequence[RerankFacts]) -> TemplateSide:
             entry.template_family,
         )
     if facts.template is None and side.template is not None:
-        logger.warning("%s: it reports no token counts, so a template on its side cannot be told", name)
+        logger.warning("%s: the server reports no token counts, so it is unknown whether it applies a template", name)
     if facts.embeds:
         logger.warning(
             "%s answers /v1/embeddings too: it is an embedding server, whose /score is the cosine of two vectors", name

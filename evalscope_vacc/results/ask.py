@@ -1,4 +1,4 @@
-"""Reads runs, what they were asked for and what they are held against, and has them judged."""
+"""Reads runs, what they were asked for and their references, and judges them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def verdict_of(
     allow_partial: bool = False,
     allow_above: bool = False,
 ) -> Verdict:
-    """Returns the verdict on everything that the runs were asked for, one comparison a run.
+    """Returns the verdict on everything that the runs were asked for, one comparison for each run.
 
-    They are held ``against`` a path, or a model with published scores. Without it each served model is looked up by its own
-    name, and of several runs that nobody published scores for, the first is what the others are held against. The judgements of
-    the test by query come from ``qrels``, or (``load_qrels``) from MTEB. Of
+    They are compared with ``against``: a path, or a model with published scores. Without it each served model is
+    looked up by its own name, and of several runs without published scores, the first is the reference of the others.
+    The judgements of the test by query come from ``qrels``, or (``load_qrels``) from MTEB. Of
     ``benchmarks`` everything is asked for, whatever the runs were asked for, and nothing else.
 
     Raises:
@@ -48,7 +48,7 @@ def verdict_of(
     try:
         references, unpublished = _references(runs_of(results), against, paths)
     except ConfigError as error:
-        # scores that no weights would earn are said also where there is nothing to hold them against
+        # scores that no weights would earn are reported even without a reference
         warnings = judge(results, (), asked, insane=suspects).warnings
         raise ConfigError("; ".join([str(error), *(ENGLISH("warning", text=reason) for reason in warnings)])) from error
     return judge(
@@ -128,8 +128,8 @@ def _references(
         return [(part, reference) for part in parts if part is not first], []
     served = ", ".join(name or "(unnamed)" for name in names)
     raise ConfigError(
-        f"no scores are published under the name {served}: say with --against whose weights these are "
-        "(`evalscope-vacc published` lists the models), or give another result folder"
+        f"no scores are published under the name {served}: name the model with --against (`evalscope-vacc published` "
+        "lists them), or give another result folder"
     )
 
 

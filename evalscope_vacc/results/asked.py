@@ -70,7 +70,7 @@ def _names(value: object) -> tuple[str, ...]:
 
 
 def asked_of(paths: Sequence[str | Path]) -> tuple[AskedTask, ...] | None:
-    """Returns what the runs at, above or below ``paths`` were asked for, or None where none left word of it.
+    """Returns what the runs at, above or below ``paths`` were asked for, or None where none of them recorded it.
 
     Of a folder further down in a run, only what belongs there is asked for, and of a single file nothing.
     """

@@ -105,7 +105,7 @@ def mteb_tasks(name: str) -> list[Any]:
     try:
         return list(mteb.get_benchmark(name).tasks)
     except KeyError:
-        hint = did_you_mean(name, [*benchmark_names(), *_aliases()], "mteb.get_benchmarks() lists those there are")
+        hint = did_you_mean(name, [*benchmark_names(), *_aliases()], "mteb.get_benchmarks() lists them")
         raise ConfigError(f"there is no benchmark {clean(name, limit=200)!r}: {hint}") from None
 
 
@@ -137,8 +137,8 @@ def _aliases() -> list[str]:
 def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) -> tuple[str, str]:
     """Tells type ("" when unknown) and main metric of a task; result files carry the main score without its name.
 
-    The table of MTEB is believed where the file agrees with it; a task of another version or of one's own is named after the
-    scores that equal its main score, "main_score" if none does.
+    The table of MTEB is believed where the file agrees with it; a task of another version and a custom task are named
+    after the scores that equal its main score, "main_score" if none does.
     """
     kind, metric = _data()["tasks"].get(task, ("", ""))
     if metric and (score is None or metrics.get(metric) == score):

@@ -107,7 +107,7 @@ def estimate(
     unknown = tuple(clean(name, limit=200) for name in dict.fromkeys(names) if name not in sizes)
     if unknown and not skip_unknown:
         raise ConfigError(
-            f"the sizes of {_hinted(unknown)} are not known, so no time can be told; --skip-unknown leaves them out"
+            f"the sizes of {_hinted(unknown)} are unknown, so the time is unknown, too; --skip-unknown leaves them out"
         )
     found: list[TaskEstimate] = []
     means: list[tuple[str, str, str, float]] = []

@@ -1,4 +1,4 @@
-"""What a run was configured with, as far as it left word of it."""
+"""Reads a run's recorded configuration."""
 
 from __future__ import annotations
 

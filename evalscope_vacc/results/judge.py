@@ -1,6 +1,6 @@
-"""The judgement: are the served weights reproduced, and is everything there that was asked for?
+"""The verdict: does the run reproduce the weights, and is everything there that was asked for?
 
-One rule says what may be laid side by side. The identity of a score (task, split, subset, metric, kind of model) and its
+One rule says which scores may be compared. The identity of a score (task, split, subset, metric, kind of model) and its
 conditions (profile, max_tokens, rerank template, candidates …) must agree where both sides record them; else the row is not
 judged. Where it comes from (mteb version, dataset revision), and what is merely not recorded, is a note.
 
@@ -20,6 +20,7 @@ from typing import Any
 
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.messages import Reason
+from evalscope_vacc.names import served_name
 from evalscope_vacc.results.benchmarks import benchmark
 from evalscope_vacc.results.means import benchmark_means, with_means
 from evalscope_vacc.results.model import (
@@ -70,9 +71,9 @@ def judge(
 
     Args:
         results: Every row that was found, with or without a reference.
-        references: Each run, and what it is held against; may be empty.
+        references: Each run and its reference; may be empty.
         asked: What was asked for, or None where that is not known.
-        noise: How far scores may lie apart; by dtype when not given.
+        noise: How far scores may differ; by dtype when not given.
         paired: Gives the test by query of a run and its reference, or None.
         unpublished: Models that have no reference.
         insane: Models that gave every text the same answer before the run.
@@ -84,7 +85,7 @@ def judge(
     if found:
         said = tuple(Reason.of("unpublished", model=name or "(unnamed)") for name in unpublished)
         found[0] = replace(found[0], problems=results.problems + said)
-    # an answer before what is none, such as the second stage's of a run that is held against an encoder
+    # an answer before what is none, such as the second stage's of a run that is compared with an encoder
     found = [replace(comparison, causes=_causes(comparison, changed)) for comparison in found]
     found.sort(key=lambda comparison: comparison.outcome == "nothing comparable")
     return Verdict(
@@ -147,7 +148,7 @@ def _warnings(results: Results, comparisons: Sequence[Comparison], insane: Itera
         Reason.of(code, tasks=tuple(sorted(tasks)))
         for code, tasks in (
             ("at_chance", low), ("no_number", {row.task for row in results.rows if row.score is None}),
-            ("sanity_failed", set(insane)),
+            ("sanity_failed", set(map(served_name, insane))),
         ) if tasks
     ]  # fmt: skip
     for run in sorted({key[0] for key in by_task}, key=repr):
@@ -162,7 +163,7 @@ def _causes(comparison: Comparison, changed: Collection[str]) -> tuple[Reason, .
     """Gathers what the notes of the rows that do not match say, the likeliest cause first."""
     wrong = [row for row in comparison.rows if row.verdict in ("fail", "above")]
     notes = {note for row in wrong for note in (*row.notes, *row.reasons) if note.code in CAUSES}
-    notes |= {Reason.of("server_changed", model=row.model) for row in wrong if row.model in changed}
+    notes |= {Reason.of("server_changed", model=served_name(row.model)) for row in wrong if row.model in changed}
 
     def likely(note: Reason) -> tuple[int, int, Reason]:
         setting = dict(note.args).get("setting")
@@ -175,12 +176,12 @@ def _causes(comparison: Comparison, changed: Collection[str]) -> tuple[Reason, .
 def compare(
     ours: Results, reference: Reference, *, noise: Noise | None = None, paired: PairedTest | None = None
 ) -> Comparison:
-    """Holds a run against a reference, row by row, in an order that does not depend on the order of the input.
+    """Compares a run with a reference, row by row, in an order that does not depend on the order of the input.
 
     Args:
         ours: What :func:`evalscope_vacc.results.load.load_results` read.
         reference: Published scores, or another run (:func:`reference_from`).
-        noise: How far scores may lie apart; by dtype when not given.
+        noise: How far scores may differ; by dtype when not given.
         paired: Test by query: given both rows and the metric it returns an interval, a note why there is none, or None.
     """
     noise = noise or Noise()
@@ -222,7 +223,7 @@ def reference_from(results: Results, *, like: Iterable[Run] = ()) -> Reference:
             runs = tuple(run for run in runs if of(run) in {of(one) for one in wanted}) or runs
     if len(runs) > 1:
         raise ResultError(
-            f"{len(runs)} runs lie under {', '.join(results.paths)}: {'; '.join(r.label for r in runs[:5])}. "
+            f"{len(runs)} runs are under {', '.join(results.paths)}: {'; '.join(r.label for r in runs[:5])}. "
             "Give the folder of the one to compare with."
         )
     chosen = runs[0]

@@ -1,7 +1,7 @@
-"""Gathers what a run left behind beside its scores: counts, server, samples, configuration, versions.
+"""Gathers what a run recorded beside its scores: counts, server, samples, configuration, versions.
 
-Every file may be anybody's: sizes are bounded, a wrong shape becomes a line among the problems, nothing is believed to
-be free of secrets.
+Every file may come from anybody: sizes are bounded, a wrong shape is listed as a problem, and no file is assumed to be
+free of secrets.
 """
 
 from __future__ import annotations

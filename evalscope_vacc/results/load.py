@@ -5,7 +5,7 @@ beside a ``model_meta.json``; EvalScope puts that under ``<work_dir>/<timestamp>
 and ``stage2/``; mteb 1.x writes ``<out>/<model>/<revision>/<Task>.json``. What a run was configured with comes from
 ``model_meta.json``'s ``experiment_kwargs`` and from the evidence in ``<run>/vacc/config.json``.
 
-Files may be anybody's: sizes, counts and depths are bounded, links inside a folder are not followed, and whatever
+Files may come from anybody: sizes, counts and depths are bounded, links inside a folder are not followed, and whatever
 cannot be read becomes a line in :attr:`Results.problems`.
 """
 
@@ -73,7 +73,7 @@ def load_results(paths: Sequence[str | Path]) -> Results:
                 problems.add(str(error))
             if sum(map(len, rows.values())) > MAX_ROWS:
                 raise ResultError(
-                    f"more than {MAX_ROWS:,} scores under {shown(path)}: no run has so many; give a folder further down"
+                    f"more than {MAX_ROWS:,} scores under {shown(path)}: no run has so many; give a deeper folder"
                 )
     everything = sorted((row for part in rows.values() for row in part), key=_order)
     tasks = {row.task for row in everything}
@@ -110,7 +110,7 @@ def _read_task(file: Path, folders: Folders, given: Path) -> tuple[Row, ...]:
     if not isinstance(data, dict) or not isinstance(data.get("scores"), dict) or "task_name" not in data:
         if isinstance(data, dict) and "mteb_dataset_name" in data:
             raise ResultError(
-                f"{shown(file)} was written by an mteb before 1.11, whose files this does not read; run the task anew"
+                f"{shown(file)} was written by an mteb before 1.11, whose files cannot be read; run the task again"
             )
         if file == given:
             raise ResultError(f"{shown(file)} is not a task's result: it has no task_name and scores")

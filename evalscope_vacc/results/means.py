@@ -71,7 +71,7 @@ def _means(benchmark: Benchmark, members: _Members, reference: Reference, noise:
     for measure in benchmark.measures if scores else ():
         stated = published.get(measure)
         if not both and stated is None:
-            continue  # nothing to lay beside it: a mean alone says nothing here
+            continue  # no reference mean: a mean alone says nothing here
         mine = _mean(measure, {task: ours for task, (ours, _) in scores.items()}, types)
         value = _mean(measure, theirs, types) if both or stated is None else stated.value
         rounding = 0.0 if both or stated is None else stated.rounding
@@ -96,7 +96,7 @@ def _means(benchmark: Benchmark, members: _Members, reference: Reference, noise:
 
 
 def _alike(members: _Members, reference: Reference) -> _Members:
-    """Keeps the rows that a published mean may be held against: the same kind of model, no other conditions."""
+    """Keeps the rows that a published mean may be compared with: the same kind of model, no other conditions."""
     return [
         (row, compared)
         for row, compared in members

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from evalscope_vacc import config
 from evalscope_vacc.errors import ResultError
 from evalscope_vacc.messages import Reason
+from evalscope_vacc.names import served_name
 
 
 @dataclass(frozen=True)
@@ -204,13 +205,12 @@ class Run:
     revision: str = ""
     experiment: str = ""  # name of MTEB's experiment folder
     kind: Kind | None = None
-    folder: str = ""  # where it lies, where several such runs are laid side by side
+    folder: str = ""  # where it lies, where several such runs are compared
 
     @property
     def served_name(self) -> str:
         """The model's name without the organisation that this package or EvalScope puts before it."""
-        head, _, tail = self.model.partition("/")
-        return tail if tail and head.casefold() in {"vacc", "eval"} else self.model
+        return served_name(self.model)
 
     @property
     def label(self) -> str:
@@ -242,7 +242,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What must agree before two rows are laid side by side; the metric must, too."""
+        """What must agree before two rows are compared; the metric must, too."""
         return (self.task, self.split, self.subset)
 
     def value(self, metric: str) -> float | None:
@@ -297,7 +297,7 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a run is held against: published scores, or another run (``is_run``)."""
+    """The reference of a run: published scores, or another run (``is_run``)."""
 
     name: str
     rows: tuple[Row, ...]
@@ -317,7 +317,7 @@ class AskedTask:
     model: str  # as its results are filed, such as "vacc/minilm"; "" where any model's result will do
     stage: str  # "" for a run of one stage, else "stage1" or "stage2"
     task: str
-    splits: tuple[str, ...] = ()  # names, as of the subsets; empty where the run left no word of them
+    splits: tuple[str, ...] = ()  # names, as of the subsets; empty where the run did not record them
     subsets: tuple[str, ...] = ()
     error: str = ""  # why the evaluation failed, or ""
 
@@ -333,7 +333,7 @@ def tail_of(model: str) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """The 95 % interval of the difference by query, ours less the reference, and the paired randomisation test's p-value."""
+    """This run minus the reference by query: the 95 % interval, and the p-value of the paired randomisation test."""
 
     low: float
     high: float
@@ -426,7 +426,7 @@ class TaskState:
 
     model: str
     task: str
-    # "judged" when a score of it was held against the reference; "failed" when the evaluation failed; "not run" when
+    # "judged" when a score of it was compared with the reference; "failed" when the evaluation failed; "not run" when
     # it has no result, or lacks a split or subset that was asked for; else "no reference"
     state: State
     detail: Reason | None = None  # why it failed, or what of it is missing
@@ -439,7 +439,7 @@ class Verdict:
     comparisons: tuple[Comparison, ...]  # one a run; an answer before what is none
     # how each task stands; those that were asked for, or, where that is not known, those that have a result
     tasks: tuple[TaskState, ...] = ()
-    recorded: bool = False  # whether the run left word of what it was asked for
+    recorded: bool = False  # whether the run recorded what it was asked for
     warnings: tuple[Reason, ...] = ()  # scores that no weights would earn, whatever the reference says
     allow_partial: bool = False  # whether a part of what was asked for may pass
     allow_above: bool = False  # whether scores above the reference may pass

@@ -1,4 +1,4 @@
-"""How far two scores of the same weights may lie apart.
+"""How far two scores of the same weights may differ.
 
 The same weights give scores that differ in the last digits: another order of summation, another kernel, another number
 format. vLLM's own accuracy tests allow 5e-4 on STS12 and 2e-3 where the weights are in half precision; measured

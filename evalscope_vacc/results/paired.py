@@ -1,6 +1,6 @@
 """The difference by query: is it more than the queries' own noise?
 
-Both sides must have kept their predictions, and the judgements (qrels) must be at hand. Scores by query come from
+Both sides must have kept their predictions, and the judgements (qrels) must be available. Scores by query come from
 pytrec_eval, which MTEB itself uses; their mean must equal the recorded score, else nothing is said. The test is
 scipy's paired randomisation test, the interval its bootstrap over queries.
 """
@@ -86,7 +86,7 @@ def interval(differences: NDArray[np.float64], *, seed: int = 20250607, resample
     """Returns the 95 % interval of the mean difference and the two-sided p-value.
 
     Args:
-        differences: Ours less the reference, one number a query, shape (n,).
+        differences: This run minus the reference, one number for each query, shape (n,).
         seed: Of the resampling.
         resamples: 9999 when not given, fewer where there are thousands of queries.
     """

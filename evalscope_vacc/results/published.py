@@ -32,7 +32,7 @@ class Published:
         return str(self.data.get("source", ""))
 
     def reference(self) -> Reference:
-        """Returns the facts as rows to hold a run against."""
+        """Returns the facts as rows of a reference."""
         data, common = self.data, read_conditions(self.data.get("conditions") or {})
         run = Run(self.name, str(data.get("revision") or ""), "", data.get("kind"))
         rows = [
@@ -119,5 +119,5 @@ def _stored() -> dict[str, Path]:
 def _read(name: str, path: Path, _changed: int, _size: int) -> Published:
     data = read_compressed(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise ConfigError(f"{path} is of another format than this release reads; collect it again")
+        raise ConfigError(f"{path} has a format that this release does not read; collect it again")
     return Published(name, data, path)

@@ -1,6 +1,7 @@
 """The whole act, step by step: check, plan, evaluate, judge, show.
 
-Nothing is loaded or paid for before the servers have passed the check and the data of every task are known to be at hand.
+Nothing is loaded or paid for before the servers have passed the check and the data of every task are known to be
+available.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Planned:
     Attributes:
         config: ``{tool, models, eval}`` as EvalScope takes it.
         tasks: Names of the tasks.
-        lacking: Task to why its data cannot be had.
+        lacking: Task to the reason why its data cannot be loaded.
         estimate: How much there is to do; None where nothing can be said.
         left_out: Tasks that do not fit into the budget.
     """
@@ -79,7 +80,7 @@ def verify(*targets: str, **options: Any) -> Answer:
     Raises:
         ConfigError: The options cannot be used, or there is nothing to judge by.
         HostError: EvalScope and MTEB are of versions that do not go together.
-        RunInterrupted: The user stopped it; the same call goes on.
+        RunInterrupted: The user stopped it; the same call continues it.
     """
     return act(Options(tuple(targets), **options), Face())
 
@@ -141,7 +142,7 @@ def plan(
     Args:
         config: ``{tool, models, eval}``.
         rates: What each model's servers answer per second.
-        references: What the run is held against.
+        references: The run's references.
         until: Monotonic time at which the run has to be over; None = no limit.
 
     Raises:
@@ -156,7 +157,7 @@ def plan(
         against = ", ".join(reference.name for reference in references.references)
         raise ConfigError(
             f"{against} has no score of {', '.join(names[:5])}{' …' if len(names) > 5 else ''}: choose other tasks "
-            "(`evalscope-vacc published MODEL` lists what there is), or --against none to judge nothing"
+            "(`evalscope-vacc published MODEL` lists them), or --against none to judge nothing"
         )
     estimated = _estimate(config, names, rates)
     left_out: tuple[str, ...] = ()
@@ -192,7 +193,7 @@ def _estimate(config: Mapping[str, Any], names: Sequence[str], rates: Sequence[R
     try:
         return estimate(whole, skip_unknown=True, **per_second)
     except ConfigError:
-        return None  # nothing of what it is about is known, such as a task of one's own
+        return None  # nothing is known of it, such as of a custom task
 
 
 # -- evaluate ------------------------------------------------------------------------------------------------------------

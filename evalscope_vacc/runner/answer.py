@@ -1,4 +1,4 @@
-"""What came of a run: the verdict on everything that was asked for, the check, and where things are."""
+"""The result of a run: its verdict, the findings of the check, and its files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASS, FAIL, INCOMPLETE = 0, 1, 3
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         verdict: "pass", "fail", "above", "incomplete" or "nothing comparable", as ``compare`` says them; "complete" where
@@ -32,7 +32,7 @@ class Answer:
         checks: What the check of each model found.
         found: The judgement; None where nothing was evaluated.
         results: The scores; None where nothing was evaluated.
-        lacking: Task to why its data cannot be had.
+        lacking: Task to the reason why its data cannot be loaded.
         files: Name to place of what the run left.
         seconds: Of the whole command.
     """

@@ -84,7 +84,9 @@ def within(estimate: Estimate | None, tasks: Sequence[str], seconds: float) -> C
         ConfigError: The rate of the server is not known, or not one task fits.
     """
     if estimate is None or estimate.seconds is None:
-        raise ConfigError("--budget: the server's rate could not be measured, so nobody knows what fits: leave it out")
+        raise ConfigError(
+            "--budget: the server's rate could not be measured, so it is unknown what fits: leave out --budget"
+        )
     cost: dict[str, float] = {}
     for one in estimate.tasks:
         cost[one.task] = cost.get(one.task, TASK_S) + MARGIN * (one.seconds or 0.0)

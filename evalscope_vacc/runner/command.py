@@ -57,7 +57,7 @@ def show(options: Options, *, quiet: bool = False, verbose: bool = False, as_jso
 
     Args:
         options: What was asked for.
-        quiet: Print the verdict's line only.
+        quiet: Print only the verdict.
         verbose: Show what hosts and libraries print, too.
         as_json: Print the answer as JSON instead.
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: a line a finished task, and one that moves."""
+"""What a person sees during a run: one line for each finished task, and a progress line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from evalscope_vacc.checks.findings import Report, State
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.hosts.logs import ROOT
+from evalscope_vacc.names import served_name
 from evalscope_vacc.progress import Watcher, Work
 from evalscope_vacc.results.estimate import Estimate
 from evalscope_vacc.runner.output import Output
@@ -49,7 +50,7 @@ class Face(Watcher):
         """The tasks are known; ``left_out`` did not fit into the budget."""
 
     def lacks(self, tasks: Mapping[str, str]) -> None:
-        """The data of these tasks cannot be had, and why."""
+        """The data of these tasks cannot be loaded, and why."""
 
     def begins(self, folder: Path, *, going_on: bool, expected: Expected) -> None:  # noqa: ARG002 -- told to who shows it
         """The run's folder is known; ``going_on`` with what an earlier start left there."""
@@ -140,7 +141,7 @@ class Progress:
 
 
 def _size(sizes: Mapping[tuple[str, str], int], work: Work) -> int | None:
-    name = work.model.removeprefix("vacc/")
+    name = served_name(work.model)
     return next((n for (model, task), n in sizes.items() if task == work.task and model in (name, work.model)), None)
 
 

@@ -78,7 +78,7 @@ def seconds_of(text: str) -> float:
     parts = [float(part or 0) for part in found.groups()] if found else [0.0]
     seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
     if not seconds:
-        raise ConfigError(f"--budget {text!r} is no duration: write it as 90s, 10m or 1h30m")
+        raise ConfigError(f"--budget {text!r} is not a duration: write it as 90s, 10m or 1h30m")
     return seconds
 
 
@@ -96,5 +96,5 @@ def settings_of(pairs: list[str]) -> dict[str, Any]:
         try:
             found[name.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise ConfigError(f"--set {name}: the value is no YAML: put it into quotes") from None
+            raise ConfigError(f"--set {name}: the value is not YAML: put it into quotes") from None
     return found

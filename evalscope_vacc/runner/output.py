@@ -1,4 +1,4 @@
-"""What hosts and libraries print while a run goes on: it goes to a log file, without secrets, not to the terminal."""
+"""Sends what hosts and libraries print during a run to a log file, without secrets, and not to the terminal."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Output:
 
 @contextmanager
 def captured(*, shown: bool = False) -> Iterator[Output]:
-    """Takes everything that is printed inside the block, by whatever library.
+    """Captures everything that is printed inside the block, by any library.
 
     Args:
         shown: Print it, too.

@@ -29,7 +29,7 @@ def write_page(
         run: A run's folder, or any folder of results.
         output: The file to write.
         answer: The verdict on it.
-        against: What it is held against, as the user gave it.
+        against: The reference, as the user gave it.
         no_reference: Why there is no verdict.
         evidence: The run's ``vacc`` folder, where it does not lie beside the results.
         lang: "en" or "zh".

@@ -1,4 +1,4 @@
-"""What a run is held against, as far as that must be known before anything is sent."""
+"""The reference of a run: what must be known of it before anything is sent."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Expected:
 
 
 def expected(against: str | None, models: Sequence[str]) -> Expected:
-    """Finds what a run is held against.
+    """Finds the references of a run.
 
     Args:
         against: A model with published scores, a folder of results, "none", or None: the models' own names.
@@ -66,8 +66,8 @@ def expected(against: str | None, models: Sequence[str]) -> Expected:
     known = [entry.reference() for name in models if (entry := published.find(name))]
     if not known:
         raise ConfigError(
-            f"no scores are published under the name {', '.join(models)}: say with --against whose weights these are "
-            "(`evalscope-vacc published` lists the models), give another run's folder, or --against none to judge nothing"
+            f"no scores are published under the name {', '.join(models)}: name the model with --against "
+            "(`evalscope-vacc published` lists them), give another run's folder, or --against none to judge nothing"
         )
     return Expected(tuple(known))
 

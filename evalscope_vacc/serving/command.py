@@ -60,7 +60,7 @@ class ServeOptions:
         image: Repository of the container image.
         image_tag: Its tag.
         vllm_version: vLLM inside, where the tag does not tell, such as "0.10.1".
-        max_model_len: Longest input in tokens that the server takes.
+        max_model_len: Longest input, in tokens, that the server accepts.
         dimensions: A Matryoshka length that requests may ask for.
         container_name: Name of the container.
         shm_size: Shared memory of the container.
@@ -141,7 +141,7 @@ def build_command(entry: Entry, options: ServeOptions) -> Command:
         raise ConfigError(f"runtime {options.runtime!r} is not one of {', '.join(RUNTIMES)}")
     _check_extra(options.extra)
     if options.host is not None and not _HOST.fullmatch(options.host):
-        raise ConfigError(f"host {options.host!r} is no name or address of a machine")
+        raise ConfigError(f"host {options.host!r} is not a name or address of a machine")
     port = _port(options.port, entry)
     size, devices = _spread(entry, options)
     model = options.served_model_name or entry.name
@@ -220,7 +220,7 @@ class _Plan:
         options = self.options
         for name in ("image", "image_tag", "container_name"):
             if getattr(options, name) is not None:
-                raise ConfigError(f"runtime vllm starts no container: --{name.replace('_', '-')} means nothing there")
+                raise ConfigError(f"runtime vllm starts no container: leave out --{name.replace('_', '-')}")
         folder = None if options.weights is None else _weights(options.weights, self.entry, mounted=False)
         version = images.parse_version(options.vllm_version or images.VLLM_TAG)
         argv = [
@@ -334,7 +334,7 @@ def _port(port: int | None, entry: Entry) -> int:
     if port is None:
         return 8001 if entry.is_cross_encoder else 8000  # as in the vendor's guide: both can run at once
     if not 1 <= port <= 65535:
-        raise ConfigError(f"port {port}: it must lie between 1 and 65535")
+        raise ConfigError(f"port {port}: it must be between 1 and 65535")
     return port
 
 
@@ -358,7 +358,7 @@ def _spread(entry: Entry, options: ServeOptions) -> tuple[int, tuple[str, ...] |
             why = f"it cannot be spread over {size}"
         raise ConfigError(
             f"{entry.name}: {why}; the tensor parallel sizes known to work are {offered}"
-            " (--force goes on nevertheless, as on one large GPU)"
+            " (--force continues anyway, as on one large GPU)"
         )
     return size, devices
 

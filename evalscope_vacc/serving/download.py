@@ -147,7 +147,7 @@ def prepare(
         ignored.append(_PICKLED)  # the same weights again
     wanted = {path: size for path, size in sizes.items() if not any(fnmatch(path, pattern) for pattern in ignored)}
     if "config.json" not in wanted:
-        raise ServerError(f"{where} lists no config.json for {repository}: it is no model that vLLM could serve")
+        raise ServerError(f"{where} lists no config.json for {repository}: vLLM cannot serve it")
     left_out = len(sizes) - len(wanted)
     return Download(hub, endpoint, where, repository, commit, folder, wanted, ignored, left_out)
 
@@ -200,7 +200,7 @@ def _listed(hub: str, endpoint: str | None, repository: str, revision: str | Non
     for path in sizes:
         parts = PurePosixPath(path).parts
         if not parts or parts[0] == "/" or ".." in parts or "\\" in path or not path.isprintable():
-            raise ServerError(f"the hub lists the file {path!r}, which cannot be meant; nothing was downloaded")
+            raise ServerError(f"the hub lists the file {path!r}, whose path is not safe; nothing was downloaded")
     return public_url(where), commit, sizes
 
 
@@ -255,7 +255,7 @@ def _plain_error(error: Exception, where: str, repository: str, revision: str | 
     if status in (401, 403, 404) or any(word in type(error).__name__ for word in ("NotExist", "NotFound")):
         at = f" at revision {revision}" if revision else ""
         return RequestRefusedError(
-            f"{where} has no model {repository}{at}, or does not show it to us. Check the name, the revision and the "
+            f"{where} has no model {repository}{at}, or does not let us see it. Check the name, the revision and the "
             f"token, or try the other hub with --from. ({seen})",
             server=where,
             status=status,
@@ -263,9 +263,11 @@ def _plain_error(error: Exception, where: str, repository: str, revision: str | 
     if status is not None:
         return ServerFaultError(f"{where} answered {status} for {repository}. ({seen})", server=where, status=status)
     if "Offline" in type(error).__name__:
-        return ServerUnreachableError(f"{where} was not asked: HF_HUB_OFFLINE is set; unset it. ({seen})", server=where)
+        return ServerUnreachableError(
+            f"{where} was not contacted: HF_HUB_OFFLINE is set; unset it. ({seen})", server=where
+        )
     return ServerUnreachableError(
-        f"{where} cannot be reached, or the connection broke; the same command goes on where it stopped. If this "
+        f"{where} cannot be reached, or the connection broke; the same command continues where it stopped. If this "
         "machine cannot reach it at all, use a mirror (--endpoint https://hf-mirror.com, or the variable HF_ENDPOINT) "
         f"or the other hub (--from modelscope). ({seen})",
         server=where,

@@ -31,7 +31,7 @@ _VERSION = re.compile(r"v?(\d{1,3})\.(\d{1,3})(?:[.+-].*)?", re.ASCII)
 def check_tag(tag: str) -> str:
     """Returns ``tag``, or raises ConfigError where docker could not take it."""
     if not _TAG.fullmatch(tag):
-        raise ConfigError(f"{tag!r} is no image tag: letters, digits, '_', '.' and '-', at most 128 of them")
+        raise ConfigError(f"{tag!r} is not an image tag: letters, digits, '_', '.' and '-', at most 128 of them")
     return tag
 
 
@@ -43,7 +43,7 @@ def parse_version(text: str) -> Version:
     """
     found = _VERSION.fullmatch(text.strip())
     if found is None:
-        raise ConfigError(f"{text!r} is no vLLM version; write it like 0.10.1")
+        raise ConfigError(f"{text!r} is not a vLLM version; write it like 0.10.1")
     return int(found[1]), int(found[2])
 
 

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 Mode = Literal["resume", "reuse"]
 
-_COLLECT_S = 0.03  # how long what came in waits for more; with the commit itself well under 100 ms
+_COLLECT_S = 0.03  # how long a queued answer waits for others; with the commit itself well under 100 ms
 _MAX_WAITING = 64 * 2**20  # bytes that may wait in memory, and as many again that are being committed
 _LOOK_EVERY = 64 * 2**20  # bytes after which the folder's size is looked at
 _ROW_BYTES = 64  # what a row takes beside its value, which grows by an eighth itself: see benchmarks/STORE.md
@@ -64,7 +64,7 @@ class Store:
         self._pid = os.getpid()
         self._cond = threading.Condition()
         self._tables: dict[Path, Table] = {}
-        # what came in, and what the thread is committing of it
+        # queued answers, and those that the thread is committing
         self._waiting: _Waiting = {}
         self._writing: _Waiting = {}
         self._unreadable: set[Table] = set()
@@ -92,7 +92,7 @@ class Store:
             StoreError: The folder cannot be made.
         """
         if mode not in ("resume", "reuse"):
-            raise ConfigError(f"store: {mode!r} is no mode; use resume, reuse, off, or a folder")
+            raise ConfigError(f"store: {mode!r} is not a mode; use resume, reuse, off, or a folder")
         if limit_bytes is not None and limit_bytes < 2**20:
             raise ConfigError(f"the store's size limit is {limit_bytes} bytes; it takes at least one MiB")
         folder = (folder or folders.default_folder()).expanduser().absolute()
@@ -177,11 +177,11 @@ class Store:
             return {**table.get([key for key in keys if key not in found]), **found}
         except StoreError as error:
             self._unreadable.add(table)
-            _log.warning("%s. The run goes on; what the file holds is asked of the server again", error)
+            _log.warning("%s. The run continues; what the file holds is requested again", error)
             return found
 
     def put(self, table: Table, values: dict[bytes, bytes]) -> None:
-        """Hands over values; waits where more is on its way than memory should hold."""
+        """Queues values for writing; waits while the queue is full."""
         if not self._usable():
             return
         with self._cond:
@@ -213,7 +213,7 @@ class Store:
             if not self._refused:
                 self._refused = self._commit(size, since)
                 if self._refused:
-                    _log.warning("%s. The run goes on; what comes in from here on is not kept", self._refused)
+                    _log.warning("%s. The run continues; further answers are not kept", self._refused)
             else:
                 # handed over while a commit failed
                 self.not_kept += sum(map(len, self._writing.values()))

@@ -191,5 +191,5 @@ def admit(table: Table, answers: npt.ArrayLike) -> ProbeResult:
         table.put([(_PROBE, raw.getvalue())])
     if not entries:
         return result
-    details = f"{result.details}; {entries} stored answers are refused and asked of the server again"
+    details = f"{result.details}; {entries} stored answers are refused and requested again"
     return ProbeResult("differs", details, entries)

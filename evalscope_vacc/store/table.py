@@ -123,10 +123,10 @@ class Table:
         return dict(self._db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall())
 
     def way_out(self) -> str:
-        """Says what a person does about a file that cannot be used."""
+        """Says what a user can do about a file that cannot be used."""
         return (
             f"remove it with `evalscope-vacc store rm {self.path.stem} --folder {self.path.parent}` "
-            "(what it held is asked of the server again)"
+            "(what it held is requested again)"
         )
 
     @contextlib.contextmanager

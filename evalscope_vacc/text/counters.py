@@ -193,6 +193,6 @@ def _load(source: str) -> Any:
     except Exception as error:
         reason = clean(f"{type(error).__name__}: {error}", limit=300)
         raise ConfigError(
-            f"tokenizer: {source!r} is no file or folder here, and the hub did not give it ({reason}); check the name "
-            "and HF_ENDPOINT, name a local tokenizer.json, or leave the key out to let the server count"
+            f"tokenizer: {source!r} is not a file or folder here, and the hub does not have it ({reason}); check the "
+            "name and HF_ENDPOINT, name a local tokenizer.json, or leave the key out to let the server count"
         ) from error

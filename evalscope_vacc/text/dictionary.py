@@ -45,7 +45,7 @@ PUBLISHED_CONTENT = "8395a369dfdcd9e5dee36ebbd063d6369eaab59c1d1234892a3e30c7f2b
 """`content_digest` of that file: a reformatted copy is still the published dictionary."""
 
 METADATA = "metadata"
-"""The word that, in place of a path, means: go on with the tasks' own metadata."""
+"""The word that, in place of a path, means: use the tasks' own metadata."""
 
 MAX_BYTES = 4 * 1024 * 1024
 _SIDES = {"query": "query", "document": "document", "passage": "document"}
@@ -64,8 +64,8 @@ def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str | dict[str, s
     """Reads a dictionary of instructions.
 
     The file is a JSON object: task name to text, or to an object with the keys ``query`` and ``document`` (MTEB called
-    it ``passage`` up to 1.38.35; both are read, ``document`` is returned). A key that stands twice means its last text,
-    as Python's reader takes it; the published file has such keys.
+    it ``passage`` up to 1.38.35; both are read, ``document`` is returned). Of a key that occurs twice, the last text
+    counts, as Python's reader takes it; the published file has such keys.
 
     Args:
         path: The file, at most 4 MiB; ``~`` is the user's home.
@@ -82,7 +82,7 @@ def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str | dict[str, s
     except OSError as error:
         raise ConfigError(f"instruction_dict_path: {file} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ConfigError(f"instruction_dict_path: {file} is no dictionary of instructions: {error}") from None
+        raise ConfigError(f"instruction_dict_path: {file} is not a dictionary of instructions: {error}") from None
     return parse_dictionary(raw, f"instruction_dict_path: {file}")
 
 
@@ -105,7 +105,7 @@ def parse_dictionary(raw: bytes, where: str) -> dict[str, str | dict[str, str]]:
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: expected a JSON object of task names, found {_kind(content)}")
     if not content:
-        raise ConfigError(f"{where} holds no task; `instruction_dict_path: metadata` goes on without a dictionary")
+        raise ConfigError(f"{where} holds no task; `instruction_dict_path: metadata` does without a dictionary")
     return {task: _entry(task, value, where, text) for task, value in content.items()}
 
 
@@ -185,8 +185,8 @@ def find_dictionary(path: str | None, cache_dir: Path | None = None) -> dict[str
 def _ways_on() -> str:
     return (
         "run `evalscope-vacc prompts fetch` once (it downloads the published dictionary), or set "
-        "`model_kwargs.instruction_dict_path` to a copy of it, or to the word `metadata` to go on with the tasks' own "
-        "instructions, which gives other scores than the published ones"
+        "`model_kwargs.instruction_dict_path` to a copy of it, or to the word `metadata` to use the tasks' own "
+        "instructions, which gives scores that differ from the published ones"
     )
 
 

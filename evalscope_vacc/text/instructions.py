@@ -164,7 +164,7 @@ class Prompts:
                 return Prefix(prompts[key], f"{self.label}prompts[{key}]")
         if self.prompt is None:
             return None
-        # a prompt of one's own replaces the profile on every side: documents stay as they are, they do not get
+        # the user's own prompt replaces the profile on every side: documents stay as they are, they do not get
         # another rule's instruction
         return Prefix("" if side == "document" else self.prompt, f"{self.label}prompt")
 

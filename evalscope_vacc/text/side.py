@@ -89,9 +89,9 @@ def decide_side(
     template = get_template(name, extra=extra)
     if not on_server:
         if template is None:
-            known = "no rule knows the model's template" if family is None else "the model has no template"
+            known = "there is no rule for the model's template" if family is None else "the model has no template"
             return TemplateSide(None, why=known if wanted == "auto" else "no template on either side")
-        known = "the server has none" if server else "whether the server has one of its own is not known"
+        known = "the server has none" if server else "it is unknown whether the server has one"
         return TemplateSide(template, why=f"template {name} here; {known}")
     if template is None:
         why = "no template here; the server has one of its own"

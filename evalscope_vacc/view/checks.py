@@ -86,7 +86,7 @@ def _finding_mapping(finding: Finding, words: Words) -> dict[str, Any]:
 
 
 def parity(result: ParityResult, words: Words) -> list[Block]:
-    """Shows how far the answers lie apart: the verdict, what exceeds a threshold and looks like what, then the figures."""
+    """Shows how far the answers differ: the verdict, what exceeds a threshold and looks like what, then the figures."""
     found = result.found
     blocks: list[Block] = []
     if found is None:

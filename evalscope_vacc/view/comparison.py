@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from evalscope_vacc.names import served_name
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.model import JUDGED, ComparedRow, Comparison, MeanRow, Verdict
 from evalscope_vacc.view.document import Block, Column, Line, Style, Table, table, to_markdown, to_terminal
@@ -95,7 +96,7 @@ def answer(comparison: Comparison, verdict: Verdict, words: Words) -> str:
     """Says what came of one run's scores."""
     judged = [row for row in comparison.rows if row.judged]
     failed, above = ([row for row in judged if row.verdict == v] for v in ("fail", "above"))
-    against = clean(comparison.reference, limit=200)
+    against = clean(served_name(comparison.reference), limit=200)
     unlike = sum(not row.judged for row in comparison.rows)
     rest = words("semicolon") + words("not_compared", count=unlike) if unlike else ""
     if comparison.outcome == "nothing comparable":
@@ -218,9 +219,9 @@ def _asked(verdict: Verdict, words: Words) -> Iterator[str]:
 
 
 def _facts(comparison: Comparison, words: Words) -> Iterator[str]:
-    yield from (words("run", text=run) for run in comparison.runs)
+    yield from (words("run", text=served_name(run)) for run in comparison.runs)
     repeated = comparison.reference_revision in comparison.reference  # a run's name holds it
-    named = comparison.reference + ("" if repeated else f" @ {comparison.reference_revision}")
+    named = served_name(comparison.reference) + ("" if repeated else f" @ {comparison.reference_revision}")
     yield words("against", text=words("comma").join(part for part in (named, comparison.reference_source) if part))
     yield words.say(comparison.noise)
     given = sorted(
@@ -241,8 +242,8 @@ def _facts(comparison: Comparison, words: Words) -> Iterator[str]:
 
 
 def matrix(comparisons: Sequence[Comparison], words: Words) -> list[Block]:
-    """Lays the scores of several runs side by side: a line a score, a column a run; best and worst are marked."""
-    reference = clean(comparisons[0].reference, limit=200)
+    """Shows several runs side by side: one line for each score, one column for each run; best and worst are marked."""
+    reference = clean(served_name(comparisons[0].reference), limit=200)
     alike = [c for c in comparisons if c.reference == comparisons[0].reference and c.outcome != "nothing comparable"]
     scores = [{(row.task, row.split, row.subset): row for row in c.rows if row.judged} for c in alike]
     keys = sorted({key for found in scores for key in found}) if len(alike) > 1 else []
@@ -257,7 +258,10 @@ def matrix(comparisons: Sequence[Comparison], words: Words) -> list[Block]:
         return []
     letters = [chr(ord("A") + number % 26) + str(number // 26 or "") for number in range(len(alike))]
     heads = (Column(words("col_task")), Column(words("col_reference"), True), *(Column(c, True) for c in letters))
-    legend = [f"{letter} = {clean(', '.join(c.runs), limit=300)}" for letter, c in zip(letters, alike, strict=True)]
+    legend = [
+        f"{letter} = {clean(', '.join(map(served_name, c.runs)), limit=300)}"
+        for letter, c in zip(letters, alike, strict=True)
+    ]
     return [
         Line(words("matrix"), "head"),
         Table(heads, tuple(lines)),

@@ -1,4 +1,4 @@
-"""What a command shows, before it is known where: lines and tables; and how a terminal and Markdown show them."""
+"""The output of a command, independent of its form: lines and tables; and how a terminal and Markdown show them."""
 
 from __future__ import annotations
 

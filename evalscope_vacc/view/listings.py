@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.messages import ENGLISH
+from evalscope_vacc.names import served_name
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.estimate import Estimate
 from evalscope_vacc.results.model import Row
@@ -178,7 +179,7 @@ def _named(values: Mapping[str, Any]) -> str:
 
 
 def _score_lines(entry: Published, notes: Notes, words: Words) -> Iterator[tuple[str, ...]]:
-    """Yields a line a task and split; the subsets of a task with many are joined to their mean."""
+    """Yields one line for each task and split; the subsets of a task with many are joined to their mean."""
     reference = entry.reference()
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in reference.rows:
@@ -294,7 +295,8 @@ def scores(rows: Sequence[Mapping[str, Any]], folder: Path, words: Words) -> lis
     lines = []
     for row in rows:
         score = row["main_score"]
-        lines.append((*(str(row[head]) for head in heads), f"{score:.5f}" if isinstance(score, float) else str(score)))
+        cells = [served_name(str(row["model"])), *(str(row[head]) for head in heads[1:])]
+        lines.append((*cells, f"{score:.5f}" if isinstance(score, float) else str(score)))
     listed = table(words, (*heads, "main_score"), lines, right=("main_score",))
     places = [Line(words("files_in", place=folder), "fact")]
     places += [

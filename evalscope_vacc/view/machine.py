@@ -26,7 +26,7 @@ _CSV_COLUMNS = (
 
 
 def summary(verdict: Verdict, words: Words) -> dict[str, Any]:
-    """Returns the answer on the whole; ``asked`` is None where the run left no word of it."""
+    """Returns the answer on the whole; ``asked`` is None where the run did not record it."""
     return {
         "verdict": verdict.outcome,
         "exit_status": verdict.exit_status,
@@ -70,7 +70,7 @@ def plain(value: Any, words: Words) -> Any:
 
 
 def to_csv(verdict: Verdict, words: Words) -> str:
-    """Returns a line a row; scores are fractions at full precision."""
+    """Returns one line for each row; scores are fractions at full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
@@ -96,7 +96,7 @@ def _inert(value: Any) -> Any:
 
 
 def to_junit(verdict: Verdict, words: Words) -> str:
-    """Returns JUnit XML: a test case a task.
+    """Returns JUnit XML: one test case for each task.
 
     A score that does not match is a failure, a task that failed an error, and so is one that was not run, unless a part may
     pass; a task without a reference is skipped.

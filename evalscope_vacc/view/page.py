@@ -24,6 +24,7 @@ from evalscope_vacc._version import __version__
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.files import read_bounded, write_whole
+from evalscope_vacc.names import served_name
 from evalscope_vacc.results.judge import compared_row
 from evalscope_vacc.results.left import RunData, Sample
 from evalscope_vacc.results.model import ComparedRow, Verdict
@@ -157,6 +158,7 @@ def _environment(language: str) -> Environment:
         seconds=Words(language).duration,
         exact=lambda value: "" if value is None else repr(float(value)),
         shown=_shown,
+        served=served_name,
         breakable=lambda name: Markup("<wbr>").join(_BREAKS.split(name)),
         # the style sheet and the script are files of this package, nobody's input
         trusted=Markup,
@@ -177,7 +179,9 @@ def _lines(data: RunData, words: Words) -> Iterator[str]:
     yield from (line + words("stop").strip() for line in shown.progress(data.verdict, words))
     yield from shown.unfinished(data.verdict, words)
     for comparison in data.verdict.comparisons:
-        named = ", ".join(comparison.runs) + words("colon") if len(data.verdict.comparisons) > 1 else ""
+        named = (
+            ", ".join(map(served_name, comparison.runs)) + words("colon") if len(data.verdict.comparisons) > 1 else ""
+        )
         yield named + shown.answer(comparison, data.verdict, words) + words("stop").strip()
     if not data.verdict.comparisons:
         yield words("no_reference") + words("stop").strip()

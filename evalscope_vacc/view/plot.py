@@ -42,7 +42,7 @@ class Line(NamedTuple):
 
 
 class DotPlot(NamedTuple):
-    """Ours less the reference, a line a task; the furthest below comes first."""
+    """This run minus the reference, one line for each task; the largest shortfall comes first."""
 
     lines: tuple[Line, ...]
     ticks: tuple[tuple[float, float], ...]  # position in percent, and points

@@ -31,7 +31,7 @@ _OWN_VERSION = re.compile(r"/v\d+(?:(?:alpha|beta|preview)\d*)?(?:/openai)?$|/op
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://\S+|(?:[\w.-]+|\[[0-9a-f:]+\]):\d+(?:/\S*)?)", re.IGNORECASE)
 _SECRET_FIELD = re.compile(r"auth|key|token|secret|sig|password|credential", re.IGNORECASE)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
-# names that are only ever given out on a network of one's own (RFC 6761, RFC 6762, RFC 8375, ICANN's .internal)
+# names that are only given out on private networks (RFC 6761, RFC 6762, RFC 8375, ICANN's .internal)
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
@@ -127,7 +127,7 @@ def is_local(base: str) -> bool:
 
     Such servers are reached directly: a proxy of the environment is meant for the world outside. Besides loopback,
     private and link-local addresses, these are names without a dot and names under suffixes that are reserved for
-    networks of one's own.
+    private networks.
     """
     host = (urlsplit(base).hostname or "").rstrip(".")
     try:

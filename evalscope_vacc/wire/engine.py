@@ -319,7 +319,7 @@ class Engine:
             return Failure(Kind.DOWN, told, broke=True)
         if isinstance(error, NotFiniteError) and not job.not_finite:
             job.not_finite = True
-            logger.warning("%s; asked again once", told)
+            logger.warning("%s; retried once", told)
             return Failure(Kind.TRANSIENT, told)
         if error.retryable:
             return Failure(Kind.TRANSIENT, told)
@@ -431,7 +431,7 @@ class Engine:
             return self._leave_alone(run, job, server, failure, sent)
         down = failure.kind is Kind.DOWN
         if not down and job.left == 0 and not failure.strange and run.wait_s > 0:
-            # it goes on failing; if it is not healthy either, this is a server to wait for, not a bad moment
+            # it keeps failing; if it is unhealthy, too, the server is waited for
             down = not await server.is_healthy()
         others = any(other.up for other in run.servers if other is not server)
         pause_s = 0.0
@@ -446,7 +446,7 @@ class Engine:
                 raise failure
             job.left -= 1
             pause_s = self._backoff(run.retries - job.left)
-            logger.info("sent again (%d of %d left): %s", job.left, run.retries, failure.error)
+            logger.info("retry (%d of %d left): %s", job.left, run.retries, failure.error)
         self._watch(run.wait_s)
         return pause_s
 
@@ -457,7 +457,7 @@ class Engine:
             return 0.0
         error = failure.error
         words = (
-            f"{error} It has taken no requests for {run.busy_s:.0f} s (wait_for_server_s). What had come in is kept."
+            f"{error} It has taken no requests for {run.busy_s:.0f} s (wait_for_server_s). Finished requests are kept."
         )
         error.args = (words, *error.args[1:])
         raise failure
@@ -480,7 +480,9 @@ class Engine:
             return
         error = failure.error
         what = job.request.described or "this item"
-        words = f"{error} The server went away twice at {what}, the second time with nothing else to do: it is not sent again."
+        words = (
+            f"{error} The server went away twice at {what}, the second time with nothing else to do: it is not retried."
+        )
         error.args = (words, *error.args[1:])
         server.went_down(error, "this item is given up")
         raise Failure(Kind.REFUSED, error)
@@ -557,7 +559,7 @@ class _Run:
         timeout_s: Seconds in which a request has to be answered completely.
         wait_s: Seconds to wait for a server that went away.
         busy_s: Seconds to wait for a server that takes no requests.
-        retries: How often one request is sent again.
+        retries: Retries of one request.
         method: "POST" or "GET".
         beside: Whether it does without slots.
         done: What came of its jobs, for the caller's thread.

@@ -36,7 +36,7 @@ class Connection:
             private authorities, used instead; False checks nothing.
         trust_env: Whether proxies of the environment are used: None = for public addresses only.
         timeout_s: Seconds in which one request has to be answered completely.
-        retries: How often one request is sent again after a transient failure.
+        retries: Retries of one request after transient failures.
         wait_for_server_s: Seconds to wait for a server that refuses connections or whose engine died; 0 = do not.
         max_concurrency: Requests in flight, per server.
 

@@ -260,13 +260,13 @@ def _rows(
             raise BadAnswerError(msg)
         index = entry.get(position)
         if type(index) is not int:
-            msg = f"entry {place} of {key!r} has no index: it cannot be told which of the {sent} it belongs to"
+            msg = f"entry {place} of {key!r} has no index, so it is unknown which of the {sent} it belongs to"
             raise BadAnswerError(msg)
         if not 0 <= index < n:
             msg = f"entry {place} of {key!r} has index {clean(str(index), limit=40)}, outside of 0 to {n - 1}"
             raise BadAnswerError(msg)
         if seen[index]:
-            msg = f"index {index} came twice in {key!r}"
+            msg = f"index {index} occurs twice in {key!r}"
             raise BadAnswerError(msg, item=index)
         seen[index] = 1
         rows.append((index, entry))

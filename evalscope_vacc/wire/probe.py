@@ -262,7 +262,7 @@ def probe_reranker(
         extra: Further fields of every request for scores.
 
     Raises:
-        ServerError: Scores cannot be had from it.
+        ServerError: It gives no scores.
     """
     shown = server if server is not None else engine.servers[0]
     asking = _Pairs(engine, model, shown, extra or {})

@@ -1,4 +1,4 @@
-"""What a server says when it does not answer: its own words out of every shape, and which error of ours that is.
+"""Reads servers' error messages, whatever their shape, and maps them to our errors.
 
 vLLM alone has four shapes (0.9.2 to 0.33.0), OpenAI, text-embeddings-inference, infinity and proxies add theirs:
 
@@ -71,7 +71,7 @@ _DURATION = r"(\d+(?:\.\d+)?)\s*(ms|milli|h|m|s|)"
 _RETRY_IN = re.compile(
     rf"(?:retry|try again|wait)(?: again)?(?: after| in| for)\D{{0,20}}?((?:{_DURATION}[a-z]*\s*)+)", re.I
 )
-# no patience helps: the account is empty
+# retries do not help: the account is empty
 _NO_QUOTA = re.compile(r"insufficient[_ ](?:quota|balance)|exceeded your current quota|arrear|billing", re.IGNORECASE)
 _ENGINE_DEAD = re.compile(
     r"EngineCore encountered an issue|EngineDeadError|Engine (?:loop|core) (?:is|has) (?:dead|died|not running)",

@@ -1,4 +1,4 @@
-"""One server: its connections, one request and its answer, what a failure means, and whether the server is there.
+"""One server: its connections, one request and its answer, what a failure means, and whether the server is up.
 
 Everything here runs in the engine's event loop, so nothing needs a lock.
 """
@@ -61,7 +61,7 @@ _READ_BUFFER_BYTES = 4 * 1024 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
 _CONNECT_TIMEOUT_S = 20.0
 _HEALTH_TIMEOUT_S = 5.0
-# A server that asks for more patience than this is asked again anyway.
+# A server that asks for a longer wait than this is asked again anyway.
 _MAX_RETRY_AFTER_S = 120.0
 # One that does not say how long is asked again at least so often: quotas are mostly of a minute.
 _MAX_BUSY_PAUSE_S = 15.0
@@ -75,9 +75,9 @@ _FAILURES_UNTIL_ASIDE = 3
 class Kind(Enum):
     """What a failed attempt means for the next step."""
 
-    REFUSED = "the request is wrong; asking again gives the same"
+    REFUSED = "the request is wrong; a retry would fail, too"
     TRANSIENT = "it may be over next time, or one of the request's items causes it"
-    BUSY = "the server takes no requests at the moment, whatever they hold"
+    BUSY = "the server takes no requests at the moment"
     DOWN = "the server is not there, or its engine died; it has to come back first"
 
 
@@ -321,7 +321,7 @@ class Server:
             return self._gone(unreachable("the machine cannot be reached"))
         if any(isinstance(e, (asyncio.TimeoutError, TimeoutError)) for e in chain):
             if isinstance(error, aiohttp.ServerTimeoutError):
-                return self._gone(unreachable("no connection came about in time; check the address and firewalls"))
+                return self._gone(unreachable("no connection within the time limit; check the address and firewalls"))
             message = f"{where} did not answer{about} within {timeout_s:g} s (timeout_s){through}"
             return Failure(Kind.TRANSIENT, ServerTimeoutError(message, **fields))
         reason = clean(_reason(chain), self.secrets, 200)
@@ -331,7 +331,7 @@ class Server:
         return Failure(Kind.TRANSIENT, unreachable(f"the connection broke: {reason}"), broke=True)
 
     def _gone(self, error: ServerError) -> Failure:
-        """The machine is not there: waited for if it ever was, else most likely a wrong address."""
+        """The machine cannot be reached: waited for if it ever answered, else the address is probably wrong."""
         return Failure(Kind.DOWN, error) if self.answered_at else Failure(Kind.TRANSIENT, error, strange=True)
 
     # -- its condition -------------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ class Server:
         self.trouble_since = None
         self._check_delay = _FIRST_CHECK_S
         if self.busy_since is not None:
-            logger.warning("%s takes requests again after %.0f s; going on", self.shown, self._busy_for())
+            logger.warning("%s takes requests again after %.0f s; continuing", self.shown, self._busy_for())
             self.busy_since = None
             self._pauses = 0
 
@@ -400,7 +400,9 @@ class Server:
         if self.up:
             self.reason = failure.error
         if others and self.failures >= _FAILURES_UNTIL_ASIDE and self.up:
-            logger.warning("%s failed %d times in a row and is set aside: %s", self.shown, self.failures, failure.error)
+            logger.warning(
+                "%s failed %d times in a row and is left out for now: %s", self.shown, self.failures, failure.error
+            )
             self._set_aside()
 
     def went_down(self, reason: ServerError, then: str) -> None:
@@ -419,7 +421,7 @@ class Server:
             self.failures = 0
             away = time.monotonic() - self._down_since
             self.usage.down_seconds += away
-            logger.warning("%s is back after %.0f s; going on", self.shown, away)
+            logger.warning("%s is back after %.0f s; continuing", self.shown, away)
             return
         now = time.monotonic()
         self.next_check = now + self._check_delay
@@ -428,7 +430,7 @@ class Server:
         self._last_log = now
         away = now - (self.trouble_since if self.trouble_since is not None else now)
         if others:
-            logger.warning("%s is still set aside after %.0f s: %s", self.shown, away, self.reason)
+            logger.warning("%s is still left out after %.0f s: %s", self.shown, away, self.reason)
         else:
             logger.warning("waiting for %s, %.0f s of at most %.0f s so far: %s", self.shown, away, wait_s, self.reason)
 
@@ -455,7 +457,7 @@ def given_up(servers: list[Server], wait_s: float) -> ServerError:
     kind = EngineDeadError if isinstance(last, EngineDeadError) else ServerUnreachableError
     return kind(
         f"{names} did not come back within {wait_s:.0f} s (wait_for_server_s). Last seen: {last} "
-        "What had come in is kept; start the server and run again to go on.",
+        "Finished requests are kept; start the server and run the same command again.",
         server=last.server,
         status=last.status,
         server_message=last.server_message,

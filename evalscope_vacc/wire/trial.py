@@ -1,9 +1,9 @@
-"""Sees what an embedding server does, with two texts a run: truncation, the form of vectors, counts of tokens.
+"""Sees what an embedding server does, with two texts for each run: truncation, the form of vectors, token counts.
 
-Servers accept fields that they ignore: a text that was to be cut goes in whole, with status 200. So nothing is taken
-from a dialect's word. The second text begins with the first; cut by the server to the first one's tokens it has to give
-the first one's vector, which holds only where the server keeps the beginning and the end-of-sequence token. It is asked
-for as numbers where the first was packed as base64, so that the same answer shows that packing is right.
+Servers accept fields and ignore them: a text that should have been cut is read whole, with status 200. So what a
+dialect states is verified. The second text begins with the first; cut by the server to the first one's tokens it has
+to give the first one's vector, which holds only where the server keeps the beginning and the end-of-sequence token. It
+is asked for as numbers where the first was packed as base64, so that the same answer shows that packing is right.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def try_texts(
 
     Args:
         engine: Connections to the servers.
-        dialect: How it is spoken to.
+        dialect: Its protocol.
         model: The name that requests will carry.
         server: Its address.
         limit: Tokens that a run lets a text have, or None.
@@ -135,7 +135,7 @@ def try_pairs(
 
     Args:
         engine: Connections to the servers.
-        dialect: How it is spoken to.
+        dialect: Its protocol.
         model: The name that requests will carry.
         server: Its address.
         extra: Further fields of every request.

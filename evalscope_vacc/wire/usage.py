@@ -12,9 +12,9 @@ class ServerUsage:
 
     Attributes:
         server: Address without user information.
-        requests: Requests sent, those sent again included.
+        requests: Requests sent, retries included.
         answers: Complete answers with a 2xx status.
-        retries: Requests sent again.
+        retries: Retries.
         items: Texts or documents in the answers that could be read.
         busy_seconds: Time in which every slot of this server was taken.
         down_seconds: Time in which it was set aside or waited for.
@@ -59,12 +59,12 @@ class Usage:
 
     @property
     def requests(self) -> int:
-        """Requests sent, those sent again included."""
+        """Requests sent, retries included."""
         return sum(server.requests for server in self.servers.values())
 
     @property
     def retries(self) -> int:
-        """Requests sent again."""
+        """Retries."""
         return sum(server.retries for server in self.servers.values())
 
     @property

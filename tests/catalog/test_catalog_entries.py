@@ -129,7 +129,7 @@ def test_get_names_the_nearest_models() -> None:
         ({"dimensions": None}, "key 'dimensions': an encoder needs it"),
         ({"huggingface": "tiny"}, "key 'huggingface': String should match pattern"),
         ({"max_tokens": 64}, "key 'max_tokens': 64 is above model_limit 32"),
-        ({"matryoshka": [4, 16]}, "key 'matryoshka': 4..16 does not lie within the 8 dimensions"),
+        ({"matryoshka": [4, 16]}, "key 'matryoshka': 4..16 is not within the 8 dimensions"),
         ({"matryoshka": [4]}, "matryoshka: key '1' is missing"),
         ({"instruction_template": "I: {}"}, "key 'instruction_template': there is no profile"),
         ({"template": "qwen3"}, "key 'template': rerank templates are for cross-encoders"),
@@ -162,7 +162,7 @@ def test_a_row_without_a_needed_key_is_refused(key: str) -> None:
 
 
 def test_a_catalog_file_is_refused_with_its_name() -> None:
-    with pytest.raises(ConfigError, match=r"mine\.toml: no valid TOML"):
+    with pytest.raises(ConfigError, match=r"mine\.toml: not valid TOML"):
         catalog.load_entries("[[model", where="mine.toml")
     with pytest.raises(ConfigError, match=r"mine\.toml: holds \[\[model\]\] tables only, seen models"):
         catalog.load_entries("models = 1", where="mine.toml")

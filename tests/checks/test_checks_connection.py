@@ -89,7 +89,7 @@ def test_a_dead_engine_is_told_from_a_dead_server() -> None:
     assert found.action == "restart the server"
 
 
-@pytest.mark.parametrize(("key", "says"), [("wrong-key-123", "key that was sent"), (None, "none is configured")])
+@pytest.mark.parametrize(("key", "says"), [("wrong-key-123", "refuses the key"), (None, "none is configured")])
 def test_a_refused_key_is_wrong_and_never_shown(key: str | None, says: str) -> None:
     with SoundServer(key="right-key-456") as server:
         arguments = [server.base, "--model", server.name, *(["--key", key] if key else [])]

@@ -41,20 +41,20 @@ def test_a_server_in_order_has_nothing_but_ok() -> None:
         ("second differs", "repeat", "wrong", r"second answer .* cosine of 0\.|prefix cache"),
         ("one wrong in eight", "batch", "wrong", r"in \d of 24 batches"),
         ("two swapped in eight", "order", "wrong", "gets the vector of the text at position"),
-        ("padding counts", "batch", "wrong", "padding beside longer texts"),
-        ("cuts at 100 silently", "whole-texts", "wrong", "cut without a word after about"),
+        ("padding counts", "batch", "wrong", "padding is read as text"),
+        ("cuts at 100 silently", "whole-texts", "wrong", "cut silently after about"),
         ("keeps the last 100", "whole-texts", "wrong", "keeps the end of a text"),
-        ("depends on neighbours", "batch", "wrong", "beside a text in a batch"),
+        ("depends on neighbours", "batch", "wrong", "depends on the other texts in its batch"),
         ("nan", "finite", "wrong", "not a finite number"),
         ("long vectors", "norm", "warning", "7, not 1"),
-        ("big end first", "base64", "wrong", "byte order"),
+        ("big end first", "base64", "wrong", "little-endian float32"),
         ("one too few", "answers", "wrong", r"\d vectors came for \d texts"),
-        ("all alike", "sanity", "wrong", "equally near"),
+        ("all alike", "sanity", "wrong", "equally similar"),
         ("end lost", "end-token", "wrong", "end-of-sequence token"),
         ("keeps the end", "end-token", "wrong", "another part of the text"),
         ("ignores truncation", "truncation", "warning", "ignored"),
         ("refuses truncation", "truncation", "warning", "not supported"),
-        ("cuts silently", "long-texts", "warning", "without a word"),
+        ("cuts silently", "long-texts", "warning", "silently"),
         ("cuts short", "long-texts", "warning", "was cut to 256, not 512"),
         ("no counts", "truncation", "warning", "no token counts"),
         ("no list", "model", "warning", "not confirmed"),
@@ -71,7 +71,9 @@ def test_each_fault_is_found_and_said(fault: str, check: str, state: str, says: 
     assert state != "wrong" or report.exit_status == 1
 
 
-@pytest.mark.parametrize(("fault", "says"), [("second rounded", "as bfloat16 rounds"), ("grainy", "allowed 3.0e-04")])
+@pytest.mark.parametrize(
+    ("fault", "says"), [("second rounded", "like rounding in bfloat16"), ("grainy", "allowed 3.0e-04")]
+)
 def test_rounding_is_in_order_and_said(fault: str, says: str) -> None:
     with SoundServer(faults=(fault,)) as server:
         report = report_of(server)
@@ -209,7 +211,7 @@ def test_a_check_ends_in_its_time() -> None:
 
 def test_the_instruction_in_force_is_shown() -> None:
     with SoundServer() as server:
-        assert "nothing is put before" in finding(server, "instruction").seen
+        assert "no instruction prefix" in finding(server, "instruction").seen
         assert "'Q: '" in finding(server, "instruction", prompts={"query": "Q: "}).seen
     with SoundServer("Qwen3-Embedding-0.6B", size=1024, max_model_len=8192) as server:
         assert finding(server, "instruction", instruction_profile="none").state == "warning"

@@ -229,14 +229,14 @@ SENTENCE = "Given a web search query, retrieve relevant passages that answer the
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ({"model_name": "our-own"}, "its texts go out without a prefix; write prompts"),
+        ({"model_name": "our-own"}, "its texts are sent without a prefix; write prompts"),
         ({"model_name": "our-own", "is_cross_encoder": True, "rerank_template": "auto"}, "write the template"),
         ({"model_name": "Qwen3-Reranker-0.6B", "is_cross_encoder": False}, "write is_cross_encoder: true"),
         ({"model_name": "bge-m3", "is_cross_encoder": True}, "write is_cross_encoder: false"),
-        ({"model_name": "bge-m3", "max_seq_length": 512}, "are measured at 8192: write max_tokens: 8192"),
+        ({"model_name": "bge-m3", "max_seq_length": 512}, "were measured at 8192: write max_tokens: 8192"),
         ({"model_name": "bge-reranker-v2-m3", "rerank_template": "qwen3"}, "was trained with no template"),
         ({"model_name": "e5-base-v2", "instruction_profile": "mteb"}, "was trained with prefixes of its own: leave"),
-        ({"model_name": "bge-m3", "instruction_profile": "qwen-official"}, "with nothing before its texts"),
+        ({"model_name": "bge-m3", "instruction_profile": "qwen-official"}, "with no prefix"),
         ({"model_name": "mxbai-rerank-base-v2", "rerank_template": "qwen3"}, "trained with mxbai-rerank-v2"),
         ({"model_name": "bge-m3", "pooling_mode": "mean"}, "pooling_mode is mean, and bge-m3 was trained with cls"),
         ({"model_name": "Qwen3-Embedding-4B", "prompt": SENTENCE}, 'or write it as "Instruct: …'),
@@ -311,7 +311,7 @@ def test_the_configuration_of_low_scores_says_why_they_are_low() -> None:
     shared = {"api_base": "http://a", "max_seq_length": 512, "model_kwargs": {"torch_dtype": "auto"}}
     encoder = configure({**shared, "model_name_or_path": "/data/models/Qwen3-Embedding-4B", "is_cross_encoder": False})
     (short,) = encoder.warnings
-    assert "max_tokens is 512, and the scores of Qwen3-Embedding-4B are measured at 8192" in short
+    assert "max_tokens is 512, but the scores of Qwen3-Embedding-4B were measured at 8192" in short
     for name in ("/data/models/Qwen3-Reranker-0.6B", "/data/models/mmarco-finetune"):
         reranker = configure({**shared, "model_name_or_path": name, "is_cross_encoder": True, "prompt": SENTENCE})
         assert any("prompt is a sentence that goes directly before the text" in line for line in reranker.warnings)

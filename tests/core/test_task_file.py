@@ -15,9 +15,9 @@ from evalscope_vacc.task_file import read_config
     [
         (
             "tool: mteb\neval:\n  top_k: 5\n  top_k: 6\n",
-            "run.yaml: the key 'top_k' stands twice, in lines 3 and 4: keep one",
+            "run.yaml: the key 'top_k' occurs twice, in lines 3 and 4: keep one",
         ),
-        ('{"tool": "mteb", "tool": "ragas"}', "run.yaml: the key 'tool' stands twice, in lines 1 and 1: keep one"),
+        ('{"tool": "mteb", "tool": "ragas"}', "run.yaml: the key 'tool' occurs twice, in lines 1 and 1: keep one"),
         ("- a\n", "run.yaml: expected keys such as tool, models and eval, found list"),
         ("a: [\n", "run.yaml: cannot be read: "),
         ("a: !!python/object/apply:os.system ['true']", "run.yaml: cannot be read: "),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -22,7 +23,7 @@ from served_model import ServedModel
 from evalscope_vacc.catalog import find
 from evalscope_vacc.config import keys, read_keys
 
-pytest.importorskip("tomllib", reason="the site is built with Python 3.11 or later")
+tomllib = pytest.importorskip("tomllib", reason="the site is built with Python 3.11 or later")
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS))
@@ -31,7 +32,14 @@ import pages  # noqa: E402 -- a script of the repository, not of a package
 CHINESE = sorted(DOCS.rglob("*.zh.md"))
 ENGLISH = [path.with_name(path.name.replace(".zh.md", ".md")) for path in CHINESE]
 # sources of generated pages, read in the repository
-NOT_PAGES = {"checks.md", "mutants.md"}
+NOT_PAGES = {"mutants.md"}
+CHINESE_TEXTS = [
+    ROOT / "README.zh-CN.md",
+    DOCS / "commands.zh.toml",
+    DOCS / "support.py",
+    ROOT / "evalscope_vacc" / "config.py",
+    ROOT / "evalscope_vacc" / "view" / "messages.toml",
+]
 GUIDES = [DOCS / "start.md", *sorted(path for path in (DOCS / "guide").glob("*.md") if ".zh." not in path.name)]
 BELOW = "/some-folder/"
 SHOWN_ONLY = ("text",)
@@ -79,16 +87,18 @@ def test_both_languages_have_the_same_code_and_the_same_sections(path: Path) -> 
         )
 
 
-@pytest.mark.parametrize("path", CHINESE, ids=name)
-def test_chinese_pages_use_the_words_of_chinese_engineers(path: Path) -> None:
+@pytest.mark.parametrize("path", [*CHINESE, *CHINESE_TEXTS], ids=lambda path: path.name)
+def test_chinese_texts_use_the_words_of_chinese_engineers(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert not re.findall("词元|挂钩|编码模型|重排模型|模型的键|由何测试|如何重复|占比", text)
+    assert not re.findall(
+        "词元|挂钩|嵌入模型|向量模型|编码模型|重排模型|内置目录|模型的键|由何测试|如何重复|占比", text
+    )
 
 
 @pytest.mark.parametrize("path", [*ENGLISH, *CHINESE], ids=name)
 def test_pages_for_users_name_no_tests(path: Path) -> None:
     if path.stem.split(".")[0] != "proof":
-        assert not re.findall(r"\btest_\w+", pages.without_proofs(path.read_text(encoding="utf-8")))
+        assert not re.findall(r"\btest_\w+", path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("language", [0, 1])
@@ -106,9 +116,16 @@ def test_generated_pages_have_every_command_key_and_finding(language: int) -> No
         for param in command.params:
             assert param.opts[-1] in section or param.param_type_name == "argument" or "--help" in param.opts, path
     for key in keys():
-        assert re.search(rf"^\| `(?:\w+\.)?{key}` ", pages.keys(language), re.MULTILINE), key
+        assert f"| `{key}` |" in pages.key_marks(language), key
     found = re.findall(r"^## (\S+) ", pages.findings(language), re.MULTILINE)
     assert found == list(CHECKS)
+
+
+def test_every_chinese_sentence_of_the_commands_belongs_to_one_of_help() -> None:
+    text, chinese = pages.commands(0), pages.commands(1)
+    for english, said in tomllib.loads((DOCS / "commands.zh.toml").read_text(encoding="utf-8")).items():
+        assert english in text or pages._plain(english) in text, english
+        assert said in chinese or pages._plain(said) in chinese, said
 
 
 def test_every_test_of_the_proof_exists() -> None:
@@ -158,6 +175,27 @@ def test_every_block_of_a_guide_is_run_or_says_why_not(path: Path) -> None:
     for block in blocks(path):
         assert block.not_run or block.language in ("sh", "python", "yaml", *SHOWN_ONLY), block.code
         assert block.title or block.language != "yaml", "a configuration needs a file name"
+
+
+def strings_of_the_package() -> str:
+    """Every text of the package, those with blanks in one piece."""
+    found = []
+    for path in (ROOT / "evalscope_vacc").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            found.append("{}".join(str(part.value) for part in parts if isinstance(part, ast.Constant)))
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["trouble.md", "trouble.zh.md"])
+def test_the_messages_that_a_page_quotes_are_said(name: str) -> None:
+    text = (DOCS / "guide" / name).read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    assert len(quoted) >= 4
+    said = strings_of_the_package()
+    for message in quoted:
+        for fragment in re.split(r"'\w'|…", message):
+            assert fragment.strip(" ;") in said, message
 
 
 def test_the_plugin_of_the_guide_registers_what_it_says() -> None:

@@ -1,4 +1,4 @@
-"""The README's support table says what the sessions of the hosts reported, and nothing else."""
+"""The table of what works where says what the sessions of the hosts reported, and nothing else."""
 
 from __future__ import annotations
 

@@ -158,14 +158,14 @@ ERRORS: list[tuple[str, int, dict[str, Any], str]] = [
     ("corpus", 3, {"_id": ""}, "corpus.jsonl, line 4: the _id is empty"),
     ("corpus", 3, {"_id": True}, "corpus.jsonl, line 4: the _id is true or false"),
     ("corpus", 3, {"_id": "d\ud83d"}, "corpus.jsonl, line 4: the _id holds half of a surrogate pair"),
-    ("corpus", 3, {"_id": "d1"}, "corpus.jsonl, line 4, _id 'd1': the _id stands twice, with different texts"),
+    ("corpus", 3, {"_id": "d1"}, "corpus.jsonl, line 4, _id 'd1': the _id occurs twice, with different texts"),
     ("queries", 1, {"text": None}, "queries.jsonl, line 2, _id 'q1': the text is null"),
     ("qrels", 1, {"corpus-id": "d9"}, "qrels.jsonl, line 2, _id 'q1': the judged document is not in the corpus: d9"),
-    ("qrels", 1, {"score": 0.5}, "qrels.jsonl, line 2, _id 'q1': the score is no whole number: 0.5"),
-    ("qrels", 1, {"score": float("nan")}, "qrels.jsonl, line 2, _id 'q1': the score is no whole number: nan"),
+    ("qrels", 1, {"score": 0.5}, "qrels.jsonl, line 2, _id 'q1': the score is not a whole number: 0.5"),
+    ("qrels", 1, {"score": float("nan")}, "qrels.jsonl, line 2, _id 'q1': the score is not a whole number: nan"),
     ("qrels", 1, {"score": -1}, "qrels.jsonl, line 2, _id 'q1': the score is negative: -1"),
-    ("qrels", 1, {"score": "high"}, "qrels.jsonl, line 2, _id 'q1': the score is no number: 'high'"),
-    ("qrels", 1, {"score": None}, "qrels.jsonl, line 2, _id 'q1': the score is no number: null"),
+    ("qrels", 1, {"score": "high"}, "qrels.jsonl, line 2, _id 'q1': the score is not a number: 'high'"),
+    ("qrels", 1, {"score": None}, "qrels.jsonl, line 2, _id 'q1': the score is not a number: null"),
     (
         "qrels",
         1,
@@ -200,7 +200,7 @@ COUNTED: list[tuple[str, int, dict[str, Any], str]] = [
         "corpus.jsonl, line 4, _id 'd3': half of a surrogate pair in the text",
     ),
     ("corpus", 3, {"text": ""}, "corpus.jsonl, line 4, _id 'd3': the text is empty"),
-    ("corpus", 3, {**CORPUS[2]}, "corpus.jsonl, line 4, _id 'd2': the row stands twice"),
+    ("corpus", 3, {**CORPUS[2]}, "corpus.jsonl, line 4, _id 'd2': the row occurs twice"),
     ("qrels", 2, {"query-id": "q1", "corpus-id": "d5"}, "queries.jsonl, line 3, _id 'q2': the query has no judgement"),
     ("qrels", 2, {"score": 0}, "queries.jsonl, line 3, _id 'q2': no document is relevant"),
     ("qrels", 2, {"query-id": "q9"}, "qrels.jsonl, line 3, _id 'q9': the judged query is not among the queries"),
@@ -252,7 +252,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
     ("data", "said"),
     [
         (b'{"_id": "x", "text": "cut', "corpus.jsonl, line 7: the line is not JSON"),
-        (b'["x"]', "corpus.jsonl, line 7: the line is no JSON object: a list"),
+        (b'["x"]', "corpus.jsonl, line 7: the line is not a JSON object: a list"),
         (b'{"_id": "x", "text": "\xff"}', "corpus.jsonl, line 7: the bytes are not UTF-8"),
         (b"[" * 200_000, "corpus.jsonl, line 7: the line is not JSON"),
     ],
@@ -299,7 +299,7 @@ def test_what_published_data_sets_hold_is_kept_and_counted_in_a_copy_of_one(tmp_
         {"query-id": "q0", "corpus-id": "d4", "score": 0.5},
     ]
     data = read_folder(write(tmp_path, qrels=[*QRELS, *odd]), published=True)
-    assert [fault.kind for fault in data.errors] == ["the score is no whole number"]
+    assert [fault.kind for fault in data.errors] == ["the score is not a whole number"]
     assert texts(data)[2]["q0"] == {"d0": 1, "d5": -1, "absent": 1}
     assert len(data.counted()) == 2
     assert len(read_folder(tmp_path).errors) == 3
@@ -400,10 +400,10 @@ def test_one_report_names_a_fault_of_every_kind(tmp_path: Path) -> None:
         "wrong: corpus.jsonl, line 7, _id 'n': the text is null",
         "wrong: corpus.jsonl, line 8, _id 'w': the text is a number",
         "counted: corpus.jsonl, line 9, _id 'h': half of a surrogate pair",
-        "wrong: corpus.jsonl, line 10, _id 'd1': the _id stands twice",
+        "wrong: corpus.jsonl, line 10, _id 'd1': the _id occurs twice",
         "counted: queries.jsonl: the file begins with a byte order mark",
         "wrong: qrels.jsonl, line 4, _id 'q0': the judged document is not in the corpus: absent",
-        "wrong: qrels.jsonl, line 5, _id 'q0': the score is no whole number: 0.5",
+        "wrong: qrels.jsonl, line 5, _id 'q0': the score is not a whole number: 0.5",
         "wrong: qrels.jsonl, line 6, _id 'q0': the score is negative: -2",
         "counted: queries.jsonl, line 4, _id 'alone': the query has no judgement",
         "FAILED  6 rows cannot be used",

@@ -207,7 +207,7 @@ def test_what_the_cache_lacks_is_named_at_once(filled: None, no_hub: None) -> No
     found = ours.lacking(tasks, "huggingface")
     assert {name: why.removesuffix(gone) for name, why in found.items()} == {
         "NFCorpus": "its data set mteb/nfcorpus is not in the cache",
-        "XQuADRetrieval": "of its data set mteb/XQuADRetrieval the cache lacks ar-corpus",
+        "XQuADRetrieval": "the cache of its data set mteb/XQuADRetrieval is incomplete: ar-corpus is missing",
         "ArguAna": "its data set mteb/arguana is not in the cache",
     }
     assert all(why.endswith(gone) for why in found.values())

@@ -168,7 +168,7 @@ def test_predictions_of_mteb_1_give_the_same_score(
         ("not json", "not a prediction file"),
         ("missing query", "have no predictions, the first is"),
         ("strange document", "is not in the corpus"),
-        ("bad score", "is no score"),
+        ("bad score", "is not a score"),
         ("no split", "no predictions for"),
         ("another task", "which eval.task_names does not"),
     ],

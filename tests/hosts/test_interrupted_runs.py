@@ -27,7 +27,7 @@ def stuck(_):
     time.sleep(600)
 Engine.close = stuck
 """
-GO_ON = "Run the same command again to go on: what had come in is not sent again."
+GO_ON = "Run the same command again to continue: finished requests are kept and not repeated."
 
 
 class Hanging(ServedModel):

@@ -83,7 +83,7 @@ def test_a_mistake_is_one_line(
 
 def test_a_key_that_stands_twice_is_one_line(command: Callable[..., Started], server: ServedModel) -> None:
     run = command(change=lambda text: text.replace("  hub:", f"  task_names: [{STS}]\n  hub:"))
-    refused(run, server, "the key 'task_names' stands twice")
+    refused(run, server, "the key 'task_names' occurs twice")
 
 
 def test_a_lone_entry_without_its_hyphen_is_one_line(command: Callable[..., Started], server: ServedModel) -> None:

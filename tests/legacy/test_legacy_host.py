@@ -197,7 +197,7 @@ def refused(server: ServedModel, config: dict[str, Any], match: str) -> None:
         ("{}", "not a prediction file"),
         ('{"q0": {"d0": 1.0}}', r"3 of 4 queries .* have no predictions, the first is 'q1'"),
         (json.dumps({f"q{i}": {"other": 1.0} for i in range(4)}), "'other' is not in the corpus"),
-        ('{"q0": {"d0": 1.0, "d1": "high"}}', "is no score"),
+        ('{"q0": {"d0": 1.0, "d1": "high"}}', "is not a score"),
     ],
 )
 def test_a_wrong_prediction_file_is_refused_before_anything_is_sent(

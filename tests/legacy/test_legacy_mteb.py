@@ -197,7 +197,7 @@ def test_what_was_stored_for_resuming_is_dropped_when_a_run_is_done(
         run(model, failing)
     assert len(encoder.texts()) == 80
     run(model, similarity_task())
-    assert len(encoder.texts()) == 80, "what had come in is not sent again"
+    assert len(encoder.texts()) == 80, "finished requests are kept and not repeated"
     run(model, similarity_task())
     assert len(encoder.texts()) == 160, "a finished run leaves nothing to go on with"
 

@@ -185,7 +185,7 @@ def test_auto_guesses_nothing_for_a_name_that_no_rule_knows(on_server: str, capl
         with caplog.at_level(logging.WARNING):
             reranker(server, rerank_template="auto").predict(["what?"], ["doc"])
         assert real(server.pairs()) == [("what?", "doc")]
-    assert caplog.text.count("no rule knows this model") == 1
+    assert caplog.text.count("there is no rule for this model") == 1
 
 
 def test_bge_rerankers_get_no_template_also_under_auto() -> None:

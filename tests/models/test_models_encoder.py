@@ -352,7 +352,7 @@ def test_an_encoder_that_no_rule_knows_says_once_that_its_texts_have_no_prefix(
         model.close()
     (said,) = [r.getMessage() for r in caplog.records if "without a prefix" in r.getMessage()]
     assert said.startswith(
-        "our-own-encoder: no rule knows this model: its texts go out without a prefix; write prompts"
+        "our-own-encoder: there is no rule for this model: its texts are sent without a prefix; write prompts"
     )
 
 

@@ -84,7 +84,7 @@ def test_a_count_that_is_not_the_servers_own_cuts_nothing(caplog: pytest.LogCapt
         model = encoder(server, max_tokens=20)
         with pytest.raises(ConfigError, match="set `tokenizer:`"):
             model.encode([LONG])
-    assert "its /tokenize counts 15 tokens in a text in which it reads 17" in caplog.text
+    assert "its /tokenize counts 15 tokens in a text, and the server reads 17" in caplog.text
 
 
 def test_where_no_limit_is_known_the_number_of_cut_texts_is_not_either() -> None:
@@ -116,7 +116,7 @@ def test_a_name_that_is_not_listed_but_answered_to_is_a_warning(listed: str, cap
 
     with changed(ServedModel(), other) as server, caplog.at_level(logging.WARNING):
         assert len(encoder(server).encode(["a"])) == 1
-    assert f"does not list 'some-model' (it lists {listed}), but it answers" in caplog.text
+    assert f"does not list 'some-model' (it lists {listed}), but answers requests" in caplog.text
 
 
 def test_a_name_that_is_neither_listed_nor_answered_to_is_an_error() -> None:
@@ -145,7 +145,7 @@ def test_a_name_of_its_own_gets_the_rules_of_the_weights_that_the_server_tells(
         model.encode(["how tall is it"], prompt_type="query")
     assert any(text.startswith("Instruct: ") for text in server.texts())
     assert (
-        f"some-model is Qwen3-Embedding-0.6B (the server tells its weights: {root}): its rules are used" in caplog.text
+        f"some-model is Qwen3-Embedding-0.6B (the server names its weights: {root}): its rules are used" in caplog.text
     )
     assert evidence(model, "config.json")["models"][0]["instruction_profile"] == "qwen-official"
 
@@ -211,7 +211,7 @@ def test_what_a_request_is_about_cannot_be_a_further_field(field: str) -> None:
 
 
 def test_a_size_that_is_asked_for_and_ignored_is_an_error() -> None:
-    with ServedModel() as server, pytest.raises(ConfigError, match="vectors of 8 numbers, it gives 16"):
+    with ServedModel() as server, pytest.raises(ConfigError, match="vectors of 8 numbers, the server returns 16"):
         encoder(server, extra_body={"dimensions": 8}).encode(["a"])
 
 

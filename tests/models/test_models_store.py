@@ -244,7 +244,7 @@ def test_a_disk_that_fills_in_the_middle_of_a_run_costs_the_rest_of_the_store_an
     np.testing.assert_array_equal(first.encode(texts), vectors(texts))
     first.close()
     assert caplog.text.count("make room on its disk") == 1
-    assert "The run goes on" in caplog.text
+    assert "The run continues" in caplog.text
     assert "were not kept" in caplog.text
     assert 0 < kept(small_disk) < 2000
     server.requests.clear()
@@ -281,7 +281,7 @@ def test_a_read_only_disk_is_said_and_the_run_goes_on_without_a_store(
     model.finish()
     model.close()
     assert caplog.text.count("cannot be made: Read-only file system") == 1
-    assert caplog.text.count("The run goes on without the store") == 1
+    assert caplog.text.count("The run continues without the store") == 1
 
 
 def test_a_file_that_is_no_store_is_said_left_alone_and_the_run_goes_on(
@@ -296,7 +296,7 @@ def test_a_file_that_is_no_store_is_said_left_alone_and_the_run_goes_on(
     np.testing.assert_array_equal(second.encode(TEXTS[:5]), vectors(TEXTS[:5]))
     second.close()
     assert str(path) in caplog.text
-    assert "The run goes on without the store" in caplog.text
+    assert "The run continues without the store" in caplog.text
     assert path.read_text().startswith("something else")
 
 

@@ -70,7 +70,7 @@ def test_stored_answers_come_back_for_any_order_of_texts(
     stored = load(path)
     np.testing.assert_array_equal(stored.values[stored.rows([text_hash(t) for t in texts[::-1]])], values[::-1])
     assert stored.about["served"] == "m"
-    with pytest.raises(ConfigError, match=r"lack 1 of 1 texts"):
+    with pytest.raises(ConfigError, match=r"missing 1 of 1 texts"):
         stored.rows([text_hash("not there", "x")])
 
 
@@ -135,7 +135,7 @@ def scores() -> tuple[list[str], np.ndarray]:
     [
         (lambda s: np.full_like(s, 0.5), "every pair scores the same"),
         (lambda s: s.reshape(10, 10)[:, ::-1].ravel(), "other documents"),
-        (lambda s: 1 - s, "sign is turned"),
+        (lambda s: 1 - s, "sign is reversed"),
         (lambda s: np.log(s / (1 - s)), "another activation"),
         (lambda s: s + np.random.default_rng(1).normal(0, 2e-3, s.shape), "rounding"),
         (lambda s: s + np.random.default_rng(1).normal(0, 0.15, s.shape), "another prompt"),

@@ -62,7 +62,7 @@ def test_a_run_that_lost_its_texts_fails_and_says_where_and_by_how_much(minilm: 
 def test_a_reference_of_other_tasks_has_nothing_comparable(minilm: Any) -> None:
     done = call("compare", minilm(), "--against", "Qwen/Qwen3-Reranker-8B")
     assert done.exit_code == 2
-    assert done.output.startswith("NOTHING COMPARABLE: no score could be held against Qwen/Qwen3-Reranker-8B")
+    assert done.output.startswith("NOTHING COMPARABLE: no score can be compared with Qwen/Qwen3-Reranker-8B")
 
 
 def test_the_served_models_own_name_is_looked_up(minilm: Any) -> None:
@@ -247,7 +247,7 @@ def test_a_run_under_another_profile_is_named_instead_of_judged(write_run: Any) 
     done = call("compare", ours, "--against", other)
     assert done.exit_code == 2
     assert done.output.startswith("NOTHING COMPARABLE")
-    assert "the reference was run with profile mteb, this one with qwen-official" in " ".join(done.output.split())
+    assert "the reference used profile mteb, this run qwen-official" in " ".join(done.output.split())
     document = json.loads(call("compare", ours, "--against", other, "--json").output)
     assert document["exit_status"] == 2
     rows = document["comparisons"][0]["rows"]
@@ -261,7 +261,7 @@ def test_published_scores_of_another_profile_are_named_instead_of_judged(write_r
     )
     done = call("compare", ours)
     assert done.exit_code == 2
-    assert "the reference was run with profile qwen-official, this one with mteb" in " ".join(done.output.split())
+    assert "the reference used profile qwen-official, this run mteb" in " ".join(done.output.split())
 
 
 def test_a_reranking_task_of_mteb_1_meets_the_scores_that_were_published_with_it(write_run: Any) -> None:

@@ -128,6 +128,13 @@ def test_outputs_are_those_of_the_golden_files(golden: Path, name: str, lang: st
     assert text == file.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_people_read_the_name_that_is_served(lang: str) -> None:
+    for text in (terminal(example_verdict(), 120, lang), to_markdown(document(example_verdict(), Words(lang)))):
+        assert "minilm · served-1234abcd" in text
+        assert "vacc/" not in text.replace("evalscope-vacc/", "")
+
+
 def hostile() -> Verdict:
     name = "=cmd|'x'!A1 [bold]<script>alert(1)</script> | `a`\n[/]"
     row = ComparedRow(

@@ -86,7 +86,7 @@ def test_a_subset_that_was_asked_for_and_is_not_there_is_missing(write_run: Any)
     record_asked(root / "vacc", [(MODEL, "", task("XQuADRetrieval", ("validation",), ("en", "zh")))])
     document = json.loads(call("compare", root, "--against", root, "--json").output)
     assert (document["not_run"], document["exit_status"]) == (1, 3)
-    assert document["tasks"][0]["detail"] == "its result lacks validation · zh"
+    assert document["tasks"][0]["detail"] == "its result is missing validation · zh"
 
 
 def test_what_was_asked_for_before_in_the_same_folder_stays_asked(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(
     run.wait_until(held.is_set)
     run.send(signal.SIGINT)
     assert run.wait(60) == 130, run.output()
-    assert "Run the same command again to go on" in run.output()
+    assert "Run the same command again to continue" in run.output()
     in_flight = 4 * 8
     first = list(mine)
     mine.clear()
@@ -197,7 +197,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(
     (folder,) = (tmp_path / "outputs" / "minilm").iterdir()
     done = command(*arguments)
     assert done.status == 0, done.output
-    assert "Going on with the unfinished run" in done.output
+    assert "Continuing the unfinished run" in done.output
     assert list((tmp_path / "outputs" / "minilm").iterdir()) == [folder]
     twice = set(first) & set(mine)
     assert len(twice) <= in_flight + 8

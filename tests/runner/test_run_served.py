@@ -66,4 +66,4 @@ def test_a_budget_of_two_minutes_takes_at_most_two_and_a_half(hub: str, demo_ser
         return
     assert done.returncode == 0, done.stdout + done.stderr
     assert "STSBenchmark" in {row["task"] for row in json.loads(done.stdout)["rows"]}
-    assert "Left out, because the budget is used up before:" in done.stderr
+    assert "Left out, because they do not fit into the budget:" in done.stderr

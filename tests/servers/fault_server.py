@@ -177,7 +177,7 @@ WRONG: Mapping[str, tuple[Fault, str]] = {
     "too few": (_changed(lambda a: a["data"].pop()), r"came for \d+"),
     "too many": (_changed(lambda a: a["data"].append(a["data"][0])), r"came for \d+"),
     "none": (_changed(lambda a: a["data"].clear()), r"0 (?:vectors|scores) came"),
-    "index twice": (_changed(lambda a: a["data"][0].update(index=len(a["data"]) - 1)), "came twice"),
+    "index twice": (_changed(lambda a: a["data"][0].update(index=len(a["data"]) - 1)), "occurs twice"),
     "index missing": (_changed(lambda a: a["data"][0].pop("index")), "no index"),
     "index out of range": (_changed(lambda a: a["data"][0].update(index=99)), "outside of 0 to"),
     "another size": (_changed(_resize), "dimensions, others|not a number"),

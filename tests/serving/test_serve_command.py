@@ -142,22 +142,22 @@ def test_8b_is_spread_over_two_devices_by_default() -> None:
         ("bge-m3", {"port": 0}, "between 1 and 65535"),
         ("bge-m3", {"port": 65536}, "between 1 and 65535"),
         ("bge-m3", {"runtime": "podman"}, "not one of vacc-docker, docker, vllm"),
-        ("bge-m3", {"image_tag": "a b"}, "is no image tag"),
-        ("bge-m3", {"image_tag": "-v/:/host"}, "is no image tag"),
+        ("bge-m3", {"image_tag": "a b"}, "is not an image tag"),
+        ("bge-m3", {"image_tag": "-v/:/host"}, "is not an image tag"),
         ("bge-m3", {"image": "harbor/x:latest"}, "without a tag"),
         ("bge-m3", {"image": "--privileged"}, "give the repository alone"),
         ("bge-m3", {"container_name": "a b"}, "container name"),
         ("bge-m3", {"shm_size": "lots"}, "write it like 64g"),
-        ("bge-m3", {"vllm_version": "new"}, "is no vLLM version"),
+        ("bge-m3", {"vllm_version": "new"}, "is not a vLLM version"),
         ("bge-m3", {"served_model_name": "--port"}, "may not begin with '-'"),
-        ("bge-m3", {"host": "--port"}, "is no name or address"),
+        ("bge-m3", {"host": "--port"}, "is not a name or address"),
         ("bge-m3", {"host": "127.0.0.1"}, "inside a container the server has to listen on 0.0.0.0"),
         ("bge-m3", {"weights": "/a:b"}, "no path with a colon"),
         ("bge-m3", {"weights": "/a\nb"}, "control character"),
         ("bge-m3", {"extra": ("--port", "9000")}, "extra argument --port: say it with --port"),
         ("bge-m3", {"extra": ("--served_model_name=x",)}, "say it with --served-model-name"),
         ("bge-m3", {"extra": ("a\0b",)}, "NUL"),
-        ("bge-m3", {"runtime": "vllm", "image_tag": "v0.9.2"}, "starts no container: --image-tag means nothing"),
+        ("bge-m3", {"runtime": "vllm", "image_tag": "v0.9.2"}, "starts no container: leave out --image-tag"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(model: str, options: dict[str, Any], message: str) -> None:
@@ -302,9 +302,9 @@ def test_no_encoder_and_cross_encoder_share_a_device_by_default() -> None:
     assert devices_of("bge-m3", "--device", "5") == devices_of("bge-m3", "--devices", "5") == {"5"}
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
-def test_the_services_of_the_readme_have_devices_of_their_own(readme: str) -> None:
-    text = (Path(__file__).parents[2] / readme).read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["accelerator.md", "accelerator.zh.md"])
+def test_the_services_of_the_guide_have_devices_of_their_own(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "guide" / page).read_text(encoding="utf-8")
     lines = re.findall(r"^evalscope-vacc serve (.+?)(?:\s+#.*)?$", text, re.MULTILINE)
     assert len(lines) >= 2
     taken = [

@@ -51,9 +51,9 @@ def test_ls_shows_model_task_number_size_and_age(folder: Path) -> None:
 
 
 def test_ls_of_nothing_and_of_another_folder(tmp_path: Path) -> None:
-    assert "Nothing is kept" in run("ls", "--folder", str(tmp_path / "none"))
+    assert "is empty" in run("ls", "--folder", str(tmp_path / "none"))
     assert json.loads(run("ls", "--json", "--folder", str(tmp_path))) == []
-    assert "Nothing is kept" in run("verify", "--folder", str(tmp_path))
+    assert "is empty" in run("verify", "--folder", str(tmp_path))
 
 
 def test_ls_marks_what_is_in_use(folder: Path) -> None:

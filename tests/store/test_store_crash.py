@@ -321,7 +321,7 @@ def test_a_full_disk_is_said_once_and_what_was_written_is_kept(tmp_path: Path) -
     assert len(said) == 2, said
     assert "make room on its disk" in said[0]
     assert str(tmp_path) in said[0]
-    assert "The run goes on" in said[0]
+    assert "The run continues" in said[0]
     assert f"{not_kept} answers were not kept" in said[1]
     assert found > 500
     assert found + not_kept >= 32_000

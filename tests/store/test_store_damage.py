@@ -177,4 +177,4 @@ def test_a_file_that_breaks_while_it_is_open_is_said_once_and_found_empty(
         for _ in range(3):
             assert not len(scope.get(KEYS, "<f4")[0])
     assert caplog.text.count("malformed") == 1
-    assert "The run goes on" in caplog.text
+    assert "The run continues" in caplog.text

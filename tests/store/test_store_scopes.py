@@ -184,7 +184,7 @@ def test_a_closed_store_says_so_and_closing_twice_is_fine(tmp_path: Path) -> Non
 
 
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'keep' is no mode; use resume, reuse"):
+    with pytest.raises(ConfigError, match="'keep' is not a mode; use resume, reuse"):
         Store.open(tmp_path, mode="keep")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="at least one MiB"):
         Store.open(tmp_path, limit_bytes=5)

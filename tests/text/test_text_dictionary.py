@@ -40,7 +40,7 @@ def test_the_published_dictionary_is_read_whole(shared: Path) -> None:
         "CQADupstackUnixRetrieval",
     ]
     assert all(set(entry) == {"query", "document"} for entry in read.values() if not isinstance(entry, str))
-    # the key stands twice in the file
+    # the key occurs twice in the file
     assert read["AlloProfClusteringS2S"] == "Identify the topic of document titles from Allo Prof dataset"
 
 

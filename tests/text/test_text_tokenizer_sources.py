@@ -90,5 +90,5 @@ def test_a_hub_name_is_fetched_from_hf_endpoint(model: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     count, error = done.stdout.strip().splitlines()
     assert count == "5"
-    assert "'our/other' is no file or folder here" in error
+    assert "'our/other' is not a file or folder here" in error
     assert "HF_ENDPOINT" in error

@@ -83,7 +83,7 @@ def test_the_page_says_what_was_sent_and_how_to_repeat_it(good_run: Path, make_p
         "model_name: Qwen3-Embedding-0.6B",
         "evalscope eval --eval-backend RAGEval --eval-config run.yaml",
         f"evalscope-vacc compare outputs/RUN --against {MODEL}",
-        "No request had to be sent twice.",
+        "No request was retried.",
     ):
         assert words in text
     assert "output_folder" not in text
@@ -110,7 +110,7 @@ def test_nothing_of_the_comparison_stays_english_in_the_chinese_page(bad_run: Pa
     notes = re.findall(r'<li id="note-\d+">(.*?)</li>', page)
     assert notes
     assert [note for note in notes if not re.search("[\u4e00-\u9fff]", note)] == []
-    assert "按数值格式确定允许差值" in page
+    assert "按数据类型确定容差" in page
 
 
 def test_the_numbers_can_be_read_by_machines(bad_run: Path, make_page) -> None:
@@ -127,8 +127,8 @@ def test_the_numbers_can_be_read_by_machines(bad_run: Path, make_page) -> None:
 def test_a_run_of_which_only_results_are_left(tmp_path: Path, make_page) -> None:
     run = write_results(tmp_path / "run", {("MyOwnTask", "test", "default"): ("accuracy", 0.5)}, model="vacc/mine")
     text = _Markup(make_page(run)).text
-    assert "There is no reference to hold these scores against." in text
-    assert "no evidence" in text
+    assert "There is no reference to compare these scores with." in text
+    assert "no record of the run" in text
     assert "evalscope-vacc mteb run -m vacc/mine -t MyOwnTask" in text
 
 
@@ -176,7 +176,7 @@ def test_each_models_verdict_says_whose_it_is(tmp_path: Path, make_page) -> None
     write_results(tmp_path / "run" / "stage1", {task: ("ndcg_at_10", 0.64508)}, model="vacc/first")
     write_results(tmp_path / "run" / "stage2", {task: ("ndcg_at_10", 0.6)}, model="vacc/second", cross_encoder=True)
     text = _Markup(make_page(tmp_path / "run", against="sentence-transformers/all-MiniLM-L6-v2")).text
-    first, second = re.search(r"vacc/first[^:]*: 1 of 1 scores", text), re.search(r"vacc/second[^:]*: no score", text)
+    first, second = re.search(r"first[^:]*: 1 of 1 scores", text), re.search(r"second[^:]*: no score", text)
     assert first
     assert second
 
@@ -366,7 +366,7 @@ def test_the_configuration_shows_what_was_chosen_and_folds_the_rest(tmp_path: Pa
         run, [], [], model="vacc/mine", config={"origins": origins, "max_concurrency": 16, "store": "resume"}
     )
     page = make_page(run)
-    shown, _, folded = page.partition("keys as they are by default</summary>")
+    shown, _, folded = page.partition("keys have their default values</summary>")
     section = shown[shown.index('<section id="configuration">') :]
     assert "<dt>max_tokens</dt>" in section
     assert "<dt>instruction_profile</dt>" in section

@@ -49,7 +49,7 @@ def test_minilm_is_in_order_and_the_same_as_its_weights(serve, installed: tuple[
     assert report.kind == "encoder"
     assert report.of("sanity").state in ("ok", "warning")
     assert report.of("max-length").seen.startswith("256 tokens")
-    assert "refused past 256" in report.of("long-texts").seen
+    assert "refused beyond 256" in report.of("long-texts").seen
     assert bad(named) == {"model": "wrong"}
     assert named.of("model").action == "set model_name to 'minilm'"
     assert crossed.of("kind").state == "wrong"

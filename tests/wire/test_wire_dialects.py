@@ -224,7 +224,7 @@ def broken_vectors() -> dict[str, tuple[Any, str]]:
         "one vector too few": ({**wide(), "data": wide()["data"][:3]}, "3 vectors came for 4 texts"),
         "one vector too many": ({**wide(), "data": [*wide()["data"], wide()["data"][0]]}, "5 vectors came for 4"),
         "no vectors": ({**wide(), "data": []}, "0 vectors came for 4"),
-        "index twice": (change(index=0), "index 0 came twice"),
+        "index twice": (change(index=0), "index 0 occurs twice"),
         "index out of range": (change(index=4), "index 4, outside of 0 to 3"),
         "index negative": (change(index=-1), "index -1, outside"),
         "index as text": (change(index="1"), "has no index"),
@@ -272,7 +272,7 @@ def test_very_small_and_very_large_numbers_are_numbers() -> None:
     ("answer", "words"),
     [
         ({"data": [{"index": 0, "score": 0.5}]}, "1 scores came for 2 documents"),
-        ({"data": [{"index": 0, "score": 0.5}] * 2}, "index 0 came twice"),
+        ({"data": [{"index": 0, "score": 0.5}] * 2}, "index 0 occurs twice"),
         ({"data": [{"index": 0, "score": 0.5}, {"index": 1}]}, "score 1 is null or missing"),
         ({"data": [{"index": 0, "score": 0.5}, {"index": 1, "score": "0.5"}]}, "score 1 is a string"),
         ({"data": [{"index": 0, "score": 0.5}, {"index": 1, "score": True}]}, "score 1 is true or false"),
