@@ -8,6 +8,7 @@ not cached is named at once.
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 import threading
 import time
@@ -15,11 +16,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import DataError
+from evalscope_vacc.hosts.hub_settings import offline
 from evalscope_vacc.hosts.versions import installed
 from evalscope_vacc.redact import clean, public_url
 
@@ -216,16 +217,28 @@ def _lacks(task: Any) -> str:
 
 def _configurations(path: str) -> dict[str, set[str]]:
     """Returns the prepared configurations of a data set in the cache, each with the revisions that it is there at."""
+    found: dict[str, set[str]] = {}
+    for folder in _prepared(path):
+        found.setdefault(folder.parents[1].name, set()).add(folder.name)
+    return found
+
+
+def _prepared(path: str) -> list[Path]:
+    """Returns the folders of a data set in the cache, CONFIGURATION/VERSION/REVISION, that are whole."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
 
     owner, _, name = path.partition("/")
     root = Path(datasets.config.HF_DATASETS_CACHE) / f"{owner}___{camelcase_to_snakecase(name)}"
-    found: dict[str, set[str]] = {}
-    for prepared in root.glob("*/*/*/dataset_info.json"):
-        # NAME/VERSION/REVISION
-        found.setdefault(prepared.parents[2].name, set()).add(prepared.parent.name)
-    return found
+    return sorted(info.parent for info in root.glob("*/*/*/dataset_info.json"))
+
+
+def _prefer_revision(task: Any) -> None:
+    """Has `datasets` take the task's own revision: offline it takes the folder that was changed last, whatever is asked."""
+    path, revision = _source(task)
+    for folder in _prepared(path):
+        if folder.name == revision:
+            os.utime(folder)
 
 
 def _wanted(task: Any) -> list[tuple[str, ...]]:
@@ -267,34 +280,13 @@ def load_offline_where_needed(task: Any) -> None:
     load = task.load_data
 
     def load_data(*args: Any, **kwargs: Any) -> None:
-        if task.data_loaded or is_offline() or reachable():
+        if task.data_loaded or (not is_offline() and reachable()):
             load(*args, **kwargs)
             return
-        why = missing_one(task)
-        if why:
+        if not is_offline() and (why := missing_one(task)):
             raise DataError(f"{why}, and the hub {_shown()} cannot be reached")
+        _prefer_revision(task)
         with offline():
             load(*args, **kwargs)
 
     task.load_data = load_data
-
-
-@contextmanager
-def offline() -> Iterator[None]:
-    """Inside the block this process asks no hub, as with ``HF_HUB_OFFLINE=1`` from its start."""
-    import datasets
-    from huggingface_hub import constants
-
-    flags = [
-        (constants, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_DATASETS_OFFLINE"),
-    ]
-    before = [(module, name, getattr(module, name)) for module, name in flags]
-    for module, name in flags:
-        setattr(module, name, True)
-    try:
-        yield
-    finally:
-        for module, name, value in before:
-            setattr(module, name, value)
