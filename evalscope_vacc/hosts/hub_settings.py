@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 
@@ -13,6 +14,18 @@ from typing import Any
 def offline() -> Iterator[None]:
     """Inside the block this process asks no hub, as with ``HF_HUB_OFFLINE=1`` from its start."""
     with _settings({"HF_HUB_OFFLINE": True, "HF_DATASETS_OFFLINE": True}):
+        yield
+
+
+@contextmanager
+def cache_in(folder: Path) -> Iterator[None]:
+    """Inside the block the hub's libraries, of this process and of those that it starts, keep their files in a folder.
+
+    The user's token stays where it is, so that it is no part of the folder.
+    """
+    places = {"HF_HUB_CACHE": "hub", "HF_DATASETS_CACHE": "datasets", "HF_MODULES_CACHE": "modules"}
+    # without links the folder can be carried on any disk
+    with _settings({**{name: str(folder / place) for name, place in places.items()}, "HF_HUB_DISABLE_SYMLINKS": True}):
         yield
 
 

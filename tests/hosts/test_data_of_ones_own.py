@@ -232,9 +232,9 @@ def test_another_revision_in_the_cache_is_not_taken_for_the_task_s(filled: None,
 
 
 def test_a_task_gets_its_own_revision_where_another_one_was_cached_after_it(filled: None, no_hub: None) -> None:
-    from evalscope_vacc.hosts.hub import _prepared
+    from evalscope_vacc.hosts.hub import prepared
 
-    (own,) = _prepared("mteb/stsbenchmark-sts")
+    (own,) = prepared("mteb/stsbenchmark-sts")
     other = own.with_name("f" * 40)
     shutil.copytree(own, other)
     os.utime(other)  # `datasets` takes the folder that was changed last
