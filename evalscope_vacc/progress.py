@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,6 +24,9 @@ class Watcher:
 
     The methods are called in the thread of the run, between two answers: they must be quick and must not raise.
     """
+
+    def lacks(self, tasks: Mapping[str, str], fetching: str) -> None:
+        """The data of these tasks cannot be had, and why; ``fetching`` is the command that fetches them elsewhere."""
 
     def planned(self, folder: Path, work: Sequence[Work]) -> None:
         """Nothing was sent yet; ``work`` will be done in this order, with its files in ``folder``."""

@@ -53,6 +53,7 @@ def _register() -> None:
         models,
         mteb,
         parity,
+        prefetch,
         prompts,
         published,
         report,
@@ -69,6 +70,7 @@ def _register() -> None:
     app.command("show-text")(show_text.show_text)
     app.command("check")(check.check)
     app.command("check-data")(check_data.check_data)
+    app.command("prefetch")(prefetch.prefetch)
     app.command("compare")(compare.compare)
     app.command("parity")(parity.parity)
     app.command("report")(report.report)

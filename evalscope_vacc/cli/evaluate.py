@@ -6,13 +6,14 @@ from pathlib import Path
 
 import typer
 
-from evalscope_vacc.cli.options import AsJson, Lang
+from evalscope_vacc.cli.options import AsJson, Data, Lang
 
 
 def evaluate(
     config: Path = typer.Argument(
         ..., metavar="CONFIG.yaml", help="EvalScope's RAGEval file (tool, models, eval), or a whole task file."
     ),
+    data: Data = None,
     as_json: AsJson = False,
     lang: Lang = "en",
     verbose: bool = typer.Option(
@@ -28,4 +29,4 @@ def evaluate(
     from evalscope_vacc.runner.command import evaluate as run_and_show
     from evalscope_vacc.view.words import Words
 
-    run_and_show(config, Words(lang), verbose=verbose, as_json=as_json)
+    run_and_show(config, Words(lang), data=data, verbose=verbose, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -26,6 +27,15 @@ Dtype = Annotated[
 Tolerance = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option("--tolerance", help="One absolute tolerance for every score, as a fraction: 0.002 is 0.2 points."),
+]
+Data = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--data",
+        metavar="DIR|FILE",
+        envvar="VACC_DATA",
+        help="Data that `prefetch` fetched: nothing is asked of a hub.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Lang = Annotated[str, typer.Option("--lang", help="Language: en or zh.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from evalscope_vacc.cli.options import AsJson, Dtype, Lang, Tolerance
+from evalscope_vacc.cli.options import AsJson, Data, Dtype, Lang, Tolerance
 
 # read at run time, by a typer that may know no `X | None`
 _Text = Optional[str]  # noqa: UP045
@@ -84,6 +84,7 @@ def run(
     settings: _Settings = None,
     key: _Key = None,
     hub: _Hub = None,
+    data: Data = None,
     dtype: Dtype = None,
     tolerance: Tolerance = None,
     lang: Lang = "en",
@@ -118,6 +119,7 @@ def run(
         settings=settings_of(settings or []),
         key=key,
         hub=hub,
+        data=data,
         dtype=dtype,
         tolerance=tolerance,
         lang=lang,

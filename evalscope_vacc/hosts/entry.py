@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import ConfigError, HostError
 from evalscope_vacc.hosts.autoload import activate
+from evalscope_vacc.hosts.bundle import in_use
 from evalscope_vacc.hosts.spelling import check_shape
 from evalscope_vacc.hosts.versions import check, installed
 from evalscope_vacc.task_file import read_config
@@ -37,8 +38,11 @@ def task_config(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"eval_backend is {backend}: served embedding and rerank models are evaluated by RAGEval")
     if isinstance(given.get("eval_config"), (str, Path)):
         given["eval_config"] = read_config(Path(given["eval_config"]))
-    if isinstance(given.get("eval_config"), Mapping):
-        check_shape(given["eval_config"])
+    inner = given.get("eval_config")
+    if isinstance(inner, Mapping):
+        check_shape(inner)
+        if in_use() and inner.get("eval"):
+            given["eval_config"] = {**inner, "eval": {**inner["eval"], "hub": "huggingface"}}
     return given
 
 

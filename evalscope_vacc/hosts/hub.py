@@ -8,6 +8,8 @@ not cached is named at once.
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import ssl
 import threading
 import time
@@ -15,11 +17,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.errors import DataError
+from evalscope_vacc.hosts.bundle import in_use, source_of
+from evalscope_vacc.hosts.hub_settings import offline
 from evalscope_vacc.hosts.versions import installed
 from evalscope_vacc.redact import clean, public_url
 
@@ -112,7 +115,7 @@ def missing(tasks: Iterable[Any]) -> dict[str, str]:
     Returns:
         Task to the reason, in the order of the tasks. The data of an unknown task are taken to be available.
     """
-    found = {task.metadata.name: next((why for part in _leaves(task) if (why := _lacks(part))), "") for task in tasks}
+    found = {task.metadata.name: next((why for part in leaves(task) if (why := _lacks(part))), "") for task in tasks}
     return {name: why for name, why in found.items() if why}
 
 
@@ -134,22 +137,24 @@ def lacking(tasks: Iterable[Any], hub: str, copies: Collection[str] = ()) -> dic
         return {}
     listed = [task for task in tasks if task.metadata.name not in copies]
     absent = missing(listed)
-    if not absent:
-        return {}
+    if not absent or in_use():
+        return absent
     if is_offline():
         return {name: f"{why}, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set" for name, why in absent.items()}
     if not reachable():
         return {name: f"{why}, and the hub {_shown()} cannot be reached" for name, why in absent.items()}
-    sources = {t.metadata.name: [_source(part) for part in _leaves(t)] for t in listed if t.metadata.name in absent}
+    sources = {t.metadata.name: [source_of(part) for part in leaves(t)] for t in listed if t.metadata.name in absent}
     known = sorted({source for found in sources.values() for source in found})
     with ThreadPoolExecutor(AT_ONCE) as pool:
         refused = dict(zip(known, pool.map(_refused, known), strict=True))
     return {name: why for name, found in sources.items() if (why := next(filter(None, map(refused.get, found)), ""))}
 
 
-def _source(task: Any) -> tuple[str, str]:
-    dataset = getattr(task.metadata, "dataset", None) or {}
-    return str(dataset.get("path") or ""), str(dataset.get("revision") or "")
+def fetching(tasks: Iterable[str]) -> str:
+    """Returns the command that fetches what the data of tasks lack, for ``--data``."""
+    carried = in_use()
+    place = str(carried.place) if carried else "data.tar.zst"
+    return shlex.join(["evalscope-vacc", "prefetch", "--tasks", ",".join(tasks), "--to", place])
 
 
 def _refused(source: tuple[str, str]) -> str:
@@ -183,13 +188,13 @@ def missing_one(task: Any) -> str:
     return missing([task]).get(task.metadata.name, "")
 
 
-def _leaves(task: Any, level: int = 0) -> Iterator[Any]:
+def leaves(task: Any, level: int = 0) -> Iterator[Any]:
     """A task, or those whose mean it is."""
     parts = getattr(task.metadata, "tasks", None) or ()
     if not parts:
         yield task
     for part in parts if level < _LEVELS else ():
-        yield from _leaves(part, level + 1)
+        yield from leaves(part, level + 1)
 
 
 def _is_of_mteb(task: Any) -> bool:
@@ -198,8 +203,13 @@ def _is_of_mteb(task: Any) -> bool:
 
 
 def _lacks(task: Any) -> str:
-    path, revision = _source(task)
-    if path.count("/") != 1 or Path(path).exists() or not _is_of_mteb(task):
+    path, revision = source_of(task)
+    if Path(path).exists() or not _is_of_mteb(task):
+        return ""
+    carried = in_use()
+    if carried is not None and (why := carried.lacks(task)):
+        return why
+    if path.count("/") != 1:
         return ""
     cached = _configurations(path)
     if not cached:
@@ -216,16 +226,28 @@ def _lacks(task: Any) -> str:
 
 def _configurations(path: str) -> dict[str, set[str]]:
     """Returns the prepared configurations of a data set in the cache, each with the revisions that it is there at."""
+    found: dict[str, set[str]] = {}
+    for folder in prepared(path):
+        found.setdefault(folder.parents[1].name, set()).add(folder.name)
+    return found
+
+
+def prepared(path: str) -> list[Path]:
+    """Returns the folders of a data set in the cache, CONFIGURATION/VERSION/REVISION, that are whole."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
 
     owner, _, name = path.partition("/")
     root = Path(datasets.config.HF_DATASETS_CACHE) / f"{owner}___{camelcase_to_snakecase(name)}"
-    found: dict[str, set[str]] = {}
-    for prepared in root.glob("*/*/*/dataset_info.json"):
-        # NAME/VERSION/REVISION
-        found.setdefault(prepared.parents[2].name, set()).add(prepared.parent.name)
-    return found
+    return sorted(info.parent for info in root.glob("*/*/*/dataset_info.json"))
+
+
+def _prefer_revision(task: Any) -> None:
+    """Has `datasets` take the task's own revision: offline it takes the folder that was changed last, whatever is asked."""
+    path, revision = source_of(task)
+    for folder in prepared(path):
+        if folder.name == revision:
+            os.utime(folder)
 
 
 def _wanted(task: Any) -> list[tuple[str, ...]]:
@@ -267,34 +289,13 @@ def load_offline_where_needed(task: Any) -> None:
     load = task.load_data
 
     def load_data(*args: Any, **kwargs: Any) -> None:
-        if task.data_loaded or is_offline() or reachable():
+        if task.data_loaded or (not is_offline() and reachable()):
             load(*args, **kwargs)
             return
-        why = missing_one(task)
-        if why:
+        if not is_offline() and (why := missing_one(task)):
             raise DataError(f"{why}, and the hub {_shown()} cannot be reached")
+        _prefer_revision(task)
         with offline():
             load(*args, **kwargs)
 
     task.load_data = load_data
-
-
-@contextmanager
-def offline() -> Iterator[None]:
-    """Inside the block this process asks no hub, as with ``HF_HUB_OFFLINE=1`` from its start."""
-    import datasets
-    from huggingface_hub import constants
-
-    flags = [
-        (constants, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_HUB_OFFLINE"),
-        (datasets.config, "HF_DATASETS_OFFLINE"),
-    ]
-    before = [(module, name, getattr(module, name)) for module, name in flags]
-    for module, name in flags:
-        setattr(module, name, True)
-    try:
-        yield
-    finally:
-        for module, name, value in before:
-            setattr(module, name, value)

@@ -34,7 +34,7 @@ from evalscope_vacc.hosts.first_stage import (
     read_first_stage,
 )
 from evalscope_vacc.hosts.folder import check_folder, check_names
-from evalscope_vacc.hosts.hub import lacking
+from evalscope_vacc.hosts.hub import fetching, lacking
 from evalscope_vacc.hosts.plan import Item, Kind, Plan, PlannedModel, PlannedTask, Stored, make_plan
 from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
 from evalscope_vacc.models import is_cross_encoder
@@ -236,8 +236,11 @@ def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException |
     """Carries out every item whose data can be loaded; returns what stopped the run before its end."""
     stopped: BaseException | None = None
     lacks = lacking(engine.tasks, engine.evaluation.hub, engine.evaluation.dataset_paths or ())
-    for task, why in lacks.items():
-        logger.warning("%s is not evaluated: %s", task, why)
+    if lacks:
+        watcher().lacks(lacks, fetching(lacks))
+        for task, why in lacks.items():
+            logger.warning("%s is not evaluated: %s", task, why)
+        logger.warning("where a hub can be reached, this fetches what lacks: %s", fetching(lacks))
     for position, item in enumerate(plan.items):
         if item.stage and (position == 0 or _row(plan.items[position - 1]) != _row(item)):
             logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), served_name(item.name))

@@ -22,6 +22,8 @@ from evalscope_vacc.checks.target import Target, connect
 from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import ConfigError, ResultError, RunFailed, ServerError
 from evalscope_vacc.files import write_whole
+from evalscope_vacc.hosts.bundle import used
+from evalscope_vacc.hosts.hub import fetching, lacking
 from evalscope_vacc.messages import Reason
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.progress import watched
@@ -88,7 +90,8 @@ def verify(*targets: str, **options: Any) -> Answer:
 def act(options: Options, face: Face) -> Answer:
     """As :func:`verify`; ``face`` is told of every step."""
     began = time.monotonic()
-    answer = _act(options, face, began)
+    with used(options.data, face.unpacks):
+        answer = _act(options, face, began)
     answer = replace(answer, seconds=time.monotonic() - began)
     if options.junit is not None:
         answer = replace(answer, files={**answer.files, "junit": options.junit})
@@ -113,7 +116,8 @@ def _act(options: Options, face: Face, began: float) -> Answer:
     rates = [measure(model) for model in models]
     planned = plan(config, rates, references, until=None if options.budget_s is None else began + options.budget_s)
     face.chosen(planned.estimate, planned.left_out)
-    face.lacks(planned.lacking)
+    if planned.lacking:
+        face.lacks(planned.lacking, fetching(planned.lacking))
     if planned.lacking and (not options.allow_partial or len(planned.lacking) == len(planned.tasks)):
         return Answer("incomplete", INCOMPLETE, len(planned.tasks), checks, lacking=planned.lacking)
     planned, folder = _folder(options, planned, models)
@@ -149,7 +153,6 @@ def plan(
         ConfigError: No task, an unknown one, none that there is a reference of, or none that fits into the time.
     """
     from evalscope_vacc.hosts.entry import tasks_of
-    from evalscope_vacc.hosts.hub import lacking
 
     tasks = tasks_of(config["eval"])
     names = tuple(dict.fromkeys(str(task.metadata.name) for task in tasks))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from evalscope_vacc.errors import RunFailed
+from evalscope_vacc.hosts.bundle import used
 from evalscope_vacc.hosts.entry import run
 from evalscope_vacc.hosts.run_result import RunResult
 from evalscope_vacc.progress import watched
@@ -21,12 +22,15 @@ from evalscope_vacc.view.machine import to_json
 from evalscope_vacc.view.words import Words
 
 
-def evaluate(config: Path, words: Words, *, verbose: bool = False, as_json: bool = False) -> None:
+def evaluate(
+    config: Path, words: Words, *, data: Path | None = None, verbose: bool = False, as_json: bool = False
+) -> None:
     """Runs EvalScope's file with the face of a run, and prints its scores, the finished ones where a task failed.
 
     Args:
         config: EvalScope's RAGEval file, or a whole task file.
         words: The language.
+        data: Folder or archive of ``prefetch`` that all data come from.
         verbose: Show what hosts and libraries print, too.
         as_json: Print the scores as JSON.
 
@@ -39,7 +43,8 @@ def evaluate(config: Path, words: Words, *, verbose: bool = False, as_json: bool
     with captured(shown=verbose) as output, shows_warnings(TerminalFace(output, words)) as face, watched(face):
         output.secrets = secrets_of(config)
         try:
-            result = run(config)
+            with used(data, face.unpacks):
+                result = run(config)
         except RunFailed as error:
             failure, result = error, error.result
     if isinstance(result, RunResult):

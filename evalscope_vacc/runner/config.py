@@ -44,7 +44,7 @@ def configuration(options: Options) -> dict[str, Any]:
         evaluation["task_names"] = list(options.tasks)
     if options.benchmarks:
         evaluation["benchmarks"] = list(options.benchmarks)
-    evaluation["hub"] = options.hub or evaluation.get("hub") or HUB
+    evaluation["hub"] = HUB if options.data else options.hub or evaluation.get("hub") or HUB
     # a task that an earlier start of this run finished is not done again
     evaluation["overwrite_results"] = False
     return {**found, "eval": evaluation}

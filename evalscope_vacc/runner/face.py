@@ -49,8 +49,8 @@ class Face(Watcher):
     def chosen(self, estimate: Estimate | None, left_out: Sequence[str]) -> None:
         """The tasks are known; ``left_out`` did not fit into the budget."""
 
-    def lacks(self, tasks: Mapping[str, str]) -> None:
-        """The data of these tasks cannot be loaded, and why."""
+    def unpacks(self, archive: Path, folder: Path) -> None:
+        """An archive of data is about to be unpacked, once."""
 
     def begins(self, folder: Path, *, going_on: bool, expected: Expected) -> None:  # noqa: ARG002 -- told to who shows it
         """The run's folder is known; ``going_on`` with what an earlier start left there."""
@@ -205,10 +205,16 @@ class TerminalFace(Face):
         if left_out:
             self.say(words("run_left_out", tasks=words.some(left_out, 10)))
 
-    def lacks(self, tasks: Mapping[str, str]) -> None:
-        """Names the tasks that cannot be done."""
-        for task, why in tasks.items():
-            self.say(self._words("run_lacks", task=task, why=why), "yellow")
+    def unpacks(self, archive: Path, folder: Path) -> None:
+        """Names both."""
+        self.say(self._words("run_unpacks", archive=archive, folder=folder))
+
+    def lacks(self, tasks: Mapping[str, str], fetching: str) -> None:
+        """Names the tasks that cannot be done, before the first one that can."""
+        lines = [self._words("run_lacks", task=task, why=why) for task, why in tasks.items()]
+        for line in (*lines, self._words("run_fetching", command=fetching)):
+            if line not in self._said:  # with --allow-partial the plan says it, and the run
+                self.say(line, "yellow")
 
     def begins(self, folder: Path, *, going_on: bool, expected: Expected) -> None:
         """Names the folder."""

@@ -34,6 +34,7 @@ class Options:
         settings: Further keys of every model.
         key: API key, or ``${NAME}`` of the environment.
         hub: ``huggingface`` or ``modelscope``.
+        data: Folder or archive of ``prefetch`` that all data come from; no hub is asked.
         dtype: Number format of the served weights; sets the tolerance.
         tolerance: One absolute tolerance for every score, as a fraction.
         lang: Language of the page and of what is printed: "en" or "zh".
@@ -54,6 +55,7 @@ class Options:
     settings: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = field(default=None, repr=False)
     hub: str | None = None
+    data: Path | None = None
     dtype: str | None = None
     tolerance: float | None = None
     lang: str = "en"
@@ -66,6 +68,8 @@ class Options:
             raise ConfigError("run takes one address or file, or the addresses of an encoder and of a reranker")
         if self.preset is not None and self.preset not in PRESETS:
             raise ConfigError(f"--preset {self.preset!r} is not known; give one of {', '.join(PRESETS)}")
+        if self.data is not None and self.hub is not None:
+            raise ConfigError("--data and --hub: data that were fetched before need no hub; leave one out")
 
 
 def seconds_of(text: str) -> float:

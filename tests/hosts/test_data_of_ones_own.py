@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -228,6 +229,22 @@ def test_another_revision_in_the_cache_is_not_taken_for_the_task_s(filled: None,
     dataset = {**task.metadata.dataset, "revision": "f" * 40}
     task.metadata = task.metadata.model_copy(update={"dataset": dataset})
     assert "is in the cache at b0fddb56, and the task is of ffffffff" in ours.missing_one(task)
+
+
+def test_a_task_gets_its_own_revision_where_another_one_was_cached_after_it(filled: None, no_hub: None) -> None:
+    from evalscope_vacc.hosts.hub import prepared
+
+    (own,) = prepared("mteb/stsbenchmark-sts")
+    other = own.with_name("f" * 40)
+    shutil.copytree(own, other)
+    os.utime(other)  # `datasets` takes the folder that was changed last
+    try:
+        (task,) = tasks_of(["STSBenchmark"])
+        task.load_data()
+        (read,) = task.dataset["test"].cache_files
+        assert own.name in read["filename"]
+    finally:
+        shutil.rmtree(other)
 
 
 def test_a_hub_that_never_answers_is_given_up_and_a_task_without_data_does_not_stop_the_others(
