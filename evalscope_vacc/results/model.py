@@ -156,7 +156,7 @@ class Conditions:
             ours, theirs = self.get(name), reference.get(name)
             if ours is None and theirs is not None:
                 here.append(Reason.of("unrecorded_here", setting=name, theirs=theirs))
-            elif theirs is None and ours not in (None, default) and name not in self.assumed:
+            elif theirs is None and _fold(str(ours)) not in ("none", _fold(str(default))) and name not in self.assumed:
                 there.append(Reason.of("unrecorded_there", setting=name, ours=ours))
         assumed = [name for name in self.assumed if name in defaults and reference.get(name) is not None]
         found = [*here, *there, *(Reason.of("assumed", setting=name, ours=self.get(name)) for name in assumed)]

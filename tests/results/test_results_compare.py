@@ -126,6 +126,13 @@ def test_unrecorded_conditions_are_notes() -> None:
     assert said(compared) == "max_tokens 16 here, not recorded in the reference"
 
 
+def test_a_condition_that_is_the_default_is_no_note() -> None:
+    (compared,) = judge(row(0.8, conditions=Conditions.of({"raw_scores": "False"})), row(0.8)).rows
+    assert "unrecorded_there" not in {note.code for note in compared.notes}
+    (compared,) = judge(row(0.8, conditions=Conditions.of({"raw_scores": "True"})), row(0.8)).rows
+    assert "unrecorded_there" in {note.code for note in compared.notes}
+
+
 def test_other_versions_and_revisions_are_notes() -> None:
     ours = row(0.8, mteb_version="2.26.24", dataset_revision="a" * 40)
     (compared,) = judge(ours, row(0.8, mteb_version="1.38.9", dataset_revision="b" * 40)).rows

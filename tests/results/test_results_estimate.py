@@ -103,7 +103,7 @@ def test_a_score_that_was_published_under_other_settings_is_not_expected(
 
 def test_a_task_without_sizes_is_named_and_not_counted(tmp_path: Path) -> None:
     path = config(tmp_path, {"task_names": ["SciFact", "MyOwnTask"]})
-    with pytest.raises(ConfigError, match="the sizes of MyOwnTask are not known"):
+    with pytest.raises(ConfigError, match="the sizes of MyOwnTask are unknown"):
         run(path)
     found = estimate(path, texts_per_second=10.0, skip_unknown=True)
     assert found.unknown == ("MyOwnTask",)
