@@ -187,7 +187,7 @@ def test_a_reranker_is_compared_by_its_scores(demo_server: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--reference", "nowhere"), "is no folder"),
+        (("--reference", "nowhere"), "is not a folder"),
         (("--reference", "nowhere.npz"), "cannot be read"),
         ((), "nothing to compare with"),
         (("--reference", "x.npz", "--dtype", "float8"), "dtype 'float8' is not known"),
