@@ -14,12 +14,21 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from warm_process import WarmProcess
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
+# they share a process that has imported the hosts, or a server that has seen SciFact
+COSTLY = (
+    "tests/runner/",
+    "tests/hosts/test_one_line.py",
+    "tests/hosts/test_secrets.py",
+    "tests/hosts/test_reference_scores.py",
+    "tests/results/test_served_verdict.py",
+)
 sys.path.insert(0, str(HERE / "servers"))
 
 # what this environment cannot run is not collected; nox has a session for each
@@ -104,19 +113,26 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has a test's report say what it shows of the table of what works where (docs/support.py), and groups the tests.
-
-    A group runs in one worker: a file, because its fixtures are made once then, and the tests that share what costs a
-    worker ten seconds or more, such as the imports of the hosts.
-    """
+    """Has a test's report say what it shows of the table of what works where (docs/support.py)."""
     for item in items:
         item.user_properties += [("shows", mark.args[0]) for mark in item.iter_markers("shows")]
-        shared = [name for name in ("demo_server", "warm") if name in getattr(item, "fixturenames", ())]
-        if item.get_closest_marker("host") and not item.get_closest_marker("slow"):
-            shared.append("host")
-        item.add_marker(pytest.mark.xdist_group([*shared, str(item.path)][0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Has a file's tests run in one worker, and those of COSTLY in the same one.
+
+    Their fixtures are made once then. (pytest-xdist 3.8 does not see its own groups under pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "costly" if file.startswith(COSTLY) else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
