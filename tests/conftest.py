@@ -6,17 +6,15 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_mirror import hub_mirror
 from warm_process import WarmProcess
 
 HERE = Path(__file__).resolve().parent
@@ -156,30 +154,9 @@ def hub(shared: Path) -> Iterator[str]:
     """A mirror of MTEB's data sets on the loopback address, at ``$HF_ENDPOINT``."""
     from evalscope_vacc.hosts.hub import forget
 
-    url = os.environ["HF_ENDPOINT"]
-    command = [sys.executable, str(shared / "tools" / "hubmirror" / "hubmirror.py")]
-    command += ["--root", str(shared / "data" / "hub"), "--port", url.rpartition(":")[2]]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as mirror:
-        try:
-            _wait_for(url)
-            forget()  # a test before this one may have found nobody there
-            yield url
-        finally:
-            mirror.terminate()
-            mirror.wait(10)
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(url, timeout=2)  # the mirror on the loopback address
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise TimeoutError(f"the mirror at {url} did not start")
+    with hub_mirror(shared, int(os.environ["HF_ENDPOINT"].rpartition(":")[2])) as url:
+        forget()  # a test before this one may have found nobody there
+        yield url
 
 
 @pytest.fixture(scope="session")

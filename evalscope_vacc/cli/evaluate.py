@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from evalscope_vacc.cli.options import AsJson, Data, Lang
+from evalscope_vacc.cli.options import AsJson, Data, Lang, Verbose
 
 
 def evaluate(
@@ -16,9 +16,7 @@ def evaluate(
     data: Data = None,
     as_json: AsJson = False,
     lang: Lang = "en",
-    verbose: bool = typer.Option(
-        False, "--verbose", "-v", help="Also show what EvalScope, MTEB and the libraries print."
-    ),
+    verbose: Verbose = False,
 ) -> None:
     """Run an EvalScope RAGEval configuration against the served models.
 

@@ -9,6 +9,15 @@ import typer
 
 # read at run time, by a typer that may know no `X | None`
 Text = Optional[str]  # noqa: UP045
+Texts = Optional[list[str]]  # noqa: UP045
+File = Optional[Path]  # noqa: UP045
+Tasks = Annotated[Text, typer.Option("--tasks", metavar="A,B", help="Names of MTEB's tasks.")]
+Benchmarks = Annotated[
+    Texts, typer.Option("--benchmark", metavar="NAME", help="MTEB's benchmark, such as 'MTEB(eng, v2)'; repeatable.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also show what EvalScope, MTEB and the libraries print.")
+]
 Against = Annotated[
     Text,
     typer.Option(
@@ -29,7 +38,7 @@ Tolerance = Annotated[
     typer.Option("--tolerance", help="One absolute tolerance for every score, as a fraction: 0.002 is 0.2 points."),
 ]
 Data = Annotated[
-    Optional[Path],  # noqa: UP045
+    File,
     typer.Option(
         "--data",
         metavar="DIR|FILE",
@@ -58,3 +67,8 @@ SpokenDialect = Annotated[
         "--dialect", metavar="NAME", help="Protocol of the server, like the key `dialect`; only with an address."
     ),
 ]
+
+
+def task_names(tasks: str | None) -> tuple[str, ...]:
+    """Returns the names that ``--tasks A,B`` gives."""
+    return tuple(name.strip() for name in (tasks or "").split(",") if name.strip())

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from evalscope_vacc.cli.options import AsJson, Lang
+from evalscope_vacc.cli.options import AsJson, Benchmarks, File, Lang, Tasks, Text, Verbose, task_names
 
-# read at run time, by a typer that may know no `X | None`
-_Text = Optional[str]  # noqa: UP045
-_File = Optional[Path]  # noqa: UP045
 _PLACE = "DIR|FILE.tar.zst"
 
 
 def prefetch(
-    config: Annotated[
-        _File, typer.Argument(metavar="[CONFIG.yaml]", help="A file as `eval` and `run` take it.")
-    ] = None,
-    tasks: Annotated[_Text, typer.Option("--tasks", metavar="A,B", help="Names of MTEB's tasks.")] = None,
-    benchmark: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--benchmark", metavar="NAME", help="MTEB's benchmark, such as 'MTEB(eng, v2)'; repeatable."),
-    ] = None,
+    config: Annotated[File, typer.Argument(metavar="[CONFIG.yaml]", help="A file as `eval` and `run` take it.")] = None,
+    tasks: Tasks = None,
+    benchmark: Benchmarks = None,
     preset: Annotated[
-        _Text,
+        Text,
         typer.Option("--preset", metavar="NAME", help="The tasks of a preset of `run`, for the file's models or all."),
     ] = None,
     to: Annotated[
-        _File,
+        File,
         typer.Option(
             "--to",
             metavar=_PLACE,
@@ -38,11 +29,9 @@ def prefetch(
         ),
     ] = None,
     verify: Annotated[
-        _File, typer.Option("--verify", metavar=_PLACE, help="Fetch nothing: compare every file with the manifest.")
+        File, typer.Option("--verify", metavar=_PLACE, help="Fetch nothing: compare every file with the manifest.")
     ] = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show what the hosts and libraries say, too.")
-    ] = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
     lang: Lang = "en",
 ) -> None:
@@ -62,8 +51,7 @@ def prefetch(
         manifest, wrong = verify_files(verify)
         said = runner.verified(manifest, wrong, words)
     else:
-        names = tuple(name.strip() for name in (tasks or "").split(",") if name.strip())
-        asked = runner.wanted(config, names, benchmark or (), preset)
+        asked = runner.wanted(config, task_names(tasks), benchmark or (), preset)
         manifest, fetched = runner.prefetch(asked, to, words, verbose=verbose)
         wrong = {one.name: one.why for one in fetched if one.why and one.needed}
         said = runner.fetched(to, manifest, wrong, words)

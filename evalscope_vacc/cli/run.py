@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from evalscope_vacc.cli.options import AsJson, Data, Dtype, Lang, Tolerance
-
-# read at run time, by a typer that may know no `X | None`
-_Text = Optional[str]  # noqa: UP045
-_Texts = Optional[list[str]]  # noqa: UP045
-_File = Optional[Path]  # noqa: UP045
+from evalscope_vacc.cli.options import (
+    AsJson,
+    Benchmarks,
+    Data,
+    Dtype,
+    File,
+    Lang,
+    Tasks,
+    Text,
+    Texts,
+    Tolerance,
+    Verbose,
+    task_names,
+)
 
 _Targets = Annotated[
     list[str],
@@ -22,20 +29,16 @@ _Targets = Annotated[
     ),
 ]
 _Models = Annotated[
-    _Texts,
+    Texts,
     typer.Option("--model", metavar="NAME", help="Served name, if a server has several; once for each address."),
 ]
-_Tasks = Annotated[_Text, typer.Option("--tasks", metavar="A,B", help="Names of MTEB's tasks.")]
-_Benchmarks = Annotated[
-    _Texts, typer.Option("--benchmark", metavar="NAME", help="MTEB's benchmark, such as 'MTEB(eng, v2)'; repeatable.")
-]
 _Preset = Annotated[
-    _Text,
+    Text,
     typer.Option("--preset", metavar="NAME", help="Tasks with published scores: smoke, quick, standard or full."),
 ]
-_Budget = Annotated[_Text, typer.Option("--budget", metavar="TIME", help="Take as many tasks as fit into 10m, 1h30m …")]
+_Budget = Annotated[Text, typer.Option("--budget", metavar="TIME", help="Take as many tasks as fit into 10m, 1h30m …")]
 _Against = Annotated[
-    _Text,
+    Text,
     typer.Option(
         "--against",
         metavar="MODEL|RUN|none",
@@ -43,28 +46,25 @@ _Against = Annotated[
     ),
 ]
 _WorkDir = Annotated[
-    _File, typer.Option("--work-dir", metavar="DIR", help="Parent folder of the runs. [default: outputs]")
+    File, typer.Option("--work-dir", metavar="DIR", help="Parent folder of the runs. [default: outputs]")
 ]
 _FirstStage = Annotated[
-    _File, typer.Option("--first-stage", metavar="RUN", help="An embedding run whose predictions are reranked.")
+    File, typer.Option("--first-stage", metavar="RUN", help="An embedding run whose predictions are reranked.")
 ]
 _Settings = Annotated[
-    _Texts,
+    Texts,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a key of every model, such as max_tokens=512."),
 ]
-_Key = Annotated[_Text, typer.Option("--key", metavar="KEY", help="API key, or '${NAME}' of the environment.")]
+_Key = Annotated[Text, typer.Option("--key", metavar="KEY", help="API key, or '${NAME}' of the environment.")]
 _Hub = Annotated[
-    _Text, typer.Option("--hub", help="Where data sets come from: huggingface (the default) or modelscope.")
+    Text, typer.Option("--hub", help="Where data sets come from: huggingface (the default) or modelscope.")
 ]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the verdict.")]
-_Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also show what EvalScope, MTEB and the libraries print.")
-]
 _JUnit = Annotated[
-    _File, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML: one test case for each task.")
+    File, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML: one test case for each task.")
 ]
 _Report = Annotated[
-    _File, typer.Option("--report", metavar="FILE", help="The page. [default: report.html in the run's folder]")
+    File, typer.Option("--report", metavar="FILE", help="The page. [default: report.html in the run's folder]")
 ]
 _AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Evaluate what can be evaluated, and pass even if a task is missing.")
@@ -74,8 +74,8 @@ _AllowPartial = Annotated[
 def run(
     targets: _Targets,
     model: _Models = None,
-    tasks: _Tasks = None,
-    benchmark: _Benchmarks = None,
+    tasks: Tasks = None,
+    benchmark: Benchmarks = None,
     preset: _Preset = None,
     budget: _Budget = None,
     against: _Against = None,
@@ -89,7 +89,7 @@ def run(
     tolerance: Tolerance = None,
     lang: Lang = "en",
     quiet: _Quiet = False,
-    verbose: _Verbose = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
     junit: _JUnit = None,
     report: _Report = None,
@@ -109,7 +109,7 @@ def run(
     options = Options(
         targets=tuple(targets),
         models=tuple(model or ()),
-        tasks=tuple(name.strip() for name in (tasks or "").split(",") if name.strip()),
+        tasks=task_names(tasks),
         benchmarks=tuple(benchmark or ()),
         preset=preset,
         budget_s=None if budget is None else seconds_of(budget),

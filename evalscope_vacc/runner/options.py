@@ -66,10 +66,15 @@ class Options:
     def __post_init__(self) -> None:
         if not 1 <= len(self.targets) <= 2:
             raise ConfigError("run takes one address or file, or the addresses of an encoder and of a reranker")
-        if self.preset is not None and self.preset not in PRESETS:
-            raise ConfigError(f"--preset {self.preset!r} is not known; give one of {', '.join(PRESETS)}")
+        check_preset(self.preset)
         if self.data is not None and self.hub is not None:
             raise ConfigError("--data and --hub: data that were fetched before need no hub; leave one out")
+
+
+def check_preset(preset: str | None) -> None:
+    """Raises ConfigError for a preset that there is not."""
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"--preset {preset!r} is not known; give one of {', '.join(PRESETS)}")
 
 
 def seconds_of(text: str) -> float:

@@ -16,7 +16,7 @@ from evalscope_vacc.hosts.prefetch import DICTIONARY, Fetched, Wanted, folder_of
 from evalscope_vacc.hosts.prefetch import prefetch as prefetch_data
 from evalscope_vacc.redact import clean
 from evalscope_vacc.runner.choose import tasks_of
-from evalscope_vacc.runner.options import PRESETS
+from evalscope_vacc.runner.options import check_preset
 from evalscope_vacc.runner.output import captured
 from evalscope_vacc.task_file import read_rageval
 from evalscope_vacc.view.words import Words, count
@@ -48,8 +48,7 @@ def wanted(config: Path | None, tasks: Sequence[str], benchmarks: Sequence[str],
 
 def _of_preset(preset: str, models: Sequence[str]) -> tuple[list[str], list[str]]:
     """The tasks and benchmarks that a preset has for these models, or for any where none is known."""
-    if preset not in PRESETS:
-        raise ConfigError(f"--preset {preset!r} is not known; give one of {', '.join(PRESETS)}")
+    check_preset(preset)
     known = [family for family in map(family_of, models) if family is not None] or families()
     found = [tasks_of(family, preset) for family in known]
     return [task for names, _ in found for task in names], [name for _, names in found for name in names]

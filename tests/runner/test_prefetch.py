@@ -9,16 +9,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import minilm_runs
 import pytest
+from hub_mirror import hub_mirror
 from loopback_server import LoopbackServer
 from warm_process import WarmProcess
 
@@ -228,28 +225,6 @@ def test_what_cannot_be_used_is_said_in_a_line(offline: Command, arguments: list
 # -- the whole way, with real weights, in processes of their own ---------------------------------------------------------
 
 
-@contextmanager
-def mirror(shared: Path) -> Iterator[int]:
-    """The port of a mirror of MTEB's data sets, which is there for as long as the block takes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    script = str(shared / "tools" / "hubmirror" / "hubmirror.py")
-    command = [sys.executable, script, "--root", str(shared / "data" / "hub"), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(100):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=2)
-                except urllib.error.HTTPError:
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield port
-        finally:
-            process.terminate()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_five_tasks_carried_in_a_file_score_as_in_process_and_nothing_but_the_model_is_asked(
@@ -257,8 +232,11 @@ def test_five_tasks_carried_in_a_file_score_as_in_process_and_nothing_but_the_mo
 ) -> None:
     tasks, file, connections = minilm_runs.TASKS, tmp_path / "data.tar.zst", tmp_path / "connections.txt"
     ours = [sys.executable, "-m", "evalscope_vacc"]
-    with mirror(shared) as port:
-        online = {**os.environ, **environment(tmp_path / "online", f"http://127.0.0.1:{port}")}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    with hub_mirror(shared, port) as url:
+        online = {**os.environ, **environment(tmp_path / "online", url)}
         command = [*ours, "prefetch", "--tasks", ",".join(tasks), "--to", str(file)]
         done = subprocess.run(
             command, cwd=tmp_path, env=online, capture_output=True, text=True, timeout=600, check=False
