@@ -423,8 +423,8 @@ class Engine:
         if failure.broke:
             await self._accuse(job, server, failure)
         # while others are answered, it is this request and not the server
-        others_answered = job.failed_at is not None and server.answered_at > job.failed_at
-        job.failed_at = job.failed_at or sent
+        others_answered = job.failed_at is not None and server.has_answered(job.request.path, job.failed_at)
+        job.failed_at = job.failed_at or time.monotonic()
         job.avoid = server
         server.usage.retries += 1
         if failure.kind is Kind.BUSY and run.busy_s > 0 and not (others_answered and failure.error.status != 429):
@@ -474,7 +474,7 @@ class Engine:
         job.broke = (server, job.downs)
         if job.alone_since is None or (failure.kind is not Kind.DOWN and await server.is_healthy()):
             return
-        if server.answered_at < job.alone_since:
+        if not server.has_answered(job.request.path, job.alone_since):
             # it may die of whatever it is sent: the others first
             job.ahead = False
             return
@@ -520,7 +520,7 @@ class _Job:
         alone_since: Since when it must be the only request in flight at its server; None: it need not be.
         last_try: Whether it shows, for a request that is to be divided, that dividing helps.
         avoid: The server that failed with it last.
-        failed_at: When the first attempt that failed was sent.
+        failed_at: When the first attempt failed.
         downs: How often its server had gone away when it was sent.
         broke: The server whose connection broke with it, and ``downs`` of that attempt.
         not_finite: Whether an answer to it had NaN or infinity in it.

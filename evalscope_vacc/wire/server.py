@@ -146,7 +146,7 @@ class Server:
         next_check: When it is asked again whether it is back; only while it is not up.
         trouble_since: Start of the time since which it has failed without a good answer in between, or None.
         busy_since: Start of the time since which it has said that it takes no requests, or None.
-        answered_at: When its last good answer came.
+        answered: By path, when the latest request that it answered was sent.
         downs: How often it went away.
         reason: Its last failure.
         watcher: The task that waits for its return, or None.
@@ -161,7 +161,7 @@ class Server:
         self.next_check = 0.0
         self.trouble_since: float | None = None
         self.busy_since: float | None = None
-        self.answered_at = 0.0
+        self.answered: dict[str, float] = {}
         self.downs = 0
         self.reason: ServerError | None = None
         self.failures = 0
@@ -202,15 +202,19 @@ class Server:
         """
         usage = self.usage
         usage.requests += 1
-        start = time.perf_counter()
+        sent = time.monotonic()
         try:
             status, headers, data = await self._exchange(method, request.path, body, timeout_s)
             self._check(status, headers, data, request)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
             raise self._failure(error, request, timeout_s) from None
         usage.answers += 1
-        self.answered_at = time.monotonic()
-        return Answer(status, headers, data, self.shown, time.perf_counter() - start)
+        self.answered[request.path] = max(sent, self.answered.get(request.path, sent))
+        return Answer(status, headers, data, self.shown, time.monotonic() - sent)
+
+    def has_answered(self, path: str, since: float) -> bool:
+        """Whether it answered a request for ``path`` that was sent after ``since``; an older one tells nothing new."""
+        return self.answered.get(path, 0.0) > since
 
     async def is_healthy(self) -> bool:
         """Whether the server is there and does not say that its engine is dead.
@@ -332,7 +336,7 @@ class Server:
 
     def _gone(self, error: ServerError) -> Failure:
         """The machine cannot be reached: waited for if it ever answered, else the address is probably wrong."""
-        return Failure(Kind.DOWN, error) if self.answered_at else Failure(Kind.TRANSIENT, error, strange=True)
+        return Failure(Kind.DOWN, error) if self.answered else Failure(Kind.TRANSIENT, error, strange=True)
 
     # -- its condition -------------------------------------------------------------------------------------------
 

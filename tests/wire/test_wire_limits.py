@@ -104,6 +104,54 @@ def test_a_busy_server_is_waited_for_longer_than_the_retries_last(
     assert len(asked(server)) < 70, "all wait together, ever longer"
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_answers_to_requests_sent_before_a_refusal_do_not_shorten_the_wait(
+    status: int, serve: Serve, connect: Connect
+) -> None:
+    refused, busy_until = threading.Event(), 0.0
+
+    def answer(got: Got, sock: Any) -> Reply:
+        nonlocal busy_until
+        items = items_of(got)
+        if "32" in items:  # the first batch is sent alone, the second with the third
+            refused.wait(20)
+            time.sleep(0.1)  # so that the refusal is known before this answer
+        elif "64" in items and not refused.is_set():
+            busy_until = time.monotonic() + 1.0
+            refused.set()
+        if items and "32" not in items and time.monotonic() < busy_until:
+            return Reply.of({"error": {"message": "upstream connect error"}}, status)
+        return echo(got)
+
+    engine = connect(serve(answer), retries=1, wait_for_server_s=30, backoff_s=0.01)
+    assert sorted(answered(engine, batches(320)), key=int) == [str(n) for n in range(320)]
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_answers_of_another_endpoint_do_not_shorten_the_wait(status: int, serve: Serve, connect: Connect) -> None:
+    free_at = time.monotonic() + 1.0
+
+    def answer(got: Got, sock: Any) -> Reply:
+        if got.path == "/v1/embeddings" and time.monotonic() < free_at:
+            return Reply.of({"error": {"message": "busy"}}, status)
+        return echo(got)
+
+    engine = connect(serve(answer), retries=1, wait_for_server_s=30, backoff_s=0.01)
+    over = threading.Event()
+
+    def ask_the_other() -> None:
+        while not over.wait(0.01):
+            engine.call("POST", "/tokenize", {"input": ["a"]})
+
+    beside = threading.Thread(target=ask_the_other)
+    beside.start()
+    try:
+        assert sorted(answered(engine, batches(320)), key=int) == [str(n) for n in range(320)]
+    finally:
+        over.set()
+        beside.join()
+
+
 def test_a_server_that_stays_busy_is_given_up_after_the_wait(serve: Serve, connect: Connect) -> None:
     engine = connect(serve(lambda got, sock: Reply(429, b"{}")), wait_for_server_s=0.5, retries=5, backoff_s=0.05)
     start = time.monotonic()
