@@ -29,12 +29,14 @@ class Watcher:
         """The data of these tasks cannot be had, and why; ``fetching`` is the command that fetches them elsewhere."""
 
     def planned(self, folder: Path, work: Sequence[Work]) -> None:
-        """Nothing was sent yet; ``work`` will be done in this order, with its files in ``folder``."""
+        """Nothing was sent yet; ``work`` will be done, several at once perhaps, with its files in ``folder``."""
 
     def began(self, position: int) -> None:
         """The work at a position of the plan begins."""
 
-    def moved(self, side: str, done: int, total: int | None, sent: int, tokens: int) -> None:
+    def moved(
+        self, side: str, done: int, total: int | None, sent: int, tokens: int, *, position: int | None = None
+    ) -> None:
         """An answer came.
 
         Args:
@@ -43,6 +45,7 @@ class Watcher:
             total: Texts, or pairs, of this call; None where that is not known.
             sent: Those of them that went to the server.
             tokens: As the server counted them; 0 where it does not say.
+            position: Of the work in the plan; None for what began last, which is the only one at work.
         """
 
     def ended(self, position: int, results: Sequence[Any], why: str) -> None:

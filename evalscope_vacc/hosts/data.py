@@ -12,6 +12,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -146,6 +147,23 @@ def _is_known(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def registered_beside_mtebs(tasks: Iterable[Any]) -> dict[str, type]:
+    """Returns the classes, by name, of those tasks that this process has registered and no other one knows."""
+    # the package's attribute of this name is the function
+    registry = getattr(import_module("mteb.get_tasks"), "_TASKS_REGISTRY", {})
+    found = {task.metadata.name: type(task) for task in tasks}
+    return {
+        name: task for name, task in found.items() if registry.get(name) is task and not task.__module__.startswith("mteb.")
+    }
+
+
+def register(tasks: Mapping[str, type]) -> None:
+    """Registers tasks by name, as they are in another process."""
+    registry = getattr(import_module("mteb.get_tasks"), "_TASKS_REGISTRY", {})
+    for name, task in tasks.items():
+        registry.setdefault(name, task)
 
 
 def unknown_task(name: str, known: Iterable[str], where: str) -> str:

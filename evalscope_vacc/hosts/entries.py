@@ -19,6 +19,11 @@ def any_ours(entries: Any) -> bool:
     return any(map(is_ours, entries if isinstance(entries, (list, tuple)) else [entries]))
 
 
+def all_ours(entries: Any) -> bool:
+    """Whether every entry names a model type of a plugin."""
+    return all(map(is_ours, entries))
+
+
 def written(entry: Any) -> dict[str, Any]:
     """Returns what the user wrote of an entry: EvalScope's own defaults are not the user's word."""
     if isinstance(entry, Mapping):

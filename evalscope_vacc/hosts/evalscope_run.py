@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from evalscope_vacc.hosts import entries
-from evalscope_vacc.hosts.data import kind_of, load_data, resolve_tasks
+from evalscope_vacc.hosts.bundle import in_use
+from evalscope_vacc.hosts.data import kind_of, load_data, registered_beside_mtebs, resolve_tasks
 from evalscope_vacc.hosts.first_stage import FirstStage, make_reranking
 from evalscope_vacc.hosts.logs import verbosity
 from evalscope_vacc.hosts.mteb import part_of_a_run
-from evalscope_vacc.hosts.plan import Item, Kind
-from evalscope_vacc.hosts.run import Engine, run
+from evalscope_vacc.hosts.plan import Item, Kind, Plan
+from evalscope_vacc.hosts.run import Engine, Hands, run
 from evalscope_vacc.hosts.run_result import RunResult
+from evalscope_vacc.hosts.spelling import EVAL_KEYS
+from evalscope_vacc.hosts.workers import Setup, Workers, count_for
 from evalscope_vacc.interrupts import second_kills
+
+logger = logging.getLogger(__name__)
 
 
 def run_tool(config: Any, template: ModuleType) -> RunResult:
@@ -44,6 +50,7 @@ class NewerEngine(Engine):
 
     def __init__(self, evaluation: Any, given: Sequence[Any], template: ModuleType) -> None:
         self.template = template
+        self._given = given
         super().__init__(evaluation, given)
         self._ready: dict[str, Any] = {}
 
@@ -54,6 +61,39 @@ class NewerEngine(Engine):
     def all_tasks(self) -> list[Any]:
         """Returns new objects: MTEB changes a task that is reranked for good."""
         return resolve_tasks(self.evaluation, self.template)
+
+    def hands(self, plan: Plan) -> Hands | Workers:
+        """Returns worker processes where there are several items for models of ours, else this process."""
+        wanted = getattr(self.evaluation, "workers", None)
+        count = count_for(wanted, len(plan.items)) if entries.all_ours(self._given) else 1
+        registered = registered_beside_mtebs(self.tasks)
+        if count > 1 and any(task.__module__ == "__main__" for task in registered.values()):
+            logger.info("one worker: a task is defined in the program itself, which no other process may run again")
+            count = 1
+        if count == 1:
+            return Hands(self)
+        setup = Setup(
+            {key: getattr(self.evaluation, key, None) for key in EVAL_KEYS},
+            [entries.written(entry) for entry in self._given],
+            self.earlier,
+            registered,
+            manifest.place if (manifest := in_use()) else None,
+        )
+        return Workers(setup, count, self._weight, self._record)
+
+    def _weight(self, item: Item) -> int:
+        """How many texts a task has, by MTEB's own statistics."""
+        task = self.task(item.task)
+        known = getattr(task.metadata, "descriptive_stats", None) or {}
+        return sum(int((known.get(split) or {}).get("num_samples") or 0) for split in task.eval_splits)
+
+    def _record(self, model: int, name: str, content: Sequence[Any]) -> None:
+        """Records evidence that a worker has; what several say of one server is put together."""
+        served = self.models[model].served
+        if name == "server":
+            served.record_server(**content[1])
+        else:
+            getattr(served.evidence, name)(*content)
 
     def kind(self, task: Any) -> Kind:
         """Says who can do a task."""

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from evalscope_vacc.config import EVERY_TASK
 from evalscope_vacc.errors import (
@@ -36,7 +36,7 @@ from evalscope_vacc.hosts.first_stage import (
 from evalscope_vacc.hosts.folder import check_folder, check_names
 from evalscope_vacc.hosts.hub import fetching, lacking
 from evalscope_vacc.hosts.plan import Item, Kind, Plan, PlannedModel, PlannedTask, Stored, make_plan
-from evalscope_vacc.hosts.run_result import RunResult, StageResult, last_result
+from evalscope_vacc.hosts.run_result import Outcome, RunResult, last_result
 from evalscope_vacc.models import is_cross_encoder
 from evalscope_vacc.names import served_name
 from evalscope_vacc.progress import Work, watcher
@@ -117,6 +117,10 @@ class Engine(ABC):
     def show(self, out: Path, model: Any, results: list[Any]) -> None:
         """Prints EvalScope's table."""
 
+    def hands(self, plan: Plan) -> Hands:  # noqa: ARG002
+        """Returns who carries out the items of a plan."""
+        return Hands(self)
+
     def task(self, name: str) -> Any:
         """Returns a task of the run by its name."""
         return next(task for task in self.tasks if task.metadata.name == name)
@@ -177,12 +181,20 @@ def run(engine: Engine) -> RunResult:
         _check_stored(engine, plan)
         record_asked(engine.out / "vacc", ((item.name, item.stage, engine.task(item.task)) for item in plan.items))
         watcher().planned(engine.out, [Work(item.name, item.task, item.stage) for item in plan.items])
-        stopped = _carry_out(engine, plan, result)
-    finally:
+    except BaseException:
         engine.close()
-        forget_first_stages()
-    _report(engine, result, stopped)
-    _finish(engine)
+        raise
+    hands = engine.hands(plan)
+    try:
+        try:
+            stopped = _carry_out(engine, plan, result, hands)
+        finally:
+            engine.close()
+            forget_first_stages()
+        _report(engine, result, stopped)
+        hands.finish()
+    finally:
+        hands.close()
     return result
 
 
@@ -232,41 +244,130 @@ def _check_stored(engine: Engine, plan: Plan) -> None:
         check_against(read_first_stage(stored.path), task)
 
 
-def _carry_out(engine: Engine, plan: Plan, result: RunResult) -> BaseException | None:
+def _carry_out(engine: Engine, plan: Plan, result: RunResult, hands: Hands) -> BaseException | None:
     """Carries out every item whose data can be loaded; returns what stopped the run before its end."""
-    stopped: BaseException | None = None
+    course = _Course(engine, plan, result, _lacking(engine))
+    waiting = sorted(range(len(plan.items)), key=lambda position: -hands.weight(plan.items[position]))
+    at_work = 0
+    while waiting or at_work:
+        position = next(filter(course.is_ready, waiting), None)
+        if position is not None and at_work < hands.width:
+            waiting.remove(position)
+            why = course.obstacle(position)
+            if why:
+                course.ended(position, Outcome(why=why))
+            else:
+                course.began(position)
+                hands.begin(position, plan.items[position])
+                at_work += 1
+        else:
+            course.ended(*hands.next())
+            at_work -= 1
+    return course.stopped
+
+
+def _lacking(engine: Engine) -> dict[str, str]:
+    """Says which tasks cannot be done, because their data cannot be loaded; returns task to reason."""
     lacks = lacking(engine.tasks, engine.evaluation.hub, engine.evaluation.dataset_paths or ())
     if lacks:
         watcher().lacks(lacks, fetching(lacks))
         for task, why in lacks.items():
             logger.warning("%s is not evaluated: %s", task, why)
         logger.warning("where a hub can be reached, this fetches what lacks: %s", fetching(lacks))
-    for position, item in enumerate(plan.items):
-        if item.stage and (position == 0 or _row(plan.items[position - 1]) != _row(item)):
+    return lacks
+
+
+class Hands:
+    """Carries items out: this process, one after the other. :mod:`.workers` has more of them.
+
+    Attributes:
+        width: Items that may be at work at once.
+    """
+
+    width = 1
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._begun: tuple[int, Item] | None = None
+
+    def weight(self, item: Item) -> int:  # noqa: ARG002
+        """How soon an item is begun: before those that weigh less, and of equal ones in the order of the plan."""
+        return 0
+
+    def begin(self, position: int, item: Item) -> None:
+        """Begins an item."""
+        self._begun = position, item
+
+    def next(self) -> tuple[int, Outcome]:
+        """Waits for the end of an item, and returns its position and what came of it."""
+        position, item = cast("tuple[int, Item]", self._begun)
+        return position, do(self._engine, item)
+
+    def finish(self) -> None:
+        """Everything is scored and written: what was stored for resuming the run is dropped."""
+        finish(self._engine)
+
+    def close(self) -> None:
+        """Ends what is at work."""
+
+
+class _Course:
+    """What came of the items of a plan so far; the log and the watcher are told.
+
+    Attributes:
+        stopped: What stopped the run before its end, or None.
+    """
+
+    def __init__(self, engine: Engine, plan: Plan, result: RunResult, lacks: Mapping[str, str]) -> None:
+        self.stopped: BaseException | None = None
+        self._engine = engine
+        self._items = plan.items
+        self._lacks = lacks
+        self._began: dict[int, float] = {}
+        self._open = set(range(len(plan.items)))
+        self._results: dict[int, Sequence[Any]] = {}
+        self._records = [result.stage(item.name, item.stage, item.out) for item in plan.items]
+        self._announced: set[tuple[str, str]] = set()
+
+    def is_ready(self, position: int) -> bool:
+        """Whether what an item needs of another one is there, or will never be."""
+        return self._items[position].after not in self._open
+
+    def obstacle(self, position: int) -> str:
+        """Returns why an item is not begun, or ""."""
+        item = self._items[position]
+        if self.stopped is not None:
+            return _NOT_RUN
+        if item.after is not None and item.task in self._records[item.after].failed:
+            return "its first stage failed"
+        return self._lacks.get(item.task, "")
+
+    def began(self, position: int) -> None:
+        """An item begins."""
+        item = self._items[position]
+        if item.stage and _row(item) not in self._announced:
+            self._announced.add(_row(item))
             logger.info("=== %s: %s ===", item.stage.replace("stage", "Stage "), served_name(item.name))
-        began = time.monotonic()
-        record = result.stage(item.name, item.stage, item.out)
-        before = None if item.after is None else plan.items[item.after]
-        if stopped is not None:
-            record.failed.setdefault(item.task, _NOT_RUN)
-        elif before is not None and item.task in result.stage(before.name, before.stage, before.out).failed:
-            record.failed.setdefault(item.task, "its first stage failed")
-        elif item.task in lacks:
-            record.failed.setdefault(item.task, lacks[item.task])
-        else:
-            watcher().began(position)
-            stopped = _one(engine, item, record)
-        done = [one for one in record.task_results if one.task_name == item.task]
-        why = record.failed.get(item.task, "")
-        seconds = time.monotonic() - began
-        logger.info(
-            "[%d/%d] %s %s", position + 1, len(plan.items), item.task, "failed" if why else _in_short(done, seconds)
-        )
-        watcher().ended(position, done, why)
-        following = plan.items[position + 1] if position + 1 < len(plan.items) else None
-        if record.task_results and (following is None or _row(following) != _row(item)):
-            engine.show(item.out, engine.models[item.model], record.task_results)
-    return stopped
+        self._began[position] = time.monotonic()
+        watcher().began(position)
+
+    def ended(self, position: int, outcome: Outcome) -> None:
+        """An item ended, or was not begun."""
+        item, record = self._items[position], self._records[position]
+        row = [n for n, other in enumerate(self._items) if _row(other) == _row(item)]
+        self._results[position] = outcome.results
+        # in the order of the plan, whichever ended first
+        record.task_results[:] = [found for n in row for found in self._results.get(n, ())]
+        if outcome.why:
+            record.failed.setdefault(item.task, outcome.why)
+        self.stopped = self.stopped or outcome.fatal
+        now = time.monotonic()
+        short = "failed" if outcome.why else _in_short(outcome.results, now - self._began[position])
+        logger.info("[%d/%d] %s %s", position + 1, len(self._items), item.task, short)
+        watcher().ended(position, outcome.results, outcome.why)
+        self._open.discard(position)
+        if record.task_results and not self._open.intersection(row):
+            self._engine.show(item.out, self._engine.models[item.model], record.task_results)
 
 
 def _in_short(results: Sequence[Any], seconds: float) -> str:
@@ -287,21 +388,20 @@ def _row(item: Item) -> tuple[str, str]:
     return item.name, item.stage
 
 
-def _one(engine: Engine, item: Item, record: StageResult) -> BaseException | None:
-    """Carries out one item, and notes its results or why it failed; returns what every further item would meet too."""
+def do(engine: Engine, item: Item) -> Outcome:
+    """Carries out one item."""
     try:
-        record.task_results += engine.carry_out(item)
+        return Outcome(tuple(engine.carry_out(item)))
     except BaseException as error:
         reason = str(error) or type(error).__name__
-        record.failed[item.task] = reason
         logger.error("%s failed: %s", item.task, reason)  # noqa: TRY400 -- the traceback follows where it is a defect
         if not isinstance(error, (VaccError, KeyboardInterrupt)):
             logger.debug("%s", item.task, exc_info=error)
         if isinstance(error, _FATAL):
-            return error
+            return Outcome(why=reason, fatal=error)
         if not isinstance(error, Exception):
             raise
-    return None
+        return Outcome(why=reason)
 
 
 def _report(engine: Engine, result: RunResult, stopped: BaseException | None) -> None:
@@ -335,8 +435,8 @@ def _how_to_go_on(engine: Engine, done: Sequence[str]) -> str:
     )
 
 
-def _finish(engine: Engine) -> None:
-    """Everything is scored and written: what was stored for resuming the run is dropped."""
+def finish(engine: Engine) -> None:
+    """Drops what was stored for resuming a run that is done."""
     for model in engine.models:
         if getattr(model, "served", None) is None:
             continue

@@ -8,6 +8,21 @@ from pathlib import Path
 from typing import Any
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one item of a plan; it can be pickled.
+
+    Attributes:
+        results: MTEB's ``TaskResult`` objects.
+        why: Why it failed, or "".
+        fatal: What every further item would meet too, or None.
+    """
+
+    results: tuple[Any, ...] = ()
+    why: str = ""
+    fatal: BaseException | None = None
+
+
 @dataclass
 class StageResult:
     """What one model scored in one stage.

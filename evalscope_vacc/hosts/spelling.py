@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evalscope_vacc.errors import ConfigError
+from evalscope_vacc.hosts.workers import read_count
 from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.task_file import TOP_K
 
@@ -27,6 +28,7 @@ EVAL_KEYS = (
     "splits",
     "encode_kwargs",
     "verbosity",
+    "workers",
 )
 TOOLS = ("mteb", "ragas", "clip_benchmark")
 OLDER_EVAL_KEYS = ("tasks", "dataset_path")
@@ -108,6 +110,7 @@ def newer_eval(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     verbosity = given.get("verbosity")
     if verbosity is not None and verbosity not in (0, 1, 2, 3):
         raise ConfigError(f"eval.verbosity is {verbosity!r}: it goes from 0 (silent) to 3 (debug)")
+    given["workers"] = read_count(given.get("workers"), "eval.workers")
     return given
 
 

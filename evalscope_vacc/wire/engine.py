@@ -614,6 +614,8 @@ class _Dispatcher:
     def __init__(self, servers: list[Server]) -> None:
         self._servers = servers
         self._turns: deque[_Turn] = deque()
+        for server in servers:
+            server.slots.wake = self.hand_out
 
     async def slot(self, run: _Run, job: _Job) -> Server:
         """Waits for a slot and returns its server; :meth:`give_back` frees it.
@@ -633,6 +635,7 @@ class _Dispatcher:
         except asyncio.CancelledError:
             if turn in self._turns:
                 self._turns.remove(turn)
+                self.hand_out()
             elif turn.server.done() and not turn.server.cancelled():
                 self.give_back(turn.server.result(), run, job)
             raise
@@ -641,7 +644,7 @@ class _Dispatcher:
         """Frees a slot."""
         if not run.beside:
             server.slots.give_back(_slots(server, job))
-            server.usage.in_flight(server.slots.taken, server.slots.limit)
+            server.usage.in_flight(server.slots.taken, full=server.slots.full)
         self.hand_out()
 
     def hand_out(self) -> None:
@@ -656,10 +659,11 @@ class _Dispatcher:
                 continue
             self._turns.remove(turn)
             if not turn.run.beside:
-                server.usage.in_flight(server.slots.taken, server.slots.limit)
+                server.usage.in_flight(server.slots.taken, full=server.slots.full)
             turn.server.set_result(server)
         if self._turns:
             self._hand_out_later()
+        self._rest()
 
     def give_up(self) -> None:
         """Ends the wait of the jobs whose servers have been away for too long."""
@@ -668,6 +672,13 @@ class _Dispatcher:
             if gone and not turn.server.cancelled():
                 self._turns.remove(turn)
                 turn.server.set_exception(given_up(turn.run.servers, turn.run.wait_s))
+        self._rest()
+
+    def _rest(self) -> None:
+        """Leaves the slots that nobody waits for to other processes, where they share them."""
+        if not self._turns:
+            for server in self._servers:
+                server.slots.rest()
 
     def _pick(self, turn: _Turn) -> Server | None:
         """Takes a slot of the least busy server that is up, if there is one; not the one that just failed, if possible."""

@@ -48,6 +48,7 @@ from evalscope_vacc.wire.refusals import (
     refusal,
     seconds_asked_for,
 )
+from evalscope_vacc.wire.slots import slots_of
 from evalscope_vacc.wire.usage import ServerUsage
 
 logger = logging.getLogger(__name__)
@@ -110,29 +111,6 @@ class Failure(Exception):  # noqa: N818 -- never leaves the wire
         self.broke = broke
 
 
-class Slots:
-    """The limit on requests in flight at one server.
-
-    The engine asks for a slot and is told at once whether there is one, so that a limit which several processes share
-    can take this one's place.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.taken = 0
-
-    def take(self, count: int = 1) -> bool:
-        """Takes so many slots if they are free; all of them make a request the only one in flight."""
-        if self.taken + count > self.limit:
-            return False
-        self.taken += count
-        return True
-
-    def give_back(self, count: int = 1) -> None:
-        """Frees slots."""
-        self.taken -= count
-
-
 class Server:
     """One server and what is known of its condition.
 
@@ -155,7 +133,7 @@ class Server:
     def __init__(self, connection: Connection, base: str, usage: ServerUsage) -> None:
         self.shown = public_base(base)
         self.usage = usage
-        self.slots = Slots(connection.max_concurrency)
+        self.slots = slots_of(self.shown, connection.max_concurrency)
         self.up = True
         self.not_before = 0.0
         self.next_check = 0.0

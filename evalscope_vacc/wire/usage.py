@@ -33,12 +33,12 @@ class ServerUsage:
     most_in_flight: int = 0
     _full_since: float | None = field(default=None, repr=False)
 
-    def in_flight(self, taken: int, slots: int) -> None:
-        """So many of its slots are taken now."""
+    def in_flight(self, taken: int, *, full: bool) -> None:
+        """So many of its slots are taken now; ``full``: there is no further one."""
         self.most_in_flight = max(self.most_in_flight, taken)
-        if taken >= slots and self._full_since is None:
+        if full and self._full_since is None:
             self._full_since = time.perf_counter()
-        elif taken < slots and self._full_since is not None:
+        elif not full and self._full_since is not None:
             self.busy_seconds += time.perf_counter() - self._full_since
             self._full_since = None
 

@@ -1,0 +1,206 @@
+"""``python -m evalscope_vacc.hosts.worker``: carries out items of a plan for the process that started it.
+
+It has an MTEB of its own and does with each item what that process would do, through the same code; it ends when the
+connection does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import logging.handlers
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from evalscope_vacc.errors import HostError, VaccError
+from evalscope_vacc.evidence import SAMPLES, Evidence, TaskUsage
+from evalscope_vacc.hosts.workers import END_S, Setup
+from evalscope_vacc.progress import Watcher, watched
+from evalscope_vacc.wire.slots import LeasedSlots, lease_from
+
+_TEMPLATE = "evalscope.backend.rag_eval.mteb.task_template"
+
+
+class Link:
+    """The connection to the process that started this one.
+
+    Attributes:
+        inbox: What this process is to do.
+        busy: Whether it does something that takes time.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.busy = False
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._leased: list[LeasedSlots] = []
+
+    def send(self, *message: Any) -> None:
+        """Sends a message; whether anybody is left to hear it, the thread that reads finds out."""
+        with self._lock, suppress(OSError):
+            self._connection.send(message)
+
+    def lease(self, server: str, limit: int) -> LeasedSlots:
+        """Returns slots of a server that are leased over this connection."""
+        number = len(self._leased)
+
+        def send(kind: str, count: int) -> None:
+            self.send(kind, number, server, *((limit,) if kind == "ask" else ()), count)
+
+        self._leased.append(LeasedSlots(limit, send))
+        return self._leased[number]
+
+    def read(self) -> None:
+        """Reads until the other side stops or is gone, and then ends this process, in order where it can."""
+        kind = ""
+        while kind != "stop":
+            try:
+                kind, *content = self._connection.recv()
+            except (EOFError, OSError):
+                kind, content = "stop", []
+            if kind == "grant":
+                self._leased[content[0]].granted(content[1])
+            elif kind == "recall":
+                self._leased[content[0]].recall()
+            else:
+                self.inbox.put((kind, content[0] if content else None))
+        if self.busy:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(END_S)
+        os._exit(1)
+
+
+class _Evidence(Evidence):
+    """Evidence that the other process writes, which alone writes to the run's folder."""
+
+    def __init__(self, link: Link, model: int) -> None:
+        super().__init__(Path())
+        self._link = link
+        self._model = model
+
+    def _tell(self, name: str, *content: Any) -> None:
+        self._link.send("evidence", self._model, name, content)
+
+    def config(self, model: str, values: Mapping[str, Any]) -> None:
+        self._tell("config", model, dict(values))
+
+    def server(self, model: str, facts: Mapping[str, Any]) -> None:
+        self._tell("server", model, dict(facts))
+
+    def samples(
+        self,
+        model: str,
+        task: str,
+        split: str,
+        subset: str,
+        side: str,
+        sent: Sequence[str | tuple[str, str]],
+        tokens: Sequence[int | None] = (),
+    ) -> None:
+        key = (model, task, split, subset, side)
+        self._seen[key] = self._seen.get(key, 0) + len(sent)
+        self._tell("samples", *key, list(sent[:SAMPLES]), list(tokens[:SAMPLES]))
+
+    def usage(self, counts: TaskUsage) -> None:
+        self._tell("usage", counts)
+
+
+class _Progress(Watcher):
+    """Tells the other process of the progress."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def moved(self, *content: Any, position: int | None = None) -> None:  # type: ignore[override] # noqa: ARG002
+        self._link.send("moved", *content)
+
+
+class _Log(logging.handlers.QueueHandler):
+    """Has the other process handle the log's lines, as if they were its own."""
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self.queue.send("log", record)  # type: ignore[attr-defined]
+
+
+class _Template(ModuleType):
+    """EvalScope's ``task_template``, imported when something of it is needed, which is seldom."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(_TEMPLATE), name)
+
+
+def _engine(link: Link, setup: Setup) -> Any:
+    """Builds the models and tasks of the run."""
+    from evalscope_vacc.hosts.data import register
+    from evalscope_vacc.hosts.evalscope_run import NewerEngine
+
+    register(setup.tasks)
+    engine = NewerEngine(SimpleNamespace(**setup.evaluation), setup.entries, _Template(_TEMPLATE))
+    engine.earlier = setup.earlier
+    for position, model in enumerate(engine.models):
+        if getattr(model, "served", None) is not None:
+            model.served.evidence = _Evidence(link, position)
+    return engine
+
+
+def _work(link: Link, setup: Setup) -> None:
+    """Carries out what is asked for until there is nothing more."""
+    from evalscope_vacc.hosts.bundle import used
+    from evalscope_vacc.hosts.logs import verbosity
+    from evalscope_vacc.hosts.run import do, finish
+    from evalscope_vacc.hosts.run_result import Outcome
+
+    with ExitStack() as stack:
+        failed: Outcome | None = None
+        try:
+            stack.enter_context(used(setup.data))
+            stack.enter_context(verbosity(setup.evaluation.get("verbosity")))
+            stack.enter_context(watched(_Progress(link)))
+            engine = _engine(link, setup)
+            stack.callback(engine.close)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the other process must hear of it
+            fatal = error if isinstance(error, VaccError) else HostError(f"a worker cannot start: {error!r}")
+            failed = Outcome(why=str(fatal), fatal=fatal)
+        for kind, content in iter(link.inbox.get, ("stop", None)):
+            link.busy = True
+            if kind == "do":
+                link.send("done", failed or do(engine, content))
+            elif kind == "finish":
+                finish(engine)
+                link.send("finished")
+            link.busy = False
+
+
+def main() -> None:
+    """Serves the process at the other end of the descriptor that the command names."""
+    if sys.version_info < (3, 11):
+        sys.path.pop(0)  # the current folder: newer versions do not put it there (PYTHONSAFEPATH)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    link = Link(Connection(int(sys.argv[1])))
+    threading.Thread(target=link.read, name="vacc-link", daemon=True).start()
+    lease_from(link.lease)
+    log = _Log(link)  # type: ignore[arg-type]
+    for name in (None, "evalscope", "evalscope_vacc", "mteb"):
+        logging.getLogger(name).handlers[:] = [log]
+        logging.getLogger(name).propagate = False
+    importlib.import_module("mteb")
+    kind, content = link.inbox.get()
+    if kind == "setup":
+        _work(link, pickle.loads(content))  # noqa: S301 -- from the process that started this one
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,290 @@
+"""Worker processes that carry out the items of a plan, several at once, and how many there are.
+
+A worker is ``python -m evalscope_vacc.hosts.worker`` with one connection to the process that started it. Over it come its
+items, go its results, log lines, evidence and progress, and are leased the slots of the servers
+(:mod:`evalscope_vacc.wire.slots`). A connection that breaks is the end of both sides' business: a worker whose parent is
+gone ends, and what a worker held that is gone is free again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Literal
+
+from evalscope_vacc.errors import ConfigError, RunInterrupted
+from evalscope_vacc.hosts.plan import Item
+from evalscope_vacc.hosts.run_result import Outcome
+from evalscope_vacc.progress import watcher
+from evalscope_vacc.wire.slots import Broker, Lessee
+
+logger = logging.getLogger(__name__)
+
+Count = int | Literal["auto"]
+AUTO: Literal["auto"] = "auto"
+MANY = 2
+"""Workers where nobody says how many: one loads, fits or searches while the other encodes."""
+WORKER_BYTES = 2 << 30
+"""Memory that must be available for each of them."""
+END_S = 1.0
+"""How long a worker may take to end in order."""
+_LOOK_S = 1.0
+
+by_default: ContextVar[Count] = ContextVar("workers", default=1)
+"""Where nobody says how many; the commands set it to "auto"."""
+
+
+# -- how many ------------------------------------------------------------------------------------------------------------
+
+
+def read_count(value: Any, where: str) -> Count | None:
+    """Returns a number of workers as it was written.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if value is None or value == AUTO:
+        return value  # type: ignore[no-any-return]
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ConfigError(f"{where} is {value!r}: write a whole number above 0, or auto")
+    return number
+
+
+def count_for(wanted: Count | None, items: int) -> int:
+    """Returns how many workers there are for so many items."""
+    wanted = wanted or by_default.get()
+    if os.name != "posix":
+        return 1
+    if wanted == AUTO:
+        wanted = MANY if _available_bytes() >= MANY * WORKER_BYTES else 1
+    return min(wanted, items)
+
+
+def _available_bytes() -> int:
+    """Memory that can be had without swapping; where that cannot be found out, enough."""
+    found = [1 << 62]
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found.append(int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) << 10)
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        found.append(limit - used)
+    return min(found)
+
+
+# -- a worker ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs before its first item; it can be pickled.
+
+    Attributes:
+        evaluation: ``eval:``, every key.
+        entries: The models' entries, with their keys: it goes over the connection and nowhere else.
+        earlier: What the folder's earlier run wrote down of its servers, before this one writes.
+        tasks: Classes of tasks, by name, that this process registered beside MTEB's own.
+        data: Folder or archive that all data come from, or None.
+    """
+
+    evaluation: Mapping[str, Any]
+    entries: Sequence[Mapping[str, Any]]
+    earlier: Any
+    tasks: Mapping[str, type]
+    data: Path | None = None
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker process and the connection to it."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @classmethod
+    def start(cls) -> Worker:
+        """Starts one; it imports MTEB and waits for its setup."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
+            if sys.stderr.isatty():
+                environment["TQDM_DISABLE"] = "1"  # the bars of several would overwrite each other
+            process = subprocess.Popen(  # noqa: S603 -- this Python
+                [sys.executable, "-m", "evalscope_vacc.hosts.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the process that started it
+            )
+        return cls(process, Connection(ours.detach()))
+
+    def send(self, *message: Any) -> None:
+        """Sends a message; one to a worker that is gone is lost, as whoever listens to it will say."""
+        with self._lock, suppress(OSError):
+            self.connection.send(message)
+
+    def messages(self) -> Iterator[tuple[Any, ...]]:
+        """Yields what it sends until it is gone, with all its connections."""
+        with suppress(EOFError, OSError):
+            # its own children may hold the connection open
+            while wait([self.connection], _LOOK_S) or self.process.poll() is None:
+                yield from [self.connection.recv()] if self.connection.poll() else []
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(2 * END_S)
+        self.process.kill()
+        self.process.wait()
+
+    def ending(self) -> str:
+        """Says how it ended."""
+        status = self.process.returncode
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name
+            return f"its worker process was killed ({name})" + (
+                "; the system does so where memory runs out" if name == "SIGKILL" else ""
+            )
+        return f"its worker process ended with status {status}; the log says why"
+
+
+_ahead: list[Worker] = []
+
+
+@contextmanager
+def started_ahead(wanted: Count | None, items: int) -> Iterator[None]:
+    """Starts the workers for about so many items now, so that they import MTEB while this process does other things.
+
+    Who is not needed inside the block ends with it.
+    """
+    count = count_for(wanted, items)
+    _ahead.extend(Worker.start() for _ in range(count if count > 1 else 0))
+    try:
+        yield
+    finally:
+        _end(_ahead)
+        _ahead.clear()
+
+
+def _end(workers: Sequence[Worker]) -> None:
+    """Ends workers, in order where they can."""
+    for worker in workers:
+        worker.send("stop")
+    until = time.monotonic() + 1.5 * END_S
+    for worker in workers:
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(max(0.0, until - time.monotonic()))
+        worker.process.kill()
+        worker.process.wait()
+
+
+# -- all of them ---------------------------------------------------------------------------------------------------------
+
+
+class Workers:
+    """Carries items out in worker processes; see :class:`evalscope_vacc.hosts.run.Hands`.
+
+    Args:
+        setup: What each of them is told first.
+        width: How many there are.
+        weight: How soon an item is begun.
+        record: Takes evidence that a worker has: the model's position, the method's name, and its arguments.
+    """
+
+    def __init__(
+        self, setup: Setup, width: int, weight: Callable[[Item], int], record: Callable[[int, str, Sequence[Any]], None]
+    ) -> None:
+        self.width = width
+        self.weight = weight
+        self._setup = pickle.dumps(setup)
+        self._record = record
+        self._broker = Broker()
+        self._events: queue.SimpleQueue[tuple[Worker, str, Sequence[Any]]] = queue.SimpleQueue()
+        self._idle: list[Worker] = []
+        self._at_work: dict[Worker, int] = {}
+        self._stopped: RunInterrupted | None = None
+
+    def begin(self, position: int, item: Item) -> None:
+        """Has a worker begin an item; one that died is replaced."""
+        worker = self._idle.pop() if self._idle else self._hired()
+        self._at_work[worker] = position
+        worker.send("do", item)
+
+    def next(self) -> tuple[int, Outcome]:
+        """Waits for the end of an item, and returns its position and what came of it."""
+        try:
+            while self._stopped is None:
+                worker, kind, content = self._event()
+                if kind == "done":
+                    self._idle.append(worker)
+                    return self._at_work.pop(worker), content[0]
+                if kind == "lost" and worker in self._at_work:
+                    return self._at_work.pop(worker), Outcome(why=worker.ending())
+        except KeyboardInterrupt:
+            self._stopped = RunInterrupted()
+            self.close()
+        _, position = self._at_work.popitem()
+        return position, Outcome(why=str(self._stopped), fatal=self._stopped)
+
+    def finish(self) -> None:
+        """Has what was stored for resuming dropped, by one worker after the other: each knows what it stored."""
+        for worker in list(self._idle):
+            worker.send("finish")
+            while worker in self._idle and self._event()[:2] != (worker, "finished"):
+                pass
+
+    def close(self) -> None:
+        """Ends the workers."""
+        _end([*self._idle, *self._at_work])
+        self._idle.clear()
+
+    def _event(self) -> tuple[Worker, str, Sequence[Any]]:
+        """Waits for a message, and passes it on where it is for somebody else."""
+        while True:
+            # not for ever at once: on some systems Ctrl-C is only noticed between two waits
+            with suppress(queue.Empty):
+                worker, kind, content = self._events.get(timeout=_LOOK_S)
+                break
+        if kind == "moved":
+            watcher().moved(*content, position=self._at_work.get(worker))
+        elif kind == "log" and logging.getLogger(content[0].name).isEnabledFor(content[0].levelno):
+            logging.getLogger(content[0].name).handle(content[0])
+        elif kind == "evidence":
+            self._record(*content)
+        elif kind == "lost" and worker in self._idle:
+            self._idle.remove(worker)
+        return worker, kind, content
+
+    def _hired(self) -> Worker:
+        worker = _ahead.pop() if _ahead else Worker.start()
+        threading.Thread(target=self._listen, args=(worker,), name="vacc-worker", daemon=True).start()
+        worker.send("setup", self._setup)
+        return worker
+
+    def _listen(self, worker: Worker) -> None:
+        """Passes on what a worker sends; slots at once, in this thread."""
+        for kind, *content in worker.messages():
+            if kind == "ask":
+                number, server, limit, count = content
+                self._broker.ask(Lessee(worker, number, worker.send), server, limit, count)
+            elif kind == "give":
+                number, server, count = content
+                self._broker.give(Lessee(worker, number, worker.send), server, count)
+            else:
+                self._events.put((worker, kind, content))
+        self._broker.lost(worker)
+        self._events.put((worker, "lost", ()))

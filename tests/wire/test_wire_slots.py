@@ -1,0 +1,180 @@
+"""The slots of one server, shared by several processes: never more than the limit, none idle while somebody waits."""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from draining import drain
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from loopback_server import Got, LoopbackServer, Reply
+
+from evalscope_vacc.wire import slots as slots_module
+from evalscope_vacc.wire.engine import Connection, Engine, Request
+from evalscope_vacc.wire.slots import Broker, LeasedSlots, Lessee
+
+Serve = Callable[..., LoopbackServer]
+
+
+class Parties:
+    """Engines that lease their slots from one broker, each as if in a process of its own.
+
+    What the broker sends arrives in another thread, a moment later, as it does over a connection.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.broker = Broker()
+        self._stack = stack
+
+    def engine(self, server: LoopbackServer, limit: int, process: object) -> Engine:
+        leased: list[LeasedSlots] = []
+        inbox: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
+
+        def lease(address: str, limit: int) -> LeasedSlots:
+            me = Lessee(process, len(leased), lambda kind, _, count: inbox.put((kind, count)))
+
+            def send(kind: str, count: int) -> None:
+                if kind == "ask":
+                    self.broker.ask(me, address, limit, count)
+                else:
+                    self.broker.give(me, address, count)
+
+            leased.append(LeasedSlots(limit, lambda kind, count: outbox.put((send, kind, count))))
+            return leased[-1]
+
+        outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def carry() -> None:
+            for send, kind, count in iter(outbox.get, None):
+                send(kind, count)
+
+        def receive() -> None:
+            for kind, count in iter(inbox.get, None):
+                leased[0].granted(count) if kind == "grant" else leased[0].recall()
+
+        for target in (carry, receive):
+            threading.Thread(target=target, daemon=True).start()
+        self._stack.callback(inbox.put, None)
+        self._stack.callback(outbox.put, None)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(slots_module, "_lessor", lease)
+            connection = Connection((server.base,), max_concurrency=limit, wait_for_server_s=0)
+            return self._stack.enter_context(Engine(connection))
+
+
+@pytest.fixture
+def parties() -> Iterator[Parties]:
+    with ExitStack() as stack:
+        yield Parties(stack)
+
+
+def slowly(got: Got, sock: Any) -> Reply:
+    time.sleep(got.json().get("sleep", 0) if got.body else 0)
+    return Reply(200, got.body)
+
+
+def send(engine: Engine, count: int, sleep: float) -> int:
+    found: list[int] = []
+    some = (Request("/v1/embeddings", {"n": n, "sleep": sleep}, 1) for n in range(count))
+    drain(engine, some, lambda request, answer: found.append(1))
+    return len(found)
+
+
+def together(*calls: Callable[[], Any]) -> None:
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "somebody waits for ever"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(counts=st.lists(st.integers(0, 30), min_size=1, max_size=4), limit=st.integers(1, 5), seed=st.integers(0, 99))
+def test_in_sum_no_more_than_the_limit_and_everybody_is_served(counts: list[int], limit: int, seed: int) -> None:
+    rng = random.Random(seed)
+    with ExitStack() as stack, LoopbackServer(slowly) as server:
+        parties = Parties(stack)
+        engines = [parties.engine(server, limit, object()) for _ in counts]
+        sent: list[int] = []
+        together(
+            *(
+                lambda engine=engine, count=count, sleep=rng.random() * 0.004: sent.append(send(engine, count, sleep))
+                for engine, count in zip(engines, counts, strict=True)
+            )
+        )
+        assert sorted(sent) == sorted(counts)
+        assert server.most_in_flight <= limit
+
+
+def test_one_alone_has_every_slot_and_two_share_them(serve: Serve, parties: Parties) -> None:
+    server = serve(slowly)
+    one, two = (parties.engine(server, 4, object()) for _ in range(2))
+    began = time.monotonic()
+    assert send(one, 40, 0.03) == 40
+    assert server.most_in_flight == 4
+    assert one.usage.busy_share > 0.75
+    alone = time.monotonic() - began
+    rates: list[float] = []
+
+    def timed(engine: Engine) -> None:
+        begun = time.monotonic()
+        send(engine, 40, 0.03)
+        rates.append(time.monotonic() - begun)
+
+    together(lambda: timed(one), lambda: timed(two))
+    assert server.most_in_flight == 4
+    # each had half of them: neither waited for the other's end
+    assert min(rates) > 1.3 * alone, (alone, rates)
+
+
+def test_a_process_that_ends_leaves_its_slots_to_the_others(serve: Serve, parties: Parties) -> None:
+    hang = threading.Event()
+
+    def answer(got: Got, sock: Any) -> Reply:
+        if got.body and got.json()["sleep"] == 9:
+            hang.wait(60)
+        return slowly(got, sock)
+
+    server = serve(answer)
+    process = object()
+    dead, alive = parties.engine(server, 2, process), parties.engine(server, 2, object())
+    try:
+        stream = dead.stream((Request("/v1/embeddings", {"n": n, "sleep": 9}, 1) for n in range(4)), lambda _, a: a)
+        threading.Thread(target=lambda: list(stream), daemon=True).start()
+        while server.in_flight < 2:
+            time.sleep(0.01)
+        sent: list[int] = []
+        waits = threading.Thread(target=lambda: sent.append(send(alive, 6, 0.0)))
+        waits.start()
+        waits.join(0.3)
+        assert not sent, "both slots are taken"
+        parties.broker.lost(process)
+        waits.join(30)
+        assert sent == [6]
+    finally:
+        hang.set()
+
+
+def test_a_request_that_must_be_alone_gets_every_slot() -> None:
+    """Two processes that each hold half of the slots and want all of them do not wait for each other."""
+    broker, order = Broker(), []
+    lessees = {name: Lessee(name, 0, lambda kind, _, count, name=name: order.append((name, kind, count))) for name in "ab"}
+    for lessee in lessees.values():
+        broker.ask(lessee, "s", 4, 2)
+    assert order == [("a", "grant", 2), ("b", "grant", 2)]
+    order.clear()
+    for lessee in lessees.values():
+        broker.ask(lessee, "s", 4, 2)
+    while ("a", "grant", 2) not in order:
+        assert order.pop(0) == ("b", "recall", 1)
+        broker.give(lessees["b"], "s", 1)
+    broker.give(lessees["a"], "s", 4)
+    assert order[-1] == ("b", "grant", 2)
