@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from evalscope_vacc.cli.options import AsJson, Data, Lang, Verbose
+from evalscope_vacc.cli.options import AsJson, Data, Lang, Verbose, Workers
 
 
 def evaluate(
@@ -14,6 +14,7 @@ def evaluate(
         ..., metavar="CONFIG.yaml", help="EvalScope's RAGEval file (tool, models, eval), or a whole task file."
     ),
     data: Data = None,
+    workers: Workers = None,
     as_json: AsJson = False,
     lang: Lang = "en",
     verbose: Verbose = False,
@@ -24,7 +25,9 @@ def evaluate(
     task, the results as a table, and an exit status that is not 0 when something failed. What EvalScope and the
     libraries print goes to logs/ in the run's folder.
     """
+    from evalscope_vacc.hosts.spelling import read_count
     from evalscope_vacc.runner.command import evaluate as run_and_show
     from evalscope_vacc.view.words import Words
 
-    run_and_show(config, Words(lang), data=data, verbose=verbose, as_json=as_json)
+    count = read_count(workers, "--workers")
+    run_and_show(config, Words(lang), data=data, workers=count, verbose=verbose, as_json=as_json)

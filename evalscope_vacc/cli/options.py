@@ -46,6 +46,14 @@ Data = Annotated[
         help="Data that `prefetch` fetched: nothing is asked of a hub.",
     ),
 ]
+Workers = Annotated[
+    Text,
+    typer.Option(
+        "--workers",
+        metavar="N|auto",
+        help="Processes that evaluate tasks at the same time and share the servers' slots. auto: two, memory permitting.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Lang = Annotated[str, typer.Option("--lang", help="Language: en or zh.")]
 Served = Annotated[

@@ -18,6 +18,7 @@ from evalscope_vacc.cli.options import (
     Texts,
     Tolerance,
     Verbose,
+    Workers,
     task_names,
 )
 
@@ -85,6 +86,7 @@ def run(
     key: _Key = None,
     hub: _Hub = None,
     data: Data = None,
+    workers: Workers = None,
     dtype: Dtype = None,
     tolerance: Tolerance = None,
     lang: Lang = "en",
@@ -103,6 +105,7 @@ def run(
     Exit status: 0 pass, 1 a score does not match or the check found something wrong, 2 usage, or nothing to judge by,
     3 incomplete, 130 stopped.
     """
+    from evalscope_vacc.hosts.spelling import read_count
     from evalscope_vacc.runner.command import show
     from evalscope_vacc.runner.options import Options, seconds_of, settings_of
 
@@ -120,6 +123,7 @@ def run(
         key=key,
         hub=hub,
         data=data,
+        workers=read_count(workers, "--workers"),
         dtype=dtype,
         tolerance=tolerance,
         lang=lang,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -155,7 +156,9 @@ def registered_beside_mtebs(tasks: Iterable[Any]) -> dict[str, type]:
     registry = getattr(import_module("mteb.get_tasks"), "_TASKS_REGISTRY", {})
     found = {task.metadata.name: type(task) for task in tasks}
     return {
-        name: task for name, task in found.items() if registry.get(name) is task and not task.__module__.startswith("mteb.")
+        name: task
+        for name, task in found.items()
+        if registry.get(name) is task and not task.__module__.startswith("mteb.")
     }
 
 
@@ -164,6 +167,19 @@ def register(tasks: Mapping[str, type]) -> None:
     registry = getattr(import_module("mteb.get_tasks"), "_TASKS_REGISTRY", {})
     for name, task in tasks.items():
         registry.setdefault(name, task)
+
+
+def seed(task: Any) -> None:
+    """Has a task draw as a new one does: its score depends neither on what was evaluated before, nor in which process."""
+    import numpy as np
+    import torch
+
+    for part in getattr(task, "tasks", None) or ():
+        seed(part)
+    task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)  # noqa: S311
+    random.seed(task.seed)
+    np.random.seed(task.seed)  # scikit-learn draws from it, and some tasks
+    torch.manual_seed(task.seed)
 
 
 def unknown_task(name: str, known: Iterable[str], where: str) -> str:

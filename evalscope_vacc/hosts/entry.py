@@ -16,6 +16,7 @@ from evalscope_vacc.task_file import read_config
 
 if TYPE_CHECKING:
     from evalscope_vacc.hosts.run_result import RunResult
+    from evalscope_vacc.hosts.spelling import Count
 
 DEFAULT_HUB = "modelscope"
 """EvalScope's own default of ``eval.hub``."""
@@ -73,12 +74,14 @@ def tasks_of(evaluation: Mapping[str, Any]) -> list[Any]:
     return resolve_tasks(wanted, import_module("evalscope.backend.rag_eval.mteb.task_template"))
 
 
-def run(task_config_or_file: Any) -> RunResult:
+def run(task_config_or_file: Any, *, workers: Count | None = None) -> RunResult:
     """Runs an EvalScope RAGEval configuration and returns the results; ``run_task`` writes them where it always does.
 
     Args:
         task_config_or_file: EvalScope's ``TaskConfig``, a dictionary, or the path of a YAML or JSON file; a whole task
             configuration, or the RAGEval file with ``tool``, ``models`` and ``eval``.
+        workers: Worker processes, instead of ``eval.workers``: a number, or "auto" for two where there are several tasks
+            and the memory for them. Without either there is none: the tasks are evaluated here, one after the other.
 
     Returns:
         The results by model and stage, with MTEB's ``TaskResult`` objects.
@@ -102,6 +105,9 @@ def run(task_config_or_file: Any) -> RunResult:
         given = read_config(Path(given))
     if isinstance(given, Mapping):
         given = task_config(given)
+        inner = given.get("eval_config")
+        if workers is not None and isinstance(inner, Mapping):
+            given["eval_config"] = {**inner, "eval": {**(inner.get("eval") or {}), "workers": workers}}
     token = last_result.set(None)
     try:
         run_task(given)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from evalscope_vacc.exits import ends_in_one_line
 from evalscope_vacc.hosts.hooking import replace
+from evalscope_vacc.hosts.workers import started_ahead
 
 
 def hook_eval_command(module: ModuleType) -> None:
@@ -15,9 +18,11 @@ def hook_eval_command(module: ModuleType) -> None:
 
     def make(original: Any) -> Any:
         def execute(self: Any) -> Any:
-            with ends_in_one_line():
+            with ends_in_one_line(), ExitStack() as stack:
                 if str(getattr(self.args, "eval_backend", "")).lower() == "rageval":
-                    _check_file(getattr(self.args, "eval_config", None))
+                    ours = _read_file(getattr(self.args, "eval_config", None))
+                    if ours is not None:
+                        stack.enter_context(started_ahead(ours))
                 return original(self)
 
         return execute
@@ -25,8 +30,11 @@ def hook_eval_command(module: ModuleType) -> None:
     replace(module.EvalCMD, "execute", make)
 
 
-def _check_file(name: str | None) -> None:
+def _read_file(name: str | None) -> Mapping[str, Any] | None:
     """Reads the file of a configuration of ours as strictly as our command does: EvalScope takes the last of two keys.
+
+    Returns:
+        ``{tool, models, eval}``; None where it is not of ours.
 
     Raises:
         ConfigError: It is not what it should be.
@@ -37,6 +45,8 @@ def _check_file(name: str | None) -> None:
     try:
         ours = name is not None and "model_type" in Path(name).read_text(encoding="utf-8")
     except (OSError, ValueError):
-        return  # no such file: EvalScope says so itself
-    if ours:
-        task_config({"eval_config": read_config(Path(str(name)))})
+        return None  # no such file: EvalScope says so itself
+    if not ours:
+        return None
+    inner = task_config({"eval_config": read_config(Path(str(name)))})["eval_config"]
+    return inner if isinstance(inner, Mapping) else None

@@ -10,12 +10,12 @@ from typing import Any
 
 from evalscope_vacc.hosts import entries
 from evalscope_vacc.hosts.bundle import in_use
-from evalscope_vacc.hosts.data import kind_of, load_data, registered_beside_mtebs, resolve_tasks
+from evalscope_vacc.hosts.data import kind_of, load_data, registered_beside_mtebs, resolve_tasks, seed
 from evalscope_vacc.hosts.first_stage import FirstStage, make_reranking
 from evalscope_vacc.hosts.logs import verbosity
 from evalscope_vacc.hosts.mteb import part_of_a_run
 from evalscope_vacc.hosts.plan import Item, Kind, Plan
-from evalscope_vacc.hosts.run import Engine, Hands, run
+from evalscope_vacc.hosts.run import Engine, Hands, OneByOne, run
 from evalscope_vacc.hosts.run_result import RunResult
 from evalscope_vacc.hosts.spelling import EVAL_KEYS
 from evalscope_vacc.hosts.workers import Setup, Workers, count_for
@@ -62,7 +62,7 @@ class NewerEngine(Engine):
         """Returns new objects: MTEB changes a task that is reranked for good."""
         return resolve_tasks(self.evaluation, self.template)
 
-    def hands(self, plan: Plan) -> Hands | Workers:
+    def hands(self, plan: Plan) -> Hands:
         """Returns worker processes where there are several items for models of ours, else this process."""
         wanted = getattr(self.evaluation, "workers", None)
         count = count_for(wanted, len(plan.items)) if entries.all_ours(self._given) else 1
@@ -71,7 +71,7 @@ class NewerEngine(Engine):
             logger.info("one worker: a task is defined in the program itself, which no other process may run again")
             count = 1
         if count == 1:
-            return Hands(self)
+            return OneByOne(self)
         setup = Setup(
             {key: getattr(self.evaluation, key, None) for key in EVAL_KEYS},
             [entries.written(entry) for entry in self._given],
@@ -120,6 +120,7 @@ class NewerEngine(Engine):
         from mteb.cache import ResultCache
 
         self._ready.clear()
+        seed(task)
         quiet = {"show_progress_bar": False} if self.evaluation.verbosity == 0 else {}
         with part_of_a_run():
             results: list[Any] = mteb.evaluate(

@@ -10,10 +10,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.files import read_bounded, write_whole
@@ -165,9 +168,16 @@ class PredictionFile:
 
     def note(self, maker: str) -> None:
         """Says who wrote the file, where it was written since this object was made."""
-        if self._stamp() not in (None, self._before):
+        if self._stamp() in (None, self._before):
+            return
+        lock = FileLock(self._notes.with_suffix(".lock"))  # another process may note its own at the same time
+        with suppress(NotImplementedError):  # the file system has no locks
+            lock.acquire()
+        try:
             makers = {**self._makers(), self._task: maker}
             write_whole(self._notes, json.dumps(makers, indent=1) + "\n")
+        finally:
+            lock.release()
 
     def _stamp(self) -> int | None:
         return self.path.stat().st_mtime_ns if self.path.exists() else None

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol
 
 from evalscope_vacc.config import EVERY_TASK
 from evalscope_vacc.errors import (
@@ -119,7 +119,7 @@ class Engine(ABC):
 
     def hands(self, plan: Plan) -> Hands:  # noqa: ARG002
         """Returns who carries out the items of a plan."""
-        return Hands(self)
+        return OneByOne(self)
 
     def task(self, name: str) -> Any:
         """Returns a task of the run by its name."""
@@ -277,38 +277,59 @@ def _lacking(engine: Engine) -> dict[str, str]:
     return lacks
 
 
-class Hands:
-    """Carries items out: this process, one after the other. :mod:`.workers` has more of them.
+class Hands(Protocol):
+    """Who carries the items out.
 
     Attributes:
         width: Items that may be at work at once.
     """
 
+    width: int
+
+    def weight(self, item: Item, /) -> int:
+        """How soon an item is begun: before those that weigh less, and of equal ones in the order of the plan."""
+
+    def begin(self, position: int, item: Item) -> None:
+        """Begins an item."""
+
+    def next(self) -> tuple[int, Outcome]:
+        """Waits for the end of an item, and returns its position and what came of it."""
+
+    def finish(self) -> None:
+        """Everything is scored and written: what was stored for resuming the run is dropped."""
+
+    def close(self) -> None:
+        """Ends what is at work."""
+
+
+class OneByOne:
+    """This process carries the items out, one after the other, in their order."""
+
     width = 1
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._begun: tuple[int, Item] | None = None
+        self._begun: list[tuple[int, Item]] = []
 
-    def weight(self, item: Item) -> int:  # noqa: ARG002
-        """How soon an item is begun: before those that weigh less, and of equal ones in the order of the plan."""
+    def weight(self, _: Item) -> int:
+        """All are alike."""
         return 0
 
     def begin(self, position: int, item: Item) -> None:
-        """Begins an item."""
-        self._begun = position, item
+        """Notes the item."""
+        self._begun.append((position, item))
 
     def next(self) -> tuple[int, Outcome]:
-        """Waits for the end of an item, and returns its position and what came of it."""
-        position, item = cast("tuple[int, Item]", self._begun)
+        """Carries it out."""
+        position, item = self._begun.pop()
         return position, do(self._engine, item)
 
     def finish(self) -> None:
-        """Everything is scored and written: what was stored for resuming the run is dropped."""
+        """Drops what was stored."""
         finish(self._engine)
 
     def close(self) -> None:
-        """Ends what is at work."""
+        """Nothing is at work."""
 
 
 class _Course:

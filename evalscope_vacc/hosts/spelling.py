@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.hosts.workers import read_count
 from evalscope_vacc.names import did_you_mean
 from evalscope_vacc.task_file import TOP_K
 
@@ -33,6 +32,8 @@ EVAL_KEYS = (
 TOOLS = ("mteb", "ragas", "clip_benchmark")
 OLDER_EVAL_KEYS = ("tasks", "dataset_path")
 CUSTOM_TASK = "CustomRetrieval"
+Count = int | Literal["auto"]
+AUTO: Literal["auto"] = "auto"
 
 
 def check_shape(config: Mapping[str, Any]) -> None:
@@ -112,6 +113,20 @@ def newer_eval(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"eval.verbosity is {verbosity!r}: it goes from 0 (silent) to 3 (debug)")
     given["workers"] = read_count(given.get("workers"), "eval.workers")
     return given
+
+
+def read_count(value: Any, where: str) -> Count | None:
+    """Returns a number of workers as it was written.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if value is None or value == AUTO:
+        return value  # type: ignore[no-any-return]
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ConfigError(f"{where} is {value!r}: write a whole number above 0, or auto")
+    return number
 
 
 def _custom_task(path: Any, names: list[str], custom: Any) -> dict[str, Any]:

@@ -94,9 +94,11 @@ class _Evidence(Evidence):
         self._link.send("evidence", self._model, name, content)
 
     def config(self, model: str, values: Mapping[str, Any]) -> None:
+        """See :class:`Evidence`."""
         self._tell("config", model, dict(values))
 
     def server(self, model: str, facts: Mapping[str, Any]) -> None:
+        """See :class:`Evidence`."""
         self._tell("server", model, dict(facts))
 
     def samples(
@@ -109,11 +111,13 @@ class _Evidence(Evidence):
         sent: Sequence[str | tuple[str, str]],
         tokens: Sequence[int | None] = (),
     ) -> None:
+        """See :class:`Evidence`."""
         key = (model, task, split, subset, side)
         self._seen[key] = self._seen.get(key, 0) + len(sent)
         self._tell("samples", *key, list(sent[:SAMPLES]), list(tokens[:SAMPLES]))
 
     def usage(self, counts: TaskUsage) -> None:
+        """See :class:`Evidence`."""
         self._tell("usage", counts)
 
 
@@ -123,15 +127,21 @@ class _Progress(Watcher):
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    def moved(self, *content: Any, position: int | None = None) -> None:  # type: ignore[override] # noqa: ARG002
+    def moved(self, *content: Any, position: int | None = None) -> None:  # noqa: ARG002
+        """An answer came."""
         self._link.send("moved", *content)
 
 
 class _Log(logging.handlers.QueueHandler):
     """Has the other process handle the log's lines, as if they were its own."""
 
+    def __init__(self, link: Link) -> None:
+        super().__init__(queue.SimpleQueue())
+        self._link = link
+
     def enqueue(self, record: logging.LogRecord) -> None:
-        self.queue.send("log", record)  # type: ignore[attr-defined]
+        """Sends a line."""
+        self._link.send("log", record)
 
 
 class _Template(ModuleType):
@@ -191,7 +201,7 @@ def main() -> None:
     link = Link(Connection(int(sys.argv[1])))
     threading.Thread(target=link.read, name="vacc-link", daemon=True).start()
     lease_from(link.lease)
-    log = _Log(link)  # type: ignore[arg-type]
+    log = _Log(link)
     for name in (None, "evalscope", "evalscope_vacc", "mteb"):
         logging.getLogger(name).handlers[:] = [log]
         logging.getLogger(name).propagate = False

@@ -24,18 +24,19 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from evalscope_vacc.errors import ConfigError, RunInterrupted
+from evalscope_vacc.errors import RunInterrupted
+from evalscope_vacc.hosts.entries import all_ours
 from evalscope_vacc.hosts.plan import Item
 from evalscope_vacc.hosts.run_result import Outcome
+from evalscope_vacc.hosts.spelling import AUTO, Count, read_count
+from evalscope_vacc.hosts.versions import installed
 from evalscope_vacc.progress import watcher
 from evalscope_vacc.wire.slots import Broker, Lessee
 
 logger = logging.getLogger(__name__)
 
-Count = int | Literal["auto"]
-AUTO: Literal["auto"] = "auto"
 MANY = 2
 """Workers where nobody says how many: one loads, fits or searches while the other encodes."""
 WORKER_BYTES = 2 << 30
@@ -43,32 +44,18 @@ WORKER_BYTES = 2 << 30
 END_S = 1.0
 """How long a worker may take to end in order."""
 _LOOK_S = 1.0
+_MANY_ITEMS = 1000
 
-by_default: ContextVar[Count] = ContextVar("workers", default=1)
-"""Where nobody says how many; the commands set it to "auto"."""
+_by_default: ContextVar[Count] = ContextVar("workers", default=1)
 
 
 # -- how many ------------------------------------------------------------------------------------------------------------
 
 
-def read_count(value: Any, where: str) -> Count | None:
-    """Returns a number of workers as it was written.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    if value is None or value == AUTO:
-        return value  # type: ignore[no-any-return]
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise ConfigError(f"{where} is {value!r}: write a whole number above 0, or auto")
-    return number
-
-
 def count_for(wanted: Count | None, items: int) -> int:
     """Returns how many workers there are for so many items."""
-    wanted = wanted or by_default.get()
-    if os.name != "posix":
+    wanted = wanted or _by_default.get()
+    if os.name != "posix" or str(installed()["mteb"]).startswith("1."):
         return 1
     if wanted == AUTO:
         wanted = MANY if _available_bytes() >= MANY * WORKER_BYTES else 1
@@ -166,18 +153,35 @@ _ahead: list[Worker] = []
 
 
 @contextmanager
-def started_ahead(wanted: Count | None, items: int) -> Iterator[None]:
-    """Starts the workers for about so many items now, so that they import MTEB while this process does other things.
+def started_ahead(config: Mapping[str, Any], wanted: Count | None = None, *, now: bool = True) -> Iterator[None]:
+    """Inside the block, that of a command, a run has several workers also where its configuration does not say so.
 
-    Who is not needed inside the block ends with it.
+    Args:
+        config: ``{tool, models, eval}``.
+        wanted: How many, instead of ``eval.workers``.
+        now: Whether they are started now, to import MTEB while this process does other things. Who is not needed ends
+            with the block.
     """
-    count = count_for(wanted, items)
-    _ahead.extend(Worker.start() for _ in range(count if count > 1 else 0))
+    token = _by_default.set(AUTO)
     try:
+        count = _expected(config, wanted) if now else 1
+        _ahead.extend(Worker.start() for _ in range(count if count > 1 else 0))
         yield
     finally:
+        _by_default.reset(token)
         _end(_ahead)
         _ahead.clear()
+
+
+def _expected(config: Mapping[str, Any], wanted: Count | None) -> int:
+    """Returns how many workers a run will have, where it can be told before its tasks are known."""
+    models, evaluation = config.get("models") or config.get("model"), config.get("eval")
+    if not (isinstance(models, list) and isinstance(evaluation, Mapping) and all_ours(models)):
+        return 1
+    names = evaluation.get("task_names") or evaluation.get("tasks")
+    others = any(evaluation.get(key) for key in ("benchmarks", "custom_tasks"))
+    items = len(models) * len(names) if isinstance(names, list) and not others else _MANY_ITEMS
+    return count_for(wanted or read_count(evaluation.get("workers"), "eval.workers"), items)
 
 
 def _end(workers: Sequence[Worker]) -> None:
@@ -196,7 +200,7 @@ def _end(workers: Sequence[Worker]) -> None:
 
 
 class Workers:
-    """Carries items out in worker processes; see :class:`evalscope_vacc.hosts.run.Hands`.
+    """Carries items out in worker processes; it is one of :class:`evalscope_vacc.hosts.run.Hands`.
 
     Args:
         setup: What each of them is told first.

@@ -24,6 +24,7 @@ from evalscope_vacc.errors import ConfigError, ResultError, RunFailed, ServerErr
 from evalscope_vacc.files import write_whole
 from evalscope_vacc.hosts.bundle import used
 from evalscope_vacc.hosts.hub import fetching, lacking
+from evalscope_vacc.hosts.workers import started_ahead
 from evalscope_vacc.messages import Reason
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.progress import watched
@@ -106,6 +107,12 @@ def _act(options: Options, face: Face, began: float) -> Answer:
         report = check_address(options.targets[0], api_key=options.key)
         face.checked(report)
         return Answer("fail", FAIL, checks=(report,))
+    # what fits into a budget is measured first, and imports would slow it down
+    with started_ahead(config, now=options.budget_s is None):
+        return _with_config(options, face, began, config)
+
+
+def _with_config(options: Options, face: Face, began: float, config: Mapping[str, Any]) -> Answer:
     models = served(config)
     references = expected(options.against, [model.model_name for model in models])
     face.checking(models)

@@ -9,12 +9,15 @@ from evalscope_vacc.errors import RunFailed
 from evalscope_vacc.hosts.bundle import used
 from evalscope_vacc.hosts.entry import run
 from evalscope_vacc.hosts.run_result import RunResult
+from evalscope_vacc.hosts.spelling import Count
+from evalscope_vacc.hosts.workers import started_ahead
 from evalscope_vacc.progress import watched
 from evalscope_vacc.runner.act import act
 from evalscope_vacc.runner.config import secrets_of
 from evalscope_vacc.runner.face import Face, TerminalFace, shows_warnings
 from evalscope_vacc.runner.options import Options
 from evalscope_vacc.runner.output import captured
+from evalscope_vacc.task_file import read_rageval
 from evalscope_vacc.view.document import show as show_document
 from evalscope_vacc.view.document import write_out
 from evalscope_vacc.view.listings import scores
@@ -23,7 +26,13 @@ from evalscope_vacc.view.words import Words
 
 
 def evaluate(
-    config: Path, words: Words, *, data: Path | None = None, verbose: bool = False, as_json: bool = False
+    config: Path,
+    words: Words,
+    *,
+    data: Path | None = None,
+    workers: Count | None = None,
+    verbose: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Runs EvalScope's file with the face of a run, and prints its scores, the finished ones where a task failed.
 
@@ -31,6 +40,7 @@ def evaluate(
         config: EvalScope's RAGEval file, or a whole task file.
         words: The language.
         data: Folder or archive of ``prefetch`` that all data come from.
+        workers: Worker processes, instead of ``eval.workers``.
         verbose: Show what hosts and libraries print, too.
         as_json: Print the scores as JSON.
 
@@ -43,8 +53,8 @@ def evaluate(
     with captured(shown=verbose) as output, shows_warnings(TerminalFace(output, words)) as face, watched(face):
         output.secrets = secrets_of(config)
         try:
-            with used(data, face.unpacks):
-                result = run(config)
+            with used(data, face.unpacks), started_ahead(read_rageval(config), workers):
+                result = run(config, workers=workers)
         except RunFailed as error:
             failure, result = error, error.result
     if isinstance(result, RunResult):

@@ -44,6 +44,8 @@ def configuration(options: Options) -> dict[str, Any]:
         evaluation["task_names"] = list(options.tasks)
     if options.benchmarks:
         evaluation["benchmarks"] = list(options.benchmarks)
+    if options.workers is not None:
+        evaluation["workers"] = options.workers
     evaluation["hub"] = HUB if options.data else options.hub or evaluation.get("hub") or HUB
     # a task that an earlier start of this run finished is not done again
     evaluation["overwrite_results"] = False
@@ -71,7 +73,8 @@ def to_keep(config: Mapping[str, Any]) -> dict[str, Any]:
         if kept.get("api_key") == MASK:
             kept["api_key"] = KEY_REFERENCE
         models.append(kept)
-    evaluation = {name: value for name, value in config["eval"].items() if name != "output_folder"}
+    # where it is written and how many processes do it change nothing of what a run is
+    evaluation = {name: value for name, value in config["eval"].items() if name not in ("output_folder", "workers")}
     return {**config, "models": models, "eval": evaluation}
 
 

@@ -61,65 +61,99 @@ class Face(Watcher):
         """Nothing moves any more."""
 
 
+class _AtWork:
+    """How far one task is, from its begin on.
+
+    Attributes:
+        position: In the plan.
+        side: Of the current call of MTEB.
+        done: Texts of that call that have their answer.
+        total: Texts of that call, or None.
+    """
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.side, self.done = "", 0
+        self.total: int | None = None
+        self._began = time.monotonic()
+        self._before = self._call = (0, 0, 0)  # texts, sent ones and tokens
+
+    def moved(self, side: str, done: int, total: int | None, sent: int, tokens: int) -> None:
+        """An answer came; see :meth:`evalscope_vacc.progress.Watcher.moved`."""
+        if side != self.side or done < self.done:
+            # another call of MTEB
+            self._before = self._sums
+        self.side, self.done, self.total = side, done, total
+        self._call = (done, sent, tokens)
+
+    @property
+    def _sums(self) -> tuple[int, int, int]:
+        texts, sent, tokens = (a + b for a, b in zip(self._before, self._call, strict=True))
+        return texts, sent, tokens
+
+    @property
+    def texts(self) -> int:
+        """Texts that have their answer."""
+        return self._sums[0]
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Texts and tokens sent per second."""
+        _, sent, tokens = self._sums
+        seconds = max(self.seconds, 1e-6)
+        return sent / seconds, tokens / seconds
+
+
 class Progress:
     """How far a run is, by the texts that its tasks are estimated to have.
 
     Args:
         work: The plan.
         sizes: (model, task) to texts or pairs; a task without counts as much as the others on average.
+
+    Attributes:
+        at_work: The tasks at work, by position, in the order in which they began.
     """
 
     def __init__(self, work: Sequence[Work], sizes: Mapping[tuple[str, str], int]) -> None:
         self.work = work
+        self.at_work: dict[int, _AtWork] = {}
         known = [size for size in sizes.values() if size] or [1]
         mean = math.fsum(known) / len(known)
         self._weights = [float(_size(sizes, one) or mean) for one in work]
         self._began = time.monotonic()
         self._done = self._found = 0.0
-        self.began(0)
 
     def began(self, position: int) -> None:
         """The work at a position begins."""
-        self.position = position
-        self.task_began = time.monotonic()
-        self.side, self.done = "", 0
-        self.total: int | None = None
-        self._texts = self._sent = self._tokens = 0
-        self._call = (0, 0, 0)
+        self.at_work[position] = _AtWork(position)
 
-    def moved(self, side: str, done: int, total: int | None, sent: int, tokens: int) -> None:
-        """An answer came; see :meth:`evalscope_vacc.progress.Watcher.moved`."""
-        if side != self.side or done < self.done:
-            # another call of MTEB
-            self._texts, self._sent, self._tokens = (
-                a + b for a, b in zip((self._texts, self._sent, self._tokens), self._call, strict=True)
-            )
-        self.side, self.done, self.total = side, done, total
-        self._call = (done, sent, tokens)
+    def moved(self, position: int | None, *moved: Any) -> None:
+        """An answer came, for the work at a position or the one that began last."""
+        task = self.at_work.get(next(reversed(self.at_work), -1) if position is None else position)
+        if task is not None:
+            task.moved(*moved)
 
-    def ended(self) -> None:
-        """The work ended."""
-        weight = self._weights[self.position]
-        self._done += weight
-        if not self.texts:
-            self._found += weight  # it was there already: says nothing of how long the rest takes
-
-    @property
-    def texts(self) -> int:
-        """Texts of the task at work that have their answer."""
-        return self._texts + self._call[0]
-
-    @property
-    def seconds(self) -> float:
-        """Since the task at work began."""
-        return time.monotonic() - self.task_began
+    def ended(self, position: int) -> _AtWork:
+        """The work at a position ended, or was not begun; returns how far it was."""
+        task = self.at_work.pop(position, None) or _AtWork(position)
+        self._done += self._weights[position]
+        if not task.texts:
+            # it was there already: says nothing of how long the rest takes
+            self._found += self._weights[position]
+        return task
 
     @property
     def rates(self) -> tuple[float | None, float | None]:
-        """Texts and tokens sent per second in the task at work."""
-        sent, tokens = self._sent + self._call[1], self._tokens + self._call[2]
-        seconds = max(self.seconds, 1e-6)
-        return (sent / seconds if sent else None, tokens / seconds if tokens else None)
+        """Texts and tokens sent per second in the tasks at work."""
+        rates = [task.rates for task in self.at_work.values()]
+        texts, tokens = (math.fsum(rate[which] for rate in rates) for which in (0, 1))
+        return texts or None, tokens or None
 
     @property
     def share(self) -> float:
@@ -136,8 +170,7 @@ class Progress:
         return (time.monotonic() - self._began) / made * (whole - self._done - self._part())
 
     def _part(self) -> float:
-        weight = self._weights[self.position]
-        return min(weight, self.texts) if self._done < math.fsum(self._weights) else 0.0
+        return math.fsum(min(self._weights[task.position], task.texts) for task in self.at_work.values())
 
 
 def _size(sizes: Mapping[tuple[str, str], int], work: Work) -> int | None:
@@ -242,11 +275,13 @@ class TerminalFace(Face):
             )  # fmt: skip
             self._live.start()
 
-    def moved(self, side: str, done: int, total: int | None, sent: int, tokens: int) -> None:
+    def moved(
+        self, side: str, done: int, total: int | None, sent: int, tokens: int, *, position: int | None = None
+    ) -> None:
         """Moves the line; on a pipe it is said anew once a minute."""
         if self._progress is None:
             return
-        self._progress.moved(side, done, total, sent, tokens)
+        self._progress.moved(position, side, done, total, sent, tokens)
         if not self._console.is_terminal and time.monotonic() - self._told >= PIPE_EVERY_S:
             self._told = time.monotonic()
             self.say(self.text())
@@ -256,23 +291,22 @@ class TerminalFace(Face):
         progress = self._progress
         if progress is None:
             return
-        progress.position = position
+        task = progress.ended(position)
         words, work = self._words, progress.work[position]
         head = f"[{position + 1}/{len(progress.work)}] {work.task}" + (f" ({work.stage})" if work.stage else "")
         if why:
             self.say(f"{head}  {words('v_failed')}{words('colon')}{' '.join(why.split())}", "red")
         else:
             parts = [head, *self._scores(work, results)]
-            texts, _ = progress.rates
+            texts, _ = task.rates
             parts += (
                 [f"{rate(texts)} {words('per_second')}"]
                 if texts
                 else [words("run_was_there")]
-                if not progress.texts
+                if not task.texts
                 else []
             )
-            self.say("  ".join([*parts, words.duration(progress.seconds)]))
-        progress.ended()
+            self.say("  ".join([*parts, words.duration(task.seconds)]))
         self._told = time.monotonic()
 
     def _scores(self, work: Work, results: Sequence[Any]) -> list[str]:
@@ -292,41 +326,40 @@ class TerminalFace(Face):
             self._live = None
 
     def text(self, width: int | None = None) -> str:
-        """The moving line: which task, how much of it, how fast, how far the run is, and how long the rest takes.
+        """The moving line: which tasks, how much of them, how fast, how far the run is, and how long the rest takes.
 
         Args:
-            width: Columns that there are; a line that is longer does without the rates.
+            width: Columns that there are; a line that is longer does without the rates, and then without the later tasks.
         """
         progress, words = self._progress, self._words
-        if progress is None:
+        if progress is None or not progress.at_work:
             return ""
-        work = progress.work[progress.position]
-        side = words(f"side_{progress.side}") if progress.side else ""
-        task = " ".join(part for part in (work.task, side, _of(progress)) if part)
+        heads = [self._head(progress, task) for task in progress.at_work.values()]
         texts, tokens = progress.rates
         rates = [f"{rate(texts)} {words('per_second')}"] if texts else []
         rates += [f"{rate(tokens)} {words('run_tokens_per_second')}"] if tokens else []
         left = words("run_left", time=_coarse(progress.left_s, words)) if progress.left_s is not None else ""
         share = words("run_share", share=f"{100 * progress.share:.0f}")
         line = ""
-        for kept in range(len(rates), -1, -1):
-            speed = words("comma").join(rates[:kept])
-            head = f"[{progress.position + 1}/{len(progress.work)}] {task}"
-            line = " · ".join(part for part in (head, speed, share, left) if part)
+        shorter = [(len(heads), kept) for kept in range(len(rates), -1, -1)]
+        for shown, kept in [*shorter, *((shown, 0) for shown in range(len(heads) - 1, 0, -1))]:
+            parts = ("  ".join(heads[:shown]), words("comma").join(rates[:kept]), share, left)
+            line = " · ".join(part for part in parts if part)
             if width is None or cell_len(line) <= width:
                 break
         return line
+
+    def _head(self, progress: Progress, task: _AtWork) -> str:
+        """One task of the moving line."""
+        side = self._words(f"side_{task.side}") if task.side else ""
+        of = (count(task.done) + (f"/{count(task.total)}" if task.total else "")) if task.done else ""
+        parts = (f"[{task.position + 1}/{len(progress.work)}]", progress.work[task.position].task, side, of)
+        return " ".join(part for part in parts if part)
 
     def _line(self) -> Any:
         from rich.text import Text
 
         return Text(self.text(self._console.width), no_wrap=True, overflow="ellipsis")
-
-
-def _of(progress: Progress) -> str:
-    if not progress.done:
-        return ""
-    return count(progress.done) + (f"/{count(progress.total)}" if progress.total else "")
 
 
 def _coarse(seconds: float, words: Words) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -35,6 +35,7 @@ class Options:
         key: API key, or ``${NAME}`` of the environment.
         hub: ``huggingface`` or ``modelscope``.
         data: Folder or archive of ``prefetch`` that all data come from; no hub is asked.
+        workers: Processes that evaluate tasks at the same time, or "auto"; None is ``eval.workers``, else "auto".
         dtype: Number format of the served weights; sets the tolerance.
         tolerance: One absolute tolerance for every score, as a fraction.
         lang: Language of the page and of what is printed: "en" or "zh".
@@ -56,6 +57,7 @@ class Options:
     key: str | None = field(default=None, repr=False)
     hub: str | None = None
     data: Path | None = None
+    workers: int | Literal["auto"] | None = None
     dtype: str | None = None
     tolerance: float | None = None
     lang: str = "en"

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback_server import Got, LoopbackServer, Reply
 
+from evalscope_vacc.errors import RunInterrupted
 from evalscope_vacc.wire import slots as slots_module
 from evalscope_vacc.wire.engine import Connection, Engine, Request
 from evalscope_vacc.wire.slots import Broker, LeasedSlots, Lessee
@@ -87,6 +88,11 @@ def send(engine: Engine, count: int, sleep: float) -> int:
     return len(found)
 
 
+def consume(stream: Iterator[Any]) -> None:
+    with suppress(RunInterrupted):
+        list(stream)
+
+
 def together(*calls: Callable[[], Any]) -> None:
     threads = [threading.Thread(target=call) for call in calls]
     for thread in threads:
@@ -104,12 +110,12 @@ def test_in_sum_no_more_than_the_limit_and_everybody_is_served(counts: list[int]
         parties = Parties(stack)
         engines = [parties.engine(server, limit, object()) for _ in counts]
         sent: list[int] = []
-        together(
-            *(
-                lambda engine=engine, count=count, sleep=rng.random() * 0.004: sent.append(send(engine, count, sleep))
-                for engine, count in zip(engines, counts, strict=True)
-            )
-        )
+
+        def sending(engine: Engine, count: int) -> Callable[[], None]:
+            sleep = rng.random() * 0.004
+            return lambda: sent.append(send(engine, count, sleep))
+
+        together(*map(sending, engines, counts))
         assert sorted(sent) == sorted(counts)
         assert server.most_in_flight <= limit
 
@@ -148,7 +154,7 @@ def test_a_process_that_ends_leaves_its_slots_to_the_others(serve: Serve, partie
     dead, alive = parties.engine(server, 2, process), parties.engine(server, 2, object())
     try:
         stream = dead.stream((Request("/v1/embeddings", {"n": n, "sleep": 9}, 1) for n in range(4)), lambda _, a: a)
-        threading.Thread(target=lambda: list(stream), daemon=True).start()
+        threading.Thread(target=consume, args=(stream,), daemon=True).start()
         while server.in_flight < 2:
             time.sleep(0.01)
         sent: list[int] = []
@@ -166,7 +172,9 @@ def test_a_process_that_ends_leaves_its_slots_to_the_others(serve: Serve, partie
 def test_a_request_that_must_be_alone_gets_every_slot() -> None:
     """Two processes that each hold half of the slots and want all of them do not wait for each other."""
     broker, order = Broker(), []
-    lessees = {name: Lessee(name, 0, lambda kind, _, count, name=name: order.append((name, kind, count))) for name in "ab"}
+    lessees = {
+        name: Lessee(name, 0, lambda kind, _, count, name=name: order.append((name, kind, count))) for name in "ab"
+    }
     for lessee in lessees.values():
         broker.ask(lessee, "s", 4, 2)
     assert order == [("a", "grant", 2), ("b", "grant", 2)]
