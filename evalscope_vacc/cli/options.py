@@ -51,7 +51,7 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N|auto",
-        help="Processes that evaluate tasks at the same time and share the servers' slots. auto: two, memory permitting.",
+        help="Processes that evaluate tasks at once and share the servers' slots. [default: auto: two, memory permitting]",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]

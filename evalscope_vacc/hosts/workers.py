@@ -37,6 +37,8 @@ from evalscope_vacc.wire.slots import Broker, Lessee
 
 logger = logging.getLogger(__name__)
 
+VARIABLE = "VACC_WORKERS"
+"""Of the environment: how many a command starts where neither it nor its configuration says so."""
 MANY = 2
 """Workers where nobody says how many: one loads, fits or searches while the other encodes."""
 WORKER_BYTES = 2 << 30
@@ -162,7 +164,7 @@ def started_ahead(config: Mapping[str, Any], wanted: Count | None = None, *, now
         now: Whether they are started now, to import MTEB while this process does other things. Who is not needed ends
             with the block.
     """
-    token = _by_default.set(AUTO)
+    token = _by_default.set(read_count(os.environ.get(VARIABLE), VARIABLE) or AUTO)
     try:
         count = _expected(config, wanted) if now else 1
         _ahead.extend(Worker.start() for _ in range(count if count > 1 else 0))
