@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -58,8 +59,6 @@ def tasks_of(evaluation: Mapping[str, Any]) -> list[Any]:
     problem = check()
     if problem:
         raise HostError(problem)
-    from importlib import import_module
-
     from evalscope_vacc.hosts.spelling import EVAL_KEYS, newer_eval
 
     given = newer_eval(evaluation)

@@ -10,7 +10,7 @@ from typing import Any
 
 from evalscope_vacc.exits import ends_in_one_line
 from evalscope_vacc.hosts.hooking import replace
-from evalscope_vacc.hosts.workers import started_ahead
+from evalscope_vacc.hosts.workers import of_a_command, started_ahead
 
 
 def hook_eval_command(module: ModuleType) -> None:
@@ -22,6 +22,7 @@ def hook_eval_command(module: ModuleType) -> None:
                 if str(getattr(self.args, "eval_backend", "")).lower() == "rageval":
                     ours = _read_file(getattr(self.args, "eval_config", None))
                     if ours is not None:
+                        stack.enter_context(of_a_command())
                         stack.enter_context(started_ahead(ours))
                 return original(self)
 

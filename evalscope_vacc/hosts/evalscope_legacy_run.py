@@ -49,6 +49,8 @@ def run_tool(models: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any])
     given = newer_eval(evaluation)
     values = {key: DEFAULTS.get(key) if given.get(key) is None else given[key] for key in EVAL_KEYS}
     with verbosity(values["verbosity"]), second_kills():
+        if values["workers"] not in (None, 1):
+            logger.info("eval.workers: on this generation of hosts the tasks are evaluated one after the other")
         logger.info("eval.top_k: %s candidates go to a cross-encoder", values["top_k"])
         return run(LegacyEngine(SimpleNamespace(**values), models))
 

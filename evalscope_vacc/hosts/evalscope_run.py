@@ -72,6 +72,7 @@ class NewerEngine(Engine):
             count = 1
         if count == 1:
             return OneByOne(self)
+        self._ready.clear()
         setup = Setup(
             {key: getattr(self.evaluation, key, None) for key in EVAL_KEYS},
             [entries.written(entry) for entry in self._given],

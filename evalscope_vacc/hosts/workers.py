@@ -155,22 +155,30 @@ _ahead: list[Worker] = []
 
 
 @contextmanager
-def started_ahead(config: Mapping[str, Any], wanted: Count | None = None, *, now: bool = True) -> Iterator[None]:
-    """Inside the block, that of a command, a run has several workers also where its configuration does not say so.
+def of_a_command() -> Iterator[None]:
+    """Inside the block a run that says nothing of workers has several: it is a command's, not a call's from Python."""
+    token = _by_default.set(read_count(os.environ.get(VARIABLE), VARIABLE) or AUTO)
+    try:
+        yield
+    finally:
+        _by_default.reset(token)
+
+
+@contextmanager
+def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Iterator[None]:
+    """Starts the workers that a run inside the block will have, so that they import MTEB while others do other things.
+
+    Who is not needed ends with the block.
 
     Args:
         config: ``{tool, models, eval}``.
         wanted: How many, instead of ``eval.workers``.
-        now: Whether they are started now, to import MTEB while this process does other things. Who is not needed ends
-            with the block.
     """
-    token = _by_default.set(read_count(os.environ.get(VARIABLE), VARIABLE) or AUTO)
+    count = _expected(config, wanted)
     try:
-        count = _expected(config, wanted) if now else 1
         _ahead.extend(Worker.start() for _ in range(count if count > 1 else 0))
         yield
     finally:
-        _by_default.reset(token)
         _end(_ahead)
         _ahead.clear()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def _act(options: Options, face: Face, began: float) -> Answer:
         face.checked(report)
         return Answer("fail", FAIL, checks=(report,))
     # what fits into a budget is measured first, and imports would slow it down
-    with started_ahead(config, now=options.budget_s is None):
+    with nullcontext() if options.budget_s is not None else started_ahead(config):
         return _with_config(options, face, began, config)
 
 

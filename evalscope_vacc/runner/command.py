@@ -10,7 +10,7 @@ from evalscope_vacc.hosts.bundle import used
 from evalscope_vacc.hosts.entry import run
 from evalscope_vacc.hosts.run_result import RunResult
 from evalscope_vacc.hosts.spelling import Count
-from evalscope_vacc.hosts.workers import started_ahead
+from evalscope_vacc.hosts.workers import of_a_command, started_ahead
 from evalscope_vacc.progress import watched
 from evalscope_vacc.runner.act import act
 from evalscope_vacc.runner.config import secrets_of
@@ -53,7 +53,7 @@ def evaluate(
     with captured(shown=verbose) as output, shows_warnings(TerminalFace(output, words)) as face, watched(face):
         output.secrets = secrets_of(config)
         try:
-            with used(data, face.unpacks), started_ahead(read_rageval(config), workers):
+            with of_a_command(), used(data, face.unpacks), started_ahead(read_rageval(config), workers):
                 result = run(config, workers=workers)
         except RunFailed as error:
             failure, result = error, error.result
@@ -80,7 +80,7 @@ def show(options: Options, *, quiet: bool = False, verbose: bool = False, as_jso
         VaccError: As :func:`evalscope_vacc.verify`.
     """
     words = Words(options.lang)
-    with captured(shown=verbose) as output:
+    with captured(shown=verbose) as output, of_a_command():
         output.secrets = [options.key or ""]
         if quiet:
             answer = act(options, Face(output))

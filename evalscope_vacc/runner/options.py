@@ -35,7 +35,8 @@ class Options:
         key: API key, or ``${NAME}`` of the environment.
         hub: ``huggingface`` or ``modelscope``.
         data: Folder or archive of ``prefetch`` that all data come from; no hub is asked.
-        workers: Processes that evaluate tasks at the same time, or "auto"; None is ``eval.workers``, else "auto".
+        workers: Processes that evaluate tasks at the same time, or "auto"; None is ``eval.workers``, else none: one
+            task after the other, here.
         dtype: Number format of the served weights; sets the tolerance.
         tolerance: One absolute tolerance for every score, as a fraction.
         lang: Language of the page and of what is printed: "en" or "zh".
