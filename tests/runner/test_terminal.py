@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -94,3 +95,32 @@ def test_through_a_pipe_every_line_is_whole_and_nothing_moves(tmp_path: Path) ->
     assert sum(bool(re.match(LINE + " ·", line)) for line in lines) >= 3
     assert any(re.fullmatch(FINISHED, line) for line in lines), lines
     assert done.stdout == "the end\n"
+
+
+def test_two_tasks_at_work_share_the_line_and_each_has_its_own_rate(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from evalscope_vacc.progress import Work
+    from evalscope_vacc.runner.face import TerminalFace
+    from evalscope_vacc.runner.output import Output
+    from evalscope_vacc.view.words import Words
+
+    shown = io.StringIO()
+    face = TerminalFace(Output(shown, shown=False), Words("en"))
+    face.planned(tmp_path, [Work("m", "Large"), Work("m", "Small")])
+    face.began(1)
+    face.began(0)
+    face.moved("document", 640, 5000, 640, 0, position=0)
+    face.moved("", 10, 20, 10, 0, position=1)
+    assert face.text().startswith("[2/2] Small 10/20  [1/2] Large document 640/5,000 · ")
+    assert face.text(50).startswith("[2/2] Small 10/20 · "), "the later ones are left out where the line is too long"
+    score = {"hf_subset": "default", "main_score": 0.5}
+    face.ended(1, [SimpleNamespace(scores={"test": [score]})], "")
+    face.moved("document", 1280, 5000, 1280, 0)
+    assert face.text().startswith("[1/2] Large document 1,280/5,000 · ")
+    face.ended(0, [], "its worker process was killed (SIGKILL)")
+    assert face.text() == ""
+    lines = shown.getvalue().splitlines()
+    assert lines[0].startswith("[2/2] Small  50.00  ")
+    assert " texts/s  " in lines[0]
+    assert lines[1] == "[1/2] Large  failed: its worker process was killed (SIGKILL)"
