@@ -67,8 +67,8 @@ class NewerEngine(Engine):
         wanted = getattr(self.evaluation, "workers", None)
         count = count_for(wanted, len(plan.items)) if entries.all_ours(self._given) else 1
         registered = registered_beside_mtebs(self.tasks)
-        if count > 1 and any(task.__module__ == "__main__" for task in registered.values()):
-            logger.info("one worker: a task is defined in the program itself, which no other process may run again")
+        if count > 1 and any(t.__module__ == "__main__" or "<locals>" in t.__qualname__ for t in registered.values()):
+            logger.info("no workers: a task is defined in the program itself, which no other process may run again")
             count = 1
         if count == 1:
             return OneByOne(self)

@@ -25,11 +25,9 @@ from typing import Any
 
 from evalscope_vacc.errors import HostError, VaccError
 from evalscope_vacc.evidence import SAMPLES, Evidence, TaskUsage
-from evalscope_vacc.hosts.workers import END_S, Setup
+from evalscope_vacc.hosts.workers import END_S, TEMPLATE, Setup
 from evalscope_vacc.progress import Watcher, watched
 from evalscope_vacc.wire.slots import LeasedSlots, lease_from
-
-_TEMPLATE = "evalscope.backend.rag_eval.mteb.task_template"
 
 
 class Link:
@@ -64,7 +62,7 @@ class Link:
 
     def read(self) -> None:
         """Reads until the other side stops or is gone, and then ends this process, in order where it can."""
-        kind = ""
+        kind, began = "", False
         while kind != "stop":
             try:
                 kind, *content = self._connection.recv()
@@ -76,6 +74,9 @@ class Link:
                 self._leased[content[0]].recall()
             else:
                 self.inbox.put((kind, content[0] if content else None))
+                began = began or kind == "setup"
+        if not began:
+            os._exit(0)
         if self.busy:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         time.sleep(END_S)
@@ -145,10 +146,10 @@ class _Log(logging.handlers.QueueHandler):
 
 
 class _Template(ModuleType):
-    """EvalScope's ``task_template``, imported when something of it is needed, which is seldom."""
+    """EvalScope's ``task_template``, imported when something of it is needed."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module(_TEMPLATE), name)
+        return getattr(importlib.import_module(TEMPLATE), name)
 
 
 def _engine(link: Link, setup: Setup) -> Any:
@@ -157,7 +158,7 @@ def _engine(link: Link, setup: Setup) -> Any:
     from evalscope_vacc.hosts.evalscope_run import NewerEngine
 
     register(setup.tasks)
-    engine = NewerEngine(SimpleNamespace(**setup.evaluation), setup.entries, _Template(_TEMPLATE))
+    engine = NewerEngine(SimpleNamespace(**setup.evaluation), setup.entries, _Template(TEMPLATE))
     engine.earlier = setup.earlier
     for position, model in enumerate(engine.models):
         if getattr(model, "served", None) is not None:
@@ -165,7 +166,7 @@ def _engine(link: Link, setup: Setup) -> Any:
     return engine
 
 
-def _work(link: Link, setup: Setup) -> None:
+def _work(link: Link, pickled: bytes) -> None:
     """Carries out what is asked for until there is nothing more."""
     from evalscope_vacc.hosts.bundle import used
     from evalscope_vacc.hosts.logs import verbosity
@@ -175,6 +176,7 @@ def _work(link: Link, setup: Setup) -> None:
     with ExitStack() as stack:
         failed: Outcome | None = None
         try:
+            setup: Setup = pickle.loads(pickled)  # noqa: S301 -- from the process that started this one
             stack.enter_context(used(setup.data))
             stack.enter_context(verbosity(setup.evaluation.get("verbosity")))
             stack.enter_context(watched(_Progress(link)))
@@ -201,14 +203,14 @@ def main() -> None:
     link = Link(Connection(int(sys.argv[1])))
     threading.Thread(target=link.read, name="vacc-link", daemon=True).start()
     lease_from(link.lease)
+    importlib.import_module(sys.argv[2])
     log = _Log(link)
     for name in (None, "evalscope", "evalscope_vacc", "mteb"):
         logging.getLogger(name).handlers[:] = [log]
         logging.getLogger(name).propagate = False
-    importlib.import_module("mteb")
     kind, content = link.inbox.get()
     if kind == "setup":
-        _work(link, pickle.loads(content))  # noqa: S301 -- from the process that started this one
+        _work(link, content)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ MANY = 2
 """Workers where nobody says how many: one loads, fits or searches while the other encodes."""
 WORKER_BYTES = 2 << 30
 """Memory that must be available for each of them."""
+TEMPLATE = "evalscope.backend.rag_eval.mteb.task_template"
+"""EvalScope's module, of which a worker needs the loaders from ModelScope alone."""
 END_S = 1.0
 """How long a worker may take to end in order."""
 _LOOK_S = 1.0
@@ -108,15 +110,15 @@ class Worker:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def start(cls) -> Worker:
-        """Starts one; it imports MTEB and waits for its setup."""
+    def start(cls, imports: str = "mteb") -> Worker:
+        """Starts one; it imports a module, MTEB with it, and waits for its setup."""
         ours, theirs = socket.socketpair()
         with theirs:
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
             if sys.stderr.isatty():
                 environment["TQDM_DISABLE"] = "1"  # the bars of several would overwrite each other
             process = subprocess.Popen(  # noqa: S603 -- this Python
-                [sys.executable, "-m", "evalscope_vacc.hosts.worker", str(theirs.fileno())],
+                [sys.executable, "-m", "evalscope_vacc.hosts.worker", str(theirs.fileno()), imports],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,
@@ -131,10 +133,15 @@ class Worker:
 
     def messages(self) -> Iterator[tuple[Any, ...]]:
         """Yields what it sends until it is gone, with all its connections."""
-        with suppress(EOFError, OSError):
+        try:
             # its own children may hold the connection open
             while wait([self.connection], _LOOK_S) or self.process.poll() is None:
-                yield from [self.connection.recv()] if self.connection.poll() else []
+                if self.connection.poll():
+                    yield self.connection.recv()
+        except (EOFError, OSError):
+            pass
+        except Exception as error:  # noqa: BLE001 -- whatever a class of somebody else's does when it is read
+            logger.warning("what a worker says cannot be read, so it is ended: %r", error)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(2 * END_S)
         self.process.kill()
@@ -175,8 +182,11 @@ def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Ite
         wanted: How many, instead of ``eval.workers``.
     """
     count = _expected(config, wanted)
+    hub = (config.get("eval") or {}).get("hub") if count > 1 else None
     try:
-        _ahead.extend(Worker.start() for _ in range(count if count > 1 else 0))
+        _ahead.extend(
+            Worker.start("mteb" if hub == "huggingface" else TEMPLATE) for _ in range(count if count > 1 else 0)
+        )
         yield
     finally:
         _end(_ahead)
