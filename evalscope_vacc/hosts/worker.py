@@ -211,6 +211,10 @@ def main() -> None:
     kind, content = link.inbox.get()
     if kind == "setup":
         _work(link, content)
+    # everything is closed and kept; what libraries do at the interpreter's end takes longer than Ctrl-C may
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
