@@ -110,13 +110,13 @@ class Worker:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def start(cls, imports: str = "mteb") -> Worker:
+    def start(cls, number: int, imports: str = "mteb") -> Worker:
         """Starts one; it imports a module, MTEB with it, and waits for its setup."""
         ours, theirs = socket.socketpair()
         with theirs:
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
             if sys.stderr.isatty():
-                environment["TQDM_DISABLE"] = "1"  # the bars of several would overwrite each other
+                environment["TQDM_POSITION"] = str(number)  # each worker's bars have a line of their own
             process = subprocess.Popen(  # noqa: S603 -- this Python
                 [sys.executable, "-m", "evalscope_vacc.hosts.worker", str(theirs.fileno()), imports],
                 pass_fds=[theirs.fileno()],
@@ -184,9 +184,8 @@ def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Ite
     count = _expected(config, wanted)
     hub = (config.get("eval") or {}).get("hub") if count > 1 else None
     try:
-        _ahead.extend(
-            Worker.start("mteb" if hub == "huggingface" else TEMPLATE) for _ in range(count if count > 1 else 0)
-        )
+        imports = "mteb" if hub == "huggingface" else TEMPLATE
+        _ahead.extend(Worker.start(number, imports) for number in range(count if count > 1 else 0))
         yield
     finally:
         _end(_ahead)
@@ -294,7 +293,7 @@ class Workers:
         return worker, kind, content
 
     def _hired(self) -> Worker:
-        worker = _ahead.pop() if _ahead else Worker.start()
+        worker = _ahead.pop(0) if _ahead else Worker.start(len(self._at_work))
         threading.Thread(target=self._listen, args=(worker,), name="vacc-worker", daemon=True).start()
         worker.send("setup", self._setup)
         return worker

@@ -118,7 +118,7 @@ def test_two_workers_where_there_is_memory_for_them(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_worker_whose_parent_is_gone_ends_also_while_it_imports() -> None:
-    worker = workers.Worker.start()
+    worker = workers.Worker.start(0)
     time.sleep(0.5)
     worker.connection.close()
     worker.process.wait(10)
