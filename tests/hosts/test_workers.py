@@ -124,6 +124,26 @@ def test_a_worker_whose_parent_is_gone_ends_also_while_it_imports() -> None:
     worker.process.wait(10)
 
 
+def test_a_task_draws_as_a_new_one_whatever_was_evaluated_before() -> None:
+    import random
+
+    import numpy as np
+    import torch
+
+    from evalscope_vacc.demo.tasks import VaccDemoClassification
+    from evalscope_vacc.hosts.data import seed
+
+    def drawn(task: Any) -> list[float]:
+        everywhere = [random.random(), float(np.random.rand()), float(torch.rand(1))]
+        return [*everywhere, task.rng_state.random(), float(task.np_rng.random())]
+
+    task = VaccDemoClassification()
+    as_new = drawn(task)
+    assert drawn(task) != as_new
+    seed(task)
+    assert drawn(task) == as_new
+
+
 # -- whole runs --------------------------------------------------------------------------------------------------------
 
 
