@@ -173,7 +173,7 @@ def of_a_command() -> Iterator[None]:
 
 @contextmanager
 def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Iterator[None]:
-    """Starts the workers that a run inside the block will have, so that they import MTEB while others do other things.
+    """Starts workers that a run inside the block will have, so that they import MTEB while this process does other things.
 
     Who is not needed ends with the block.
 
@@ -185,7 +185,9 @@ def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Ite
     hub = (config.get("eval") or {}).get("hub") if count > 1 else None
     try:
         imports = "mteb" if hub == "huggingface" else TEMPLATE
-        _ahead.extend(Worker.start(number, imports) for number in range(count if count > 1 else 0))
+        # this process imports, too: more of them than processors would only keep the first one from its first request
+        ahead = min(count, max(1, (os.cpu_count() or 1) - 1)) if count > 1 else 0
+        _ahead.extend(Worker.start(number, imports) for number in range(ahead))
         yield
     finally:
         _end(_ahead)
