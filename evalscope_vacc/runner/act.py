@@ -109,12 +109,12 @@ def _act(options: Options, face: Face, began: float) -> Answer:
     references = expected(options.against, [model.model_name for model in served(config)])
     config, templates = with_templates(config, options, references.references)
     models = served(config)
+    config = with_preset(config, options, models)
     face.checking(models)
     face.templates(templates)
     checks = tuple(_check(model, face) for model in models)
     if any(report.exit_status for report in checks):
         return Answer("fail", FAIL, len(options.tasks) or None, checks)
-    config = with_preset(config, options, models)
     rates = [measure(model) for model in models]
     planned = plan(config, rates, references, until=None if options.budget_s is None else began + options.budget_s)
     face.chosen(planned.estimate, planned.left_out)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.checks.findings import Report
+from evalscope_vacc.names import served_name
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.model import Results, Verdict
 from evalscope_vacc.view import comparison
@@ -143,12 +144,15 @@ class Answer:
     def _scores(self, words: Words) -> Sequence[Block]:
         if self.results is None:
             return []
-        heads = ("task", "split", "subset", "metric", "ours")
+        # two stages have a score of the same task
+        first = 0 if len({row.run.model for row in self.results.rows}) > 1 else 1
+        heads = ("model", "task", "split", "subset", "metric", "ours")[first:]
         columns = tuple(Column(words(f"col_{head}"), head == "ours") for head in heads)
-        rows = [
-            (r.task, r.split, "" if r.subset == "default" else r.subset, r.metric, percent(r.score))
+        cells = [
+            (served_name(r.run.model), r.task, r.split, "" if r.subset == "default" else r.subset, r.metric)
             for r in self.results.rows
         ]
+        rows = [(*names[first:], percent(r.score)) for names, r in zip(cells, self.results.rows, strict=True)]
         return [Table(columns, tuple(rows))]
 
     def _next(self, words: Words) -> list[str]:
