@@ -93,12 +93,13 @@ def verify_entries(
     names: Annotated[list[str] | None, typer.Argument(help="Names, or their beginnings. Default: all.")] = None,
     folder: Folder = None,
     as_json: AsJson = False,
+    lang: Lang = "en",
 ) -> None:
     """Reads and checks the whole store; the exit status is 1 when something is damaged."""
-    from rich.console import Console
-    from rich.markup import escape
-
     from evalscope_vacc.store import files, matching, verify
+    from evalscope_vacc.view import listings
+    from evalscope_vacc.view.document import show
+    from evalscope_vacc.view.words import Words
 
     place = _folder(folder)
     verdicts = [verify(path) for path in (matching(place, names) if names else files(place))]
@@ -106,19 +107,6 @@ def verify_entries(
         found = [{**vars(verdict), "ok": verdict.ok} for verdict in verdicts]
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
-        console = Console()
-        for verdict in verdicts:
-            state = "[green]ok[/green]" if verdict.ok else "[red]damaged[/red]"
-            counts = f"{verdict.sound:,} sound" + (f", {verdict.damaged:,} damaged" if verdict.damaged else "")
-            problem = f"; {escape(verdict.problem)}" if verdict.problem else ""
-            console.print(f"{verdict.name}: {state}, {counts}{problem}", soft_wrap=True)
-        if not verdicts:
-            console.print(f"The store in {escape(str(place))} is empty.", soft_wrap=True)
-        elif any(not verdict.ok for verdict in verdicts):
-            console.print(
-                "Damaged answers are never used: they are requested again. `evalscope-vacc store rm NAME` "
-                "removes the whole entry.",
-                soft_wrap=True,
-            )
+        show(listings.verified(place, verdicts, Words(lang)))
     if any(not verdict.ok for verdict in verdicts):
         raise typer.Exit(1)

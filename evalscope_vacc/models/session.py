@@ -28,6 +28,7 @@ from evalscope_vacc.errors import (
     ServerError,
 )
 from evalscope_vacc.evidence import TaskUsage
+from evalscope_vacc.messages import Words
 from evalscope_vacc.models.served import Served
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.progress import watcher
@@ -326,8 +327,10 @@ def _ask(served: Served, engine: Engine) -> Session:
     report: Report | None = None
     if config.preflight:
         report = preflight(config, engine, dialect, asked, rerank)
+        told = [finding for finding in report.findings if finding.state != "ok"]
         served.record_server(
-            preflight=[finding.line() for finding in report.findings if finding.state != "ok"],
+            preflight=[finding.line() for finding in told],
+            preflight_zh=[finding.line(Words("zh")) for finding in told],
             preflight_checks={f.check: worst.state for f in report.findings if (worst := report.of(f.check))},
         )
     limit = min([*limits, *([limit] if limit else [])], default=None)

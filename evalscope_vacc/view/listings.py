@@ -22,7 +22,7 @@ from evalscope_vacc.view.words import Notes, Words, count, many, percent, size
 if TYPE_CHECKING:
     from evalscope_vacc.catalog import Entry
     from evalscope_vacc.demo.run import DemoReport
-    from evalscope_vacc.store import Listing
+    from evalscope_vacc.store import Listing, Verdict
 
 
 # -- the catalog -----------------------------------------------------------------------------------------------------------
@@ -273,6 +273,20 @@ def store(place: Path, lines: Sequence[Listing], words: Words) -> list[Block]:
         *problems,
         table(words, heads, rows, right=("answers", "bytes", "used"), extra=("kind",), styles=styles),
     ]
+
+
+def verified(place: Path, verdicts: Sequence[Verdict], words: Words) -> list[Block]:
+    """Says of each entry of the store whether it is damaged."""
+    if not verdicts:
+        return [Line(words("nothing_kept", place=place))]
+    blocks: list[Block] = []
+    for verdict in verdicts:
+        said = words("store_sound" if verdict.ok else "store_damaged", **vars(verdict))
+        blocks.append(Line(said, "text", "" if verdict.ok else "bad"))
+        blocks += [Line(verdict.problem, "more")] if verdict.problem else []
+    if not all(verdict.ok for verdict in verdicts):
+        blocks.append(Line(words("store_action"), "more"))
+    return blocks
 
 
 def shortest(name: str, names: Sequence[str]) -> str:

@@ -259,7 +259,9 @@ def _facts(facts: Mapping[str, Any], words: Words, prefix: str = "") -> Iterable
             checks = facts.get("preflight_checks")
             counted = words("preflight_passed", count=len(checks)) if isinstance(checks, Mapping) else ""
             yield name, counted or words("preflight_clean")
-        elif name != "preflight_checks":
+        elif name == "preflight":
+            yield name, facts.get(f"preflight_{words.language}", value)
+        elif name not in {"preflight_checks", "preflight_zh"}:
             yield f"{prefix}{name}", value
 
 

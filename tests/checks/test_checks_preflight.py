@@ -155,6 +155,14 @@ def test_everything_else_is_a_warning(
     assert f"some-model: {check}: " in caplog.text
 
 
+def test_its_warnings_are_kept_in_both_languages(tmp_path: Path) -> None:
+    with SoundServer(faults=("long vectors",)) as server:
+        served = Served(configure({"model_name": server.name, "api_base": server.base}), folder=tmp_path)
+        open_session(served).close()
+    assert any(line.startswith("norm: ") for line in served.record["preflight"])
+    assert any(line.startswith("norm：") for line in served.record["preflight_zh"])
+
+
 @pytest.mark.parametrize("template", ["none", "auto", "qwen3"])
 def test_an_embedding_server_behind_a_cross_encoder_is_a_warning(template: str, look) -> None:
     with SoundServer() as server:

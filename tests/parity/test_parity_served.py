@@ -80,6 +80,7 @@ def stored(demo_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     return path
 
 
+@pytest.mark.slow
 def test_the_served_model_is_the_same_as_its_weights_at_1e_6(demo_server: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     status, found = measured(

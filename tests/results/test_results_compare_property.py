@@ -53,7 +53,7 @@ def written(verdict: Verdict, words: Words) -> list[str]:
             to_terminal(shown, 80)]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(ours=_rows(["vacc/a", "vacc/b"]), theirs=_rows(["org/a"]), seed=st.integers(0, 2**16))
 def test_the_order_of_the_rows_does_not_matter(ours: list[Row], theirs: list[Row], seed: int) -> None:
     shuffled, other = list(ours), list(theirs)

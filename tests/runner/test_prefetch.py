@@ -97,6 +97,7 @@ def test_the_manifest_says_what_is_there(carried: Path) -> None:
     assert not [name for name in manifest.files if "lock" in name or "cache-" in name or "token" in name]
 
 
+@pytest.mark.slow
 def test_a_run_needs_the_file_alone(carried: Path, offline: Command, model: LoopbackServer, tmp_path: Path) -> None:
     arguments = [model.base, "--tasks", ",".join(SMALL), "--against", "none", "--json"]
     done = offline(*arguments, "--data", carried)

@@ -126,6 +126,7 @@ def test_verify_finds_damage_and_fails(folder: Path) -> None:
     assert "ok, 1,234 sound" in shown
     assert [found["ok"] for found in json.loads(run("verify", "--json", status=1))] == [False, True]
     run("verify", files(folder)[1].stem)
+    assert "已损坏，1,233 个完好，1 个损坏" in run("verify", "--lang", "zh", status=1)
 
 
 def test_files_of_0_1_0_are_listed_left_alone_and_removable_by_name(

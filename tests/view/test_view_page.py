@@ -384,6 +384,18 @@ def test_a_clean_check_before_the_run_says_how_many(tmp_path: Path, make_page) -
     assert "通过，共 3 项" in _Markup(make_page(run, lang="zh")).text
 
 
+def test_the_warnings_of_the_check_before_the_run_are_in_the_page_s_language(tmp_path: Path, make_page) -> None:
+    run = write_results(tmp_path / "run", {("T", "test", "a"): ("m", 0.5)}, model="vacc/mine")
+    write_evidence(run, [], [], model="vacc/mine")
+    content = {"models": [{"name": "vacc/mine", "preflight": ["speed: slow"], "preflight_zh": ["speed：慢"]}]}
+    (run / "vacc" / "server.json").write_text(json.dumps(content))
+    english, chinese = _Markup(make_page(run)).text, _Markup(make_page(run, lang="zh")).text
+    assert "speed: slow" in english
+    assert "speed：慢" not in english
+    assert "speed：慢" in chinese
+    assert "speed: slow" not in chinese
+
+
 def test_durations_are_chinese_in_the_chinese_page(good_run: Path, make_page) -> None:
     text = _Markup(make_page(good_run, lang="zh", against=MODEL)).text
     assert re.search(r"\d+ 分 \d\d 秒", text)
