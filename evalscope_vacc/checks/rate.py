@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +21,14 @@ from evalscope_vacc.wire.dialects import get_dialect
 from evalscope_vacc.wire.engine import Answer, Request
 from evalscope_vacc.wire.probe import probe_reranker
 
+logger = logging.getLogger(__name__)
+
 SECONDS = 2.0
 LONG_WORDS = 160
 """About 200 tokens: below the limit of the smallest models."""
 CHARACTERS_PER_TOKEN = 4.2
 _FEW = 4
+_TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Rate:
 
 
 def measure(config: ModelConfig, seconds: float = SECONDS) -> Rate | None:
-    """Measures the rates: sends short texts, then long ones, for a few seconds each.
+    """Measures the rates: sends long texts, then short ones, for a few seconds each.
 
     Args:
         config: The model; all its servers are taken to be alike, and the first one is asked.
@@ -50,9 +55,11 @@ def measure(config: ModelConfig, seconds: float = SECONDS) -> Rate | None:
         The rates, or None where the server did not answer.
     """
     try:
-        texts, _ = _send(config, seconds, long=False)
+        # first what is calculated from single requests, while the server has nothing else to do
         _, tokens = _send(config, seconds, long=True)
-    except ServerError:
+        texts, _ = _send(config, seconds, long=False)
+    except ServerError as error:
+        logger.warning("the server's rate could not be measured: %s", error)
         return None
     servers = len(config.bases)
     return Rate(texts * servers, tokens * servers)
@@ -71,7 +78,8 @@ def _send(config: ModelConfig, seconds: float, *, long: bool) -> tuple[float, fl
 
 
 def _stream(target: Target, size: int, seconds: float, *, long: bool) -> tuple[float, float]:
-    numbers = itertools.count()
+    # others at every measurement: a server, or a gateway before it, may remember the last one's
+    numbers = itertools.count(time.time_ns() % 10**9)
 
     def request(texts: int) -> Request:
         return _request(target, [_text(next(numbers), long=long) for _ in range(texts)])
@@ -80,21 +88,18 @@ def _stream(target: Target, size: int, seconds: float, *, long: bool) -> tuple[f
     # full batches of short texts cost little; of long ones as many as are answered in the time, the rest is calculated
     each = _cost(target, request) if long else 0.0
     fit = min(size, max(1, int(seconds / (each * slots)))) if each else size
+    requests = (request(fit) for _ in itertools.count())
     start = time.monotonic()
-
-    def requests() -> Iterator[Request]:
-        sent = 0
-        # one request for each slot, however slow
-        while sent < slots or time.monotonic() - start < seconds:
-            sent += 1
-            yield request(fit)
-
     answered = characters = tokens = 0
-    for done, got in target.engine.stream(requests(), _parser(target)):
-        answered += done.items
-        characters += done.tag
-        tokens += got.tokens or 0
-    took = max(time.monotonic() - start, 1e-6)
+    with closing(target.engine.stream(requests, _parser(target))) as answers:
+        for done, got in answers:
+            answered += done.items
+            characters += done.tag
+            tokens += got.tokens or 0
+            took = max(time.monotonic() - start, 1e-6)
+            # one request for each slot, however slow; what is in flight then is cancelled
+            if took >= seconds and answered >= slots * fit:
+                break
     a_request = took * slots / (answered / fit) + each * slots * (size - fit)
     per_second = size * slots / a_request
     return per_second, per_second * (tokens or characters / CHARACTERS_PER_TOKEN) / answered
@@ -104,9 +109,12 @@ def _cost(target: Target, request: Callable[[int], Request]) -> float:
     """Seconds that one more text of a request costs, by what one and four of them take."""
     took = []
     for texts in (1, _FEW):
-        start = time.monotonic()
-        deque(target.engine.stream(iter([request(texts)]), _parser(target)), maxlen=0)
-        took.append(time.monotonic() - start)
+        times = []
+        for _ in range(_TRIES):
+            start = time.monotonic()
+            deque(target.engine.stream(iter([request(texts)]), _parser(target)), maxlen=0)
+            times.append(time.monotonic() - start)
+        took.append(min(times))
     return max((took[1] - took[0]) / (_FEW - 1), 1e-6)
 
 
@@ -126,4 +134,4 @@ def _parser(target: Target) -> Callable[[Request, Answer], Any]:
 
 def _text(number: int, *, long: bool) -> str:
     """A text that begins unlike every other one, so that no cache helps to answer it."""
-    return f"{number * 7919 % 100003} {' '.join(of_words(LONG_WORDS, shift=number)) if long else SHORT_EN}"
+    return f"{number * 7919 % 10**9} {' '.join(of_words(LONG_WORDS, shift=number)) if long else SHORT_EN}"

@@ -5,7 +5,7 @@ Package data, so that no MTEB is needed to read results; ``benchmarks/published/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -105,8 +105,26 @@ def mteb_tasks(name: str) -> list[Any]:
     try:
         return list(mteb.get_benchmark(name).tasks)
     except KeyError:
+        known = benchmark(name)
+    if known is None:
         hint = did_you_mean(name, [*benchmark_names(), *_aliases()], "mteb.get_benchmarks() lists them")
-        raise ConfigError(f"there is no benchmark {clean(name, limit=200)!r}: {hint}") from None
+        raise ConfigError(f"there is no benchmark {clean(name, limit=200)!r}: {hint}")
+    # a column of a published table, which MTEB has no name for
+    return [
+        mteb.get_task(task.name, eval_splits=list(task.splits), hf_subsets=list(task.subsets) or None)
+        for task in known.tasks
+    ]
+
+
+def parts(given: Iterable[str] | Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...] | None]:
+    """Reads ``eval.benchmarks``: a list of names, or name to those of its tasks that are evaluated.
+
+    Returns:
+        Name to tasks; None means all of them.
+    """
+    if isinstance(given, Mapping):
+        return {str(name): tuple(tasks) for name, tasks in given.items()}
+    return dict.fromkeys(given)
 
 
 def name_in_mteb(name: str) -> str:
@@ -117,10 +135,10 @@ def name_in_mteb(name: str) -> str:
 
 
 def benchmark_names() -> list[str]:
-    """Returns the names of MTEB's benchmarks."""
+    """Returns the names of MTEB's benchmarks, and of the columns of published tables."""
     import mteb
 
-    return [str(one.name) for one in mteb.get_benchmarks()]
+    return list(dict.fromkeys([*(str(one.name) for one in mteb.get_benchmarks()), *(one.name for one in benchmarks())]))
 
 
 def is_benchmark(name: str) -> bool:
