@@ -146,9 +146,9 @@ def evaluation(folder: str, bench: Benchmark, top_k: int | None = None) -> list[
 
 def default_splits(task: str) -> tuple[str, ...]:
     """Returns the splits that MTEB evaluates unless told otherwise."""
-    from evalscope_vacc.results.estimate import task_splits
+    from evalscope_vacc.results.estimate import task_parts
 
-    return task_splits(task)
+    return tuple(dict.fromkeys(split for split, _ in task_parts(task)))
 
 
 def finish(folder: str, bench: Benchmark, model: str, body: list[str], how: str, *, first: str = "") -> str:

@@ -121,21 +121,14 @@ def estimate(
     return Estimate(tuple(found), unknown, tuple(means), (*ASSUMPTIONS, *limited))
 
 
-def task_splits(task: str) -> tuple[str, ...]:
-    """Returns the splits of a task that MTEB evaluates unless told otherwise; none for an unknown task."""
-    return tuple(_data().get(task, {"sizes": {}})["sizes"])
-
-
 def texts_of(task: str) -> int | None:
     """Returns how many different texts MTEB evaluates of a whole task; None where its sizes are not known."""
-    sized = _sizes(task, {})
-    return sized.texts if sized else None
+    return _sizes(task, {}).texts or None
 
 
 def task_parts(task: str) -> tuple[tuple[str, str], ...]:
     """Returns the splits and subsets that MTEB evaluates of a whole task; none where its sizes are not known."""
-    sized = _sizes(task, {})
-    return sized.keys if sized else ()
+    return _sizes(task, {}).keys
 
 
 @lru_cache(maxsize=1)
