@@ -72,18 +72,14 @@ def plain(value: Any, words: Words) -> Any:
 def to_csv(verdict: Verdict, words: Words) -> str:
     """Returns one line for each row; scores are fractions at full precision."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    for comparison in verdict.comparisons:
-        for row in comparison.rows:
-            ends = row.interval
-            interval = (ends.low, ends.high, ends.p_value, ends.queries) if ends else (None,) * 4
-            values = (
-                row.verdict, row.task, row.split, row.subset, row.metric, row.ours, row.reference, row.difference,
-                row.tolerance, row.share, row.mark, *interval, row.type, row.run, comparison.reference,
-                "; ".join(map(words.say, row.reasons)), "; ".join(map(words.say, row.notes)),
-            )  # fmt: skip
-            writer.writerow(_inert(value) for value in values)
+    writer = csv.DictWriter(out, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for comparison in to_mapping(verdict, words)["comparisons"]:
+        for row in comparison["rows"]:
+            ends = row["interval"] or {}
+            interval = {"interval_low": ends.get("low"), "interval_high": ends.get("high"), **ends}
+            values = {**row, **interval, "against": comparison["reference"], "notes": "; ".join(row["notes"])}
+            writer.writerow({name: _inert(value) for name, value in values.items()})
     return out.getvalue()
 
 
