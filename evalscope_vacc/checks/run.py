@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from evalscope_vacc.checks import connection, lengths, sameness, scores, speed, vectors
+from evalscope_vacc.checks import connection, lengths, rate, sameness, scores, vectors
 from evalscope_vacc.checks.findings import Finding, Report
 from evalscope_vacc.checks.target import NothingMoreError, OutOfTimeError, Target, connect
 from evalscope_vacc.config import ModelConfig, configure
@@ -22,7 +22,7 @@ _CONNECTION: dict[str, Check] = {
     "model": connection.check_facts,
     "catalog": vectors.check_configuration,
 }
-_SPEED: dict[str, Check] = {"speed": speed.check_speed, "concurrency": speed.check_concurrency}
+_SPEED: dict[str, Check] = {"speed": rate.check_speed, "concurrency": rate.check_concurrency}
 _ENCODER: dict[str, Check] = {
     **_CONNECTION,
     "kind": vectors.check_kind,
