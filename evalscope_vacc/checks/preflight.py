@@ -77,7 +77,7 @@ def _encoder(target: Target) -> Iterator[Finding]:
     except REFUSED as error:
         yield _tolerated(target, error, "kind")
         return
-    values = target.memory["vectors"] = found.alone
+    values = found.alone
     size = vectors.size_finding(target, values.shape[1])
     if size.state == "wrong":
         raise ConfigError(
@@ -106,7 +106,7 @@ def _cross_encoder(target: Target) -> Iterator[Finding]:
     except REFUSED as error:
         yield _tolerated(target, error, "answers")
         return
-    values = target.memory["scores"] = found.alone[:, 0]
+    values = found.alone[:, 0]
     yield from judge(target, found)
     if len(documents) > 1:
         yield scores.spread_finding(target, values)
