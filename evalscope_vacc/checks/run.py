@@ -137,7 +137,6 @@ def check_address(
     model: str | None = None,
     api_key: str | None = None,
     dialect: str | None = None,
-    budget_s: float = BUDGET_S,
 ) -> Report:
     """Asks everything about a server of which only the address is known; takes and raises what :func:`find_entry` does.
 
@@ -150,7 +149,7 @@ def check_address(
         with connect(config, config.bases[0]) as engine:
             finding = connection.from_error(Target.at(config, engine), error, "reachable")
         return Report(model or "?", config.servers, "", (finding,))
-    return check_model(configure(entry, where=clean(url, limit=200)), budget_s=budget_s)
+    return check_model(configure(entry, where=clean(url, limit=200)))
 
 
 def _entry(url: str, model: str | None, api_key: str | None, dialect: str | None) -> tuple[dict[str, Any], ModelConfig]:

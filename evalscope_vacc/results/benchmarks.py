@@ -76,9 +76,9 @@ def named(name: str) -> Benchmark:
     known = benchmark(name)
     if known is not None:
         return known
-    tasks = mteb_tasks(name)
-    return benchmark(name_in_mteb(name)) or Benchmark(
-        name_in_mteb(name),
+    theirs = _of_mteb(name)
+    return benchmark(str(theirs.name)) or Benchmark(
+        str(theirs.name),
         tuple(
             BenchmarkTask(
                 task.metadata.name,
@@ -88,7 +88,7 @@ def named(name: str) -> Benchmark:
                 tuple(map(str, task.hf_subsets)),
                 len(task.hf_subsets),
             )
-            for task in tasks
+            for task in theirs.tasks
         ),
         ("Mean(Task)", "Mean(Type)"),
     )
@@ -100,38 +100,28 @@ def mteb_tasks(name: str) -> list[Any]:
     Raises:
         ConfigError: There is no such benchmark; the nearest is named.
     """
-    import mteb
-
-    try:
-        return list(mteb.get_benchmark(name).tasks)
-    except KeyError:
-        hint = did_you_mean(name, [*benchmark_names(), *_aliases()], "mteb.get_benchmarks() lists them")
-        raise ConfigError(f"there is no benchmark {clean(name, limit=200)!r}: {hint}") from None
-
-
-def name_in_mteb(name: str) -> str:
-    """Returns the name of the benchmark that an alias such as ``CMTEB`` means."""
-    import mteb
-
-    return str(mteb.get_benchmark(name).name)
-
-
-def benchmark_names() -> list[str]:
-    """Returns the names of MTEB's benchmarks."""
-    import mteb
-
-    return [str(one.name) for one in mteb.get_benchmarks()]
+    return list(_of_mteb(name).tasks)
 
 
 def is_benchmark(name: str) -> bool:
-    """Whether a name is a benchmark's, or an alias of one."""
-    return benchmark(name) is not None or name in benchmark_names() or name in _aliases()
+    """Whether a name is a benchmark's, or an alias of one, such as ``CMTEB``."""
+    return benchmark(name) is not None or name in _names()
 
 
-def _aliases() -> list[str]:
+def _of_mteb(name: str) -> Any:
     import mteb
 
-    return [str(alias) for one in mteb.get_benchmarks() for alias in getattr(one, "aliases", None) or ()]
+    try:
+        return mteb.get_benchmark(name)
+    except KeyError:
+        hint = did_you_mean(name, _names(), "mteb.get_benchmarks() lists them")
+        raise ConfigError(f"there is no benchmark {clean(name, limit=200)!r}: {hint}") from None
+
+
+def _names() -> list[str]:
+    import mteb
+
+    return [str(name) for one in mteb.get_benchmarks() for name in (one.name, *(getattr(one, "aliases", None) or ()))]
 
 
 def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) -> tuple[str, str]:

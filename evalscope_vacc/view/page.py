@@ -147,9 +147,7 @@ def _environment(language: str) -> Environment:
     )
     environment.filters.update(
         percent=written.percent,
-        plain=lambda value: "" if value is None else f"{value:.2f}",
         points=written.points,
-        signed=lambda value: written.points(None if value is None else value / 100),
         whole=written.count,
         rate=written.rate,
         allowed=written.allowed,

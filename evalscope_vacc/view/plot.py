@@ -27,7 +27,7 @@ class Dot(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One task and split; scores, differences and tolerances are means, in points."""
+    """One task and split; scores and differences are means, fractions."""
 
     task: str
     split: str
@@ -92,7 +92,7 @@ def _line(
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return 100 * math.fsum(known) / len(known) if known else None
+    return math.fsum(known) / len(known) if known else None
 
 
 def _ticks(limit: float, place: Callable[[float], float], *, compressed: bool) -> tuple[tuple[float, float], ...]:
