@@ -56,28 +56,25 @@ def measure(config: ModelConfig, seconds: float = SECONDS) -> Rate | None:
     Returns:
         The rates, or None where the server did not answer.
     """
-    try:
-        texts, _ = _send(config, seconds, long=False)
-        _, tokens = _send(config, seconds, long=True)
-    except ServerError:
-        return None
+    with connect(config, config.bases[0]) as engine:
+        target = Target.at(config, engine)
+        try:
+            facts = introduce(target)
+            if config.is_cross_encoder:
+                rerank = probe_reranker(engine, target.dialect, config.model_name, server=target.server)
+                target.dialect = rerank.dialect(target.dialect)
+            size = config.batch_size or DEFAULT_BATCH
+            size = min(size, facts.max_batch or size)
+            texts, _ = _stream(target, size, seconds, long=False)
+            _, tokens = _stream(target, size, seconds, long=True)
+        except ServerError:
+            return None
     servers = len(config.bases)
     return Rate(texts * servers, tokens * servers)
 
 
-def _send(config: ModelConfig, seconds: float, *, long: bool) -> tuple[float, float]:
-    """Returns texts and tokens per second of a stream of full batches."""
-    with connect(config, config.bases[0]) as engine:
-        target = Target.at(config, engine)
-        facts = introduce(target)
-        if config.is_cross_encoder:
-            rerank = probe_reranker(engine, target.dialect, config.model_name, server=target.server)
-            target.dialect = rerank.dialect(target.dialect)
-        size = config.batch_size or DEFAULT_BATCH
-        return _stream(target, min(size, facts.max_batch or size), seconds, long=long)
-
-
 def _stream(target: Target, size: int, seconds: float, *, long: bool) -> tuple[float, float]:
+    """Returns texts and tokens per second of a stream of full batches."""
     numbers = itertools.count()
 
     def request(texts: int) -> Request:
