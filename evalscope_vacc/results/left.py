@@ -19,7 +19,6 @@ from pydantic import TypeAdapter, ValidationError
 from evalscope_vacc._version import __version__
 from evalscope_vacc.evidence import TaskUsage
 from evalscope_vacc.messages import Reason
-from evalscope_vacc.results.ask import insane
 from evalscope_vacc.results.asked import asked_of, servers_of, task_config
 from evalscope_vacc.results.files import MAX_EVIDENCE_BYTES, finite, levels, listed, mapping
 from evalscope_vacc.results.judge import judge
@@ -108,7 +107,7 @@ def gather(
     return RunData(
         title=tuple(cleaner.text(name, 200) for name in names),
         rows=results.rows,
-        verdict=answer or judge(results, (), asked_of([run]), insane=insane(servers_of([run]))),
+        verdict=answer or judge(results, (), asked_of([run]), servers=servers_of([run])),
         published=published,
         no_reference=no_reference,
         speed=_by_side(usage),
