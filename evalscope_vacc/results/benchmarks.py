@@ -41,12 +41,6 @@ class Benchmark:
 
 
 @lru_cache(maxsize=1)
-def _data() -> Mapping[str, Any]:
-    data: Mapping[str, Any] = read_packaged("_benchmarks")
-    return data
-
-
-@lru_cache(maxsize=1)
 def benchmarks() -> tuple[Benchmark, ...]:
     """Returns eng v2, cmn v1, Multilingual v2, Code v1, and the six columns of Qwen's reranking table."""
     return tuple(
@@ -58,7 +52,7 @@ def benchmarks() -> tuple[Benchmark, ...]:
             ),
             tuple(entry["measures"]),
         )
-        for name, entry in _data()["benchmarks"].items()
+        for name, entry in read_packaged("_benchmarks")["benchmarks"].items()
     )
 
 
@@ -130,7 +124,7 @@ def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) ->
     The table of MTEB is believed where the file agrees with it; a task of another version and a custom task are named
     after the scores that equal its main score, "main_score" if none does.
     """
-    kind, metric = _data()["tasks"].get(task, ("", ""))
+    kind, metric = read_packaged("_benchmarks")["tasks"].get(task, ("", ""))
     if metric and (score is None or metrics.get(metric) == score):
         return kind, metric
     # mteb 1.x: the same measure under its older name, under which published scores are not listed

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +130,6 @@ def task_parts(task: str) -> tuple[tuple[str, str], ...]:
     return _sizes(task, {}).keys
 
 
-@lru_cache(maxsize=1)
 def _data() -> Mapping[str, Any]:
     tasks: Mapping[str, Any] = read_packaged("_statistics")["tasks"]
     return tasks

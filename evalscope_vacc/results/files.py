@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def own_folder() -> Path:
     return data_folder() / "published"
 
 
+@lru_cache(maxsize=2)
 def read_packaged(name: str) -> Any:
     """Reads ``<name>.json.gz`` of the package."""
     return read_compressed(packaged_folder() / f"{name}{SUFFIX}")

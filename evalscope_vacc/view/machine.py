@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -18,6 +19,7 @@ from evalscope_vacc.results.model import ComparedRow, TaskState, Verdict
 from evalscope_vacc.view.words import Words, allowed, percent, points, where
 
 FORMAT = "evalscope-vacc/compare"
+_NOT_XML = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 VERSION = 1
 _CSV_COLUMNS = (
     "verdict", "task", "split", "subset", "metric", "ours", "reference", "difference", "tolerance", "share", "mark",
@@ -144,6 +146,4 @@ def _outcome(task: TaskState, rows: list[ComparedRow], verdict: Verdict, words: 
 
 def _xml(text: str) -> str:
     """Drops what XML cannot hold."""
-    return "".join(
-        c for c in text if c in "\t\n" or (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff")
-    )
+    return _NOT_XML.sub("", text)
