@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def preflight(
             target.dialect = rerank[number].dialect(dialect)
         found += _cross_encoder(target) if config.is_cross_encoder else _encoder(target)
         targets.append(target)
-    found = [finding.soften() for finding in (*found, *alike(targets))]
+    found = [replace(finding, softened=True) for finding in (*found, *alike(targets))]
     for finding in found:
         if finding.state != "ok":
             logger.warning("%s: %s", config.model_name, finding.line())

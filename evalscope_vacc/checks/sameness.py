@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.target import Target, cosines
+from evalscope_vacc.checks.target import Answers, Target, cosines
 from evalscope_vacc.checks.texts import LONG_1, POOL, SANITY_EN
 from evalscope_vacc.checks.tolerance import COSINES, SCORES, Scale, Tolerance, seen
 from evalscope_vacc.messages import Reason
@@ -33,8 +33,6 @@ _NEARLY = 0.8
 _MOST = 0.5
 # two servers may differ by so many times what one server's own answers do: other kernels, the same weights
 _SERVERS = 10
-
-Answers = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,15 @@ class NothingMoreError(Exception):
     """What was found makes further questions pointless."""
 
 
+Answers = NDArray[Any]
+"""Vectors, float32 of shape (texts, dimensions), or scores, float64 of shape (pairs,)."""
+
+
 @dataclass(frozen=True)
 class Got:
-    """Vectors, float32 of shape (texts, dimensions), or scores, float64 of shape (documents,), of one request."""
+    """What one request brought."""
 
-    values: NDArray[Any]
+    values: Answers
     tokens: int | None
     seconds: float
 
