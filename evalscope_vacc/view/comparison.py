@@ -77,15 +77,14 @@ def progress(verdict: Verdict, words: Words) -> list[str]:
     names: dict[str, list[str]] = {
         state: [task.task for task in verdict.tasks if task.state == state] for state in verdict.counts
     }
-    missing = names["no reference"]
-    if not verdict.partial:
-        return [words("n_no_reference", count=len(missing), tasks=words.some(missing))] if missing else []
-    said = [words("n_judged", count=len(names["judged"]))]
-    said += [
+    said = [
         words(f"n_{state}", count=len(names[state]), tasks=words.some(names[state]))
         for state in ("failed", "not run", "no reference")
         if names[state]
     ]
+    if not verdict.partial:
+        return said
+    said.insert(0, words("n_judged", count=len(names["judged"])))
     finished = words("finished_of", finished=verdict.finished, asked=len(verdict.tasks))
     return [finished + words("colon") + words("comma").join(said)]
 
