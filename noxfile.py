@@ -8,7 +8,7 @@ nox -s support         the table of what works where, from what the sessions abo
 nox -s docs            the documentation's site, with its links and what it tells a reader to type (the test suite has it, too)
 nox -s mutants         docs/mutants.md: which faults of a server are found, and by whom (a quarter of an hour; not in CI)
 nox -s vllm            a real vLLM 0.32 on this CPU (about 15 minutes; not in CI)
-nox -s infinity        a real infinity on this CPU (in CI with VACC_TEST_TASKS=short, without SciFact)
+nox -s infinity        a real infinity on this CPU (not in CI; VACC_TEST_TASKS=short leaves SciFact out)
 nox -s llamacpp        a real llama.cpp on this CPU (likewise)
 nox -s litellm         LiteLLM's proxy in front of llama.cpp (likewise)
 """
