@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +120,6 @@ def estimate(
     return Estimate(tuple(found), unknown, tuple(means), (*ASSUMPTIONS, *limited))
 
 
-def task_splits(task: str) -> tuple[str, ...]:
-    """Returns the splits of a task that MTEB evaluates unless told otherwise; none for an unknown task."""
-    return tuple(_data().get(task, {"sizes": {}})["sizes"])
-
-
 def texts_of(task: str, *, reranked: bool = False) -> int | None:
     """Returns how many different texts MTEB evaluates of a whole task; None where its sizes are not known.
 
@@ -141,11 +135,9 @@ def texts_of(task: str, *, reranked: bool = False) -> int | None:
 
 def task_parts(task: str) -> tuple[tuple[str, str], ...]:
     """Returns the splits and subsets that MTEB evaluates of a whole task; none where its sizes are not known."""
-    sized = _sizes(task, {})
-    return sized.keys if sized else ()
+    return _sizes(task, {}).keys
 
 
-@lru_cache(maxsize=1)
 def _data() -> Mapping[str, Any]:
     tasks: Mapping[str, Any] = read_packaged("_statistics")["tasks"]
     return tasks
