@@ -2,7 +2,7 @@
 
     python docs/pictures.py http://127.0.0.1:8000 --tasks STSBenchmark      and further options of `evalscope-vacc run`
 
-Needs chromium, for the pictures of the page.
+Needs chromium, for the pictures of the page. ``throughput.svg`` comes from ``benchmarks/throughput.py --plot``.
 """
 
 from __future__ import annotations

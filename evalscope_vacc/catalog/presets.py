@@ -24,12 +24,14 @@ class Family:
         models: ``org/name`` on Hugging Face.
         tasks: Whole tasks, in the order in which larger presets take them up.
         full: Benchmarks that the preset "full" has beside the tasks.
+        first_stage: Whose candidates rerankers were given for their scores; "" for encoders.
     """
 
     name: str
     models: tuple[str, ...]
     tasks: tuple[str, ...]
     full: tuple[str, ...] = ()
+    first_stage: str = ""
 
 
 @lru_cache(maxsize=1)
@@ -46,7 +48,13 @@ def families() -> tuple[Family, ...]:
     """Returns every family."""
     tables = {name: table for name, table in _tables().items() if name != "presets"}
     return tuple(
-        Family(name, *(tuple(table.get(key, ())) for key in ("models", "tasks", "full")))
+        Family(
+            name,
+            tuple(table["models"]),
+            tuple(table["tasks"]),
+            tuple(table.get("full", ())),
+            table.get("first_stage", ""),
+        )
         for name, table in tables.items()
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalscope_vacc.checks.target import cosines
+from evalscope_vacc.checks.target import cosines, unit
 from evalscope_vacc.checks.texts import Sample
 from evalscope_vacc.checks.tolerance import Threshold
 from evalscope_vacc.errors import ConfigError
@@ -58,7 +58,7 @@ def compare_vectors(
         return Parity("vectors", figures, (sizes,), (Reason("looks.size"),))
     table = cosines(served, reference)
     near = np.clip(np.diag(table).copy(), -1.0, 1.0)
-    absolute = float(np.abs(_unit(served) - _unit(reference)).max())
+    absolute = float(np.abs(unit(served) - unit(reference)).max())
     overlap = _overlap(served, reference)
     figures = {
         "texts": len(samples),
@@ -199,11 +199,6 @@ def _logits(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
     """Whether one side gives what the other's sigmoid would be."""
     squashed = (1 / (1 + np.exp(-np.clip(values, -60, 60))) for values in (first, second))
     return any(np.allclose(one, plain, atol=0.02) for one, plain in zip(squashed, (second, first), strict=True))
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    values = vectors.astype(np.float64)
-    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), dtype=np.float64)
 
 
 def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -32,13 +32,13 @@ _ERRORS: tuple[tuple[type[errors.ServerError], str], ...] = (
 )
 
 
-def first_contact(engine: Engine, *, wait_s: float = WAIT_S) -> tuple[tuple[str, ...], float]:
-    """Waits for a server's first answer, never longer than ``wait_s``; returns the names that it lists, and its seconds.
+def first_contact(engine: Engine) -> tuple[tuple[str, ...], float]:
+    """Waits for a server's first answer, never longer than five seconds; returns the names that it lists, and its seconds.
 
     Raises:
         ServerError: There was no answer in that time, or the key is refused.
     """
-    until = time.monotonic() + wait_s
+    until = time.monotonic() + WAIT_S
     path = "/v1/models"
     while True:
         left = until - time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evalscope_vacc.messages import ENGLISH, Words, messages, states
@@ -60,10 +60,6 @@ class Finding:
     @property
     def _name(self) -> str:
         return "request" if self.code.endswith(".request") else self.code
-
-    def soften(self) -> Finding:
-        """The same, never more than a warning."""
-        return replace(self, softened=True)
 
     def line(self, words: Words = ENGLISH) -> str:
         """Everything in one line."""

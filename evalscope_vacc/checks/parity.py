@@ -10,18 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.checks.compare import Parity, compare_scores, compare_vectors, need_plots, plot_scores, plot_vectors
-from evalscope_vacc.checks.reference import (
-    Answers,
-    Item,
-    LocalEncoder,
-    ServedSide,
-    Side,
-    open_reference,
-    recognise,
-    text_hash,
-)
+from evalscope_vacc.checks.reference import Item, LocalEncoder, ServedSide, Side, open_reference, recognise, text_hash
 from evalscope_vacc.checks.reference import save as save_answers
 from evalscope_vacc.checks.sameness import ask_often, asker_of
+from evalscope_vacc.checks.target import Answers
 from evalscope_vacc.checks.texts import Sample, own_pairs, own_samples, task_samples
 from evalscope_vacc.checks.tolerance import Threshold, threshold
 from evalscope_vacc.config import ModelConfig

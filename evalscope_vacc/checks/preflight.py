@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def preflight(
             target.dialect = rerank[number].dialect(dialect)
         found += _cross_encoder(target) if config.is_cross_encoder else _encoder(target)
         targets.append(target)
-    found = [finding.soften() for finding in (*found, *alike(targets))]
+    found = [replace(finding, softened=True) for finding in (*found, *alike(targets))]
     for finding in found:
         if finding.state != "ok":
             logger.warning("%s: %s", config.model_name, finding.line())
@@ -77,7 +78,7 @@ def _encoder(target: Target) -> Iterator[Finding]:
     except REFUSED as error:
         yield _tolerated(target, error, "kind")
         return
-    values = target.memory["vectors"] = found.alone
+    values = found.alone
     size = vectors.size_finding(target, values.shape[1])
     if size.state == "wrong":
         raise ConfigError(
@@ -106,7 +107,7 @@ def _cross_encoder(target: Target) -> Iterator[Finding]:
     except REFUSED as error:
         yield _tolerated(target, error, "answers")
         return
-    values = target.memory["scores"] = found.alone[:, 0]
+    values = found.alone[:, 0]
     yield from judge(target, found)
     if len(documents) > 1:
         yield scores.spread_finding(target, values)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evalscope_vacc.catalog import find
 from evalscope_vacc.checks.connection import first_contact
 from evalscope_vacc.checks.scores import check_kind, family_of, template_finding
-from evalscope_vacc.checks.target import Target, connect, cosines
+from evalscope_vacc.checks.target import Answers, Target, connect, cosines
 from evalscope_vacc.config import ModelConfig, configure
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.files import replacing
@@ -36,8 +36,6 @@ _SHAPES = {"vectors": (2, np.dtype(np.float32)), "scores": (1, np.dtype(np.float
 
 Item = tuple[str, ...]
 """An exact text, or a bare query and a bare document."""
-Answers = NDArray[Any]
-"""Vectors, float32 of shape (texts, dimensions), or scores, float64 of shape (pairs,)."""
 
 
 class ServedSide:
@@ -103,7 +101,7 @@ class Stored:
     """Answers of an earlier run."""
 
     kind: str  # "vectors" or "scores"
-    values: NDArray[Any]  # float32 of shape (texts, dimensions), or float64 of shape (pairs,)
+    values: Answers
     positions: Mapping[str, int]  # SHA-256 of a text (or pair) to its row
     about: Mapping[str, Any]  # what was said of the server then: model, servers, version
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from evalscope_vacc.checks import connection, lengths, sameness, scores, speed, vectors
+from evalscope_vacc.checks import connection, lengths, rate, sameness, scores, vectors
 from evalscope_vacc.checks.findings import Finding, Report
 from evalscope_vacc.checks.target import NothingMoreError, OutOfTimeError, Target, connect
 from evalscope_vacc.config import ModelConfig, configure
@@ -22,7 +22,7 @@ _CONNECTION: dict[str, Check] = {
     "model": connection.check_facts,
     "catalog": vectors.check_configuration,
 }
-_SPEED: dict[str, Check] = {"speed": speed.check_speed, "concurrency": speed.check_concurrency}
+_SPEED: dict[str, Check] = {"speed": rate.check_speed, "concurrency": rate.check_concurrency}
 _ENCODER: dict[str, Check] = {
     **_CONNECTION,
     "kind": vectors.check_kind,
@@ -137,7 +137,6 @@ def check_address(
     model: str | None = None,
     api_key: str | None = None,
     dialect: str | None = None,
-    budget_s: float = BUDGET_S,
 ) -> Report:
     """Asks everything about a server of which only the address is known; takes and raises what :func:`find_entry` does.
 
@@ -150,7 +149,7 @@ def check_address(
         with connect(config, config.bases[0]) as engine:
             finding = connection.from_error(Target.at(config, engine), error, "reachable")
         return Report(model or "?", config.servers, "", (finding,))
-    return check_model(configure(entry, where=clean(url, limit=200)), budget_s=budget_s)
+    return check_model(configure(entry, where=clean(url, limit=200)))
 
 
 def _entry(url: str, model: str | None, api_key: str | None, dialect: str | None) -> tuple[dict[str, Any], ModelConfig]:

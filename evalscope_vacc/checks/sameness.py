@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.target import Target, cosines
+from evalscope_vacc.checks.target import Answers, Target, cosines
 from evalscope_vacc.checks.texts import LONG_1, POOL, SANITY_EN
 from evalscope_vacc.checks.tolerance import COSINES, SCORES, Scale, Tolerance, seen
 from evalscope_vacc.messages import Reason
@@ -33,8 +33,6 @@ _NEARLY = 0.8
 _MOST = 0.5
 # two servers may differ by so many times what one server's own answers do: other kernels, the same weights
 _SERVERS = 10
-
-Answers = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -141,13 +139,12 @@ def check_sameness(target: Target) -> Iterator[Finding]:
     asker.ask([LONG_1])
     target.second = time.perf_counter() - start
     found = ask_often(asker, seconds=target.left_s * _SHARE)
-    target.memory["scores" if target.config.is_cross_encoder else "vectors"] = found.alone
     yield from judge(target, found)
 
 
 def judge(target: Target, found: Sameness) -> Iterator[Finding]:
-    """Says what differs, and what it looks like; remembers what rounding explains."""
-    target.tolerance = found.tolerance
+    """Says what differs, and what it looks like; remembers what rounding explains, and the answers."""
+    target.tolerance, target.alone = found.tolerance, found.alone
     allowed = found.tolerance.allowed
     said: dict[str, Any] = {"measure": found.asker.measure, "allowed": allowed, "like": found.tolerance.like}
     bad = int((found.repeats > allowed).sum())
@@ -218,20 +215,12 @@ def _only_shorter(found: Sameness, allowed: float) -> bool:
 
 def alike(targets: Sequence[Target]) -> Iterator[Finding]:
     """Whether several servers give the same texts the same vectors, or pairs the same scores."""
-    for what in ("vectors", "scores"):
-        known = [target for target in targets if what in target.memory]
-        if len(known) < 2:
-            continue
-        first = known[0].memory[what]
-        allowed = _SERVERS * max(target.tolerance.allowed for target in known)
-        for other in known[1:]:
-            answers = other.memory[what]
-            if answers.shape != first.shape:
-                gap = float("inf")
-            elif what == "vectors":
-                gap = 1 - float(np.diag(cosines(first, answers)).min())
-            else:
-                gap = float(np.abs(first - answers).max())
-            code = "servers-agree.ok" if gap <= allowed else "servers-agree.differ"
-            named = Reason(f"what_{what}")
-            yield other.finding(code, other=known[0].server, what=named, gap=gap, allowed=allowed)
+    known = [(target, target.alone) for target in targets if target.alone is not None]
+    for other, answers in known[1:]:
+        first, theirs = known[0]
+        allowed = _SERVERS * max(target.tolerance.allowed for target, _ in known)
+        gaps = asker_of(first).gaps(answers, theirs) if answers.shape == theirs.shape else np.array([[np.inf]])
+        gap = float(gaps.diagonal().max())
+        code = "servers-agree.ok" if gap <= allowed else "servers-agree.differ"
+        named = Reason("what_scores" if first.config.is_cross_encoder else "what_vectors")
+        yield other.finding(code, other=first.server, what=named, gap=gap, allowed=allowed)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.target import Target, cosines
+from evalscope_vacc.checks.target import Target
 from evalscope_vacc.checks.texts import BY_WORDS, SANITY_EN, SANITY_ZH
 from evalscope_vacc.messages import Reason
 
@@ -21,14 +21,6 @@ _GOOD = 0.75
 # mean cosine between texts about different things: random weights make 0.8 to 1, trained ones up to 0.75 (E5)
 _ALIKE = 0.78
 _EQUAL = 1e-6
-
-
-def judge_vectors(target: Target, asked: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Finding:
-    """Judges vectors of questions and of their answers, by language."""
-    tables = {code: cosines(left, right) for code, (left, right) in asked.items()}
-    documents = np.concatenate([right for _, right in asked.values()])
-    between = cosines(documents, documents)[~np.eye(len(documents), dtype=bool)]
-    return judge(target, tables, alike=float(between.mean()))
 
 
 def judge(target: Target, tables: Mapping[str, NDArray[np.float64]], *, alike: float | None = None) -> Finding:

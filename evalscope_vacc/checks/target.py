@@ -37,11 +37,15 @@ class NothingMoreError(Exception):
     """What was found makes further questions pointless."""
 
 
+Answers = NDArray[Any]
+"""Vectors, float32 of shape (texts, dimensions), or scores, float64 of shape (pairs,)."""
+
+
 @dataclass(frozen=True)
 class Got:
-    """Vectors, float32 of shape (texts, dimensions), or scores, float64 of shape (documents,), of one request."""
+    """What one request brought."""
 
-    values: NDArray[Any]
+    values: Answers
     tokens: int | None
     seconds: float
 
@@ -65,7 +69,7 @@ class Target:
     tolerance: Tolerance = field(default_factory=Tolerance)
     answered: int = 0  # answers with vectors or scores so far
     size: int = 0  # numbers of a vector; 0 before the first
-    memory: dict[str, NDArray[Any]] = field(default_factory=dict)  # answers to compare between servers
+    alone: NDArray[Any] | None = None  # answers to compare between servers, shape (texts, d)
 
     @classmethod
     def at(cls, config: ModelConfig, engine: Engine, **more: Any) -> Target:
@@ -204,8 +208,12 @@ def connect(config: ModelConfig, base: str, *, concurrency: int | None = None) -
     return Engine(connection, backoff_s=0.2)
 
 
+def unit(vectors: NDArray[Any]) -> NDArray[np.float64]:
+    """Vectors of shape (n, d), scaled to length 1, as float64."""
+    values = np.asarray(vectors, np.float64)
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True))
+
+
 def cosines(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
     """Cosine of every pair, float64, shape (n1, n2), of float vectors of shapes (n1, d) and (n2, d)."""
-    a, b = (np.asarray(values, np.float64) for values in (first, second))
-    a, b = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (a, b))
-    return np.asarray(a @ b.T, dtype=np.float64)
+    return np.asarray(unit(first) @ unit(second).T)

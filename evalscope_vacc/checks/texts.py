@@ -104,8 +104,8 @@ def own_pairs() -> list[tuple[str, str]]:
     return found
 
 
-def task_samples(name: str, most: int = MOST_TEXTS) -> list[Sample]:
-    """Texts of an MTEB task, at most ``most``, stratified by language and length; MTEB may download its data.
+def task_samples(name: str) -> list[Sample]:
+    """Texts of an MTEB task, at most :data:`MOST_TEXTS`, stratified by language and length; MTEB may download its data.
 
     Raises:
         ConfigError: There is no such task, or it has no texts.
@@ -122,7 +122,7 @@ def task_samples(name: str, most: int = MOST_TEXTS) -> list[Sample]:
     found = dict.fromkeys(text for part in parts for text in _strings(part) if text.strip())
     if not found:
         raise ConfigError(f"the task {name!r} holds no texts")
-    return stratify([sample(text) for text in found], most)
+    return stratify([sample(text) for text in found], MOST_TEXTS)
 
 
 def stratify(samples: Sequence[Sample], most: int) -> list[Sample]:
@@ -147,13 +147,10 @@ def _strings(value: Any, depth: int = 0) -> Iterator[str]:
         yield value
     elif depth > 8:
         return
-    elif hasattr(value, "column_names") and hasattr(value, "select"):
-        if isinstance(value.column_names, Mapping):
-            parts = value.values()
-        else:
-            columns = [name for name in value.column_names if not _SKIP.search(name)]
-            rows = value.select(range(0, len(value), max(1, len(value) // _ROWS))).select_columns(columns)
-            parts = (list(row.values()) for row in rows)
+    elif hasattr(value, "select_columns") and not isinstance(value, Mapping):
+        columns = [name for name in value.column_names if not _SKIP.search(name)]
+        rows = value.select(range(0, len(value), max(1, len(value) // _ROWS))).select_columns(columns)
+        parts = (list(row.values()) for row in rows)
     elif isinstance(value, Mapping):
         if set(value) <= {"text", "title", "_id", "id"} and isinstance(value.get("text"), str):
             parts = [value["text"]]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.sanity import QUESTIONS, judge_vectors
+from evalscope_vacc.checks.sanity import QUESTIONS, judge
 from evalscope_vacc.checks.target import REFUSED, NothingMoreError, Target, cosines
 from evalscope_vacc.checks.texts import SHORT_EN, SHORT_ZH
 from evalscope_vacc.checks.tolerance import COSINES
@@ -114,14 +114,14 @@ def check_sanity(target: Target) -> Iterator[Finding]:
         query = document = ""
     limit = target.limit if target.dialect.truncates else None
 
-    def ask(prefix: str, pairs: list[str]) -> NDArray[np.float32]:
-        return target.embed([prefix + text for text in pairs], truncate_to=limit).values
-
-    asked = {
-        code: (ask(query, [q for q, _ in pairs]), ask(document, [d for _, d in pairs]))
-        for code, pairs in QUESTIONS.items()
-    }
-    yield judge_vectors(target, asked)
+    tables, answers = {}, []
+    for code, pairs in QUESTIONS.items():
+        questions = target.embed([query + question for question, _ in pairs], truncate_to=limit).values
+        answers.append(target.embed([document + answer for _, answer in pairs], truncate_to=limit).values)
+        tables[code] = cosines(questions, answers[-1])
+    documents = np.concatenate(answers)
+    between = cosines(documents, documents)[~np.eye(len(documents), dtype=bool)]
+    yield judge(target, tables, alike=float(between.mean()))
 
 
 def check_instruction(target: Target) -> Iterator[Finding]:

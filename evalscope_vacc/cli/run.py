@@ -37,7 +37,15 @@ _Preset = Annotated[
     Text,
     typer.Option("--preset", metavar="NAME", help="Tasks with published scores: smoke, quick, standard or full."),
 ]
-_Budget = Annotated[Text, typer.Option("--budget", metavar="TIME", help="Take as many tasks as fit into 10m, 1h30m …")]
+_Budget = Annotated[
+    Text,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Take as many of the tasks as fit into 10m, 1h30m …; of a benchmark the shortest first. The others are named "
+        "and not judged.",
+    ),
+]
 _Against = Annotated[
     Text,
     typer.Option(

@@ -25,7 +25,7 @@ from evalscope_vacc.hosts.hub import load_offline_where_needed
 from evalscope_vacc.hosts.plan import Kind
 from evalscope_vacc.hosts.spelling import CUSTOM_TASK
 from evalscope_vacc.names import did_you_mean
-from evalscope_vacc.results.benchmarks import is_benchmark, mteb_tasks
+from evalscope_vacc.results.benchmarks import is_benchmark, mteb_tasks, parts
 from evalscope_vacc.text.task import RERANKING
 
 logger = logging.getLogger(__name__)
@@ -91,12 +91,15 @@ def named(name: str, languages: Sequence[str] | None = None, *, where: str = "ev
 
 
 def of_benchmarks(
-    names: Iterable[str] | None, without: set[str], languages: Sequence[str] | None, make: Callable[[Any], Any]
+    given: Iterable[str] | Mapping[str, Sequence[str]] | None,
+    without: set[str],
+    languages: Sequence[str] | None,
+    make: Callable[[Any], Any],
 ) -> list[Any]:
     """Returns the tasks of benchmarks, with the benchmark's languages, subsets and splits.
 
     Args:
-        names: MTEB's names of them, or aliases.
+        given: MTEB's names of them, or aliases; or name to those of its tasks that are wanted.
         without: Names of tasks that are there already.
         languages: Only these, too.
         make: Makes a new task of a benchmark's, which is the same object for everybody.
@@ -105,8 +108,12 @@ def of_benchmarks(
         ConfigError: There is no such benchmark, or it shares a task with another one that takes other parts of it.
     """
     found: dict[str, Any] = {}
-    for name in names or ():
-        for task in mteb_tasks(name):
+    for name, only in parts(given or ()).items():
+        tasks = {task.metadata.name: task for task in mteb_tasks(name)}
+        for part in only or ():
+            if part not in tasks:
+                raise ConfigError(f"eval.benchmarks: {name} has no task {part!r}: {did_you_mean(part, tasks)}")
+        for task in tasks.values() if only is None else map(tasks.__getitem__, only):
             known = found.get(task.metadata.name)
             if known is not None and (known.eval_splits, known.hf_subsets) != (task.eval_splits, task.hf_subsets):
                 raise ConfigError(

@@ -110,7 +110,7 @@ def hook_mteb_arguments(module: ModuleType) -> None:
     if is_hooked(module.MTEBModelConfig):
         return
     _hook_entry(module.MTEBModelConfig)
-    own = {"verbosity": Any, "dataset_paths": Any, "benchmarks": Optional[List[str]], "workers": Any}  # noqa: UP006, UP045
+    own = {"verbosity": Any, "dataset_paths": Any, "benchmarks": Any, "workers": Any}
     _change(module.MTEBEvalConfig, own, lambda data, handler: handler(data), _without_empty(*own))
 
     def validate(data: Any, handler: Handler) -> Any:

@@ -93,6 +93,14 @@ def newer_eval(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("task_names", "benchmarks"):
         if isinstance(given.get(key), str):
             given[key] = [given[key]]
+    benchmarks = given.get("benchmarks")
+    if not isinstance(benchmarks, (list, Mapping, type(None))) or (
+        isinstance(benchmarks, Mapping) and not all(isinstance(tasks, list) for tasks in benchmarks.values())
+    ):
+        raise ConfigError(
+            "eval.benchmarks: expected a list of names, or a mapping of name to a list of its tasks, such as "
+            "{'MTEB(eng, v2)': [SciFact, STSBenchmark]}"
+        )
     path = given.pop("dataset_path", None)
     if path is not None:
         given |= _custom_task(path, given.get("task_names") or [], given.get("custom_tasks"))

@@ -203,8 +203,8 @@ def main() -> None:
     link = Link(Connection(int(sys.argv[1])))
     threading.Thread(target=link.read, name="vacc-link", daemon=True).start()
     lease_from(link.lease)
-    for name in (sys.argv[2], "sentence_transformers", "evalscope_vacc.hosts.evalscope_run"):
-        importlib.import_module(name)  # all that takes long and would be imported later, while a server waits
+    for module in (sys.argv[2], "sentence_transformers", "evalscope_vacc.hosts.evalscope_run"):
+        importlib.import_module(module)  # all that takes long and would be imported later, while a server waits
     log = _Log(link)
     for name in (None, "evalscope", "evalscope_vacc", "mteb"):
         logging.getLogger(name).handlers[:] = [log]

@@ -185,9 +185,7 @@ def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Ite
     hub = (config.get("eval") or {}).get("hub") if count > 1 else None
     try:
         imports = "mteb" if hub == "huggingface" else TEMPLATE
-        # this process imports, too: more of them than processors would only keep the first one from its first request
-        ahead = min(count, max(1, (os.cpu_count() or 1) - 1)) if count > 1 else 0
-        _ahead.extend(Worker.start(number, imports) for number in range(ahead))
+        _ahead.extend(Worker.start(number, imports) for number in range(count if count > 1 else 0))
         yield
     finally:
         _end(_ahead)

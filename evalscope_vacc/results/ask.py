@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,12 +44,11 @@ def verdict_of(
     if benchmarks:
         results, asked = _narrowed(results, benchmarks)
     results = results.needed()
-    suspects = insane(servers)
     try:
         references, unpublished = _references(runs_of(results), against, paths)
     except ConfigError as error:
         # scores that no weights would earn are reported even without a reference
-        warnings = judge(results, (), asked, insane=suspects).warnings
+        warnings = judge(results, (), asked, servers=servers).warnings
         raise ConfigError("; ".join([str(error), *(ENGLISH("warning", text=reason) for reason in warnings)])) from error
     return judge(
         results,
@@ -58,8 +57,7 @@ def verdict_of(
         noise=noise,
         paired=lambda part, theirs: _test(part, theirs, qrels, load=load_qrels),
         unpublished=unpublished,
-        insane=suspects,
-        changed=[name for name, facts in servers.items() if facts.get("rescoring")],
+        servers=servers,
         allow_partial=allow_partial,
         allow_above=allow_above,
     )
@@ -77,12 +75,6 @@ def _narrowed(results: Results, benchmarks: Sequence[str]) -> tuple[Results, tup
     )
     asked = tuple(AskedTask("", "", task.name, task.splits, task.subsets) for task in tasks.values())
     return replace(results, rows=rows), asked
-
-
-def insane(servers: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """Returns the models of which the short check before the run found that all texts get the same answer."""
-    checks = {name: facts.get("preflight_checks") for name, facts in servers.items()}
-    return [name for name, states in checks.items() if isinstance(states, dict) and states.get("sanity", "ok") != "ok"]
 
 
 def runs_of(results: Results) -> list[Results]:

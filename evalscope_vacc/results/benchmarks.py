@@ -5,7 +5,7 @@ Package data, so that no MTEB is needed to read results; ``benchmarks/published/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -41,12 +41,6 @@ class Benchmark:
 
 
 @lru_cache(maxsize=1)
-def _data() -> Mapping[str, Any]:
-    data: Mapping[str, Any] = read_packaged("_benchmarks")
-    return data
-
-
-@lru_cache(maxsize=1)
 def benchmarks() -> tuple[Benchmark, ...]:
     """Returns eng v2, cmn v1, Multilingual v2, Code v1, and the six columns of Qwen's reranking table."""
     return tuple(
@@ -58,7 +52,7 @@ def benchmarks() -> tuple[Benchmark, ...]:
             ),
             tuple(entry["measures"]),
         )
-        for name, entry in _data()["benchmarks"].items()
+        for name, entry in read_packaged("_benchmarks")["benchmarks"].items()
     )
 
 
@@ -76,9 +70,9 @@ def named(name: str) -> Benchmark:
     known = benchmark(name)
     if known is not None:
         return known
-    tasks = mteb_tasks(name)
-    return benchmark(name_in_mteb(name)) or Benchmark(
-        name_in_mteb(name),
+    theirs = _of_mteb(name)
+    return benchmark(str(theirs.name)) or Benchmark(
+        str(theirs.name),
         tuple(
             BenchmarkTask(
                 task.metadata.name,
@@ -88,7 +82,7 @@ def named(name: str) -> Benchmark:
                 tuple(map(str, task.hf_subsets)),
                 len(task.hf_subsets),
             )
-            for task in tasks
+            for task in theirs.tasks
         ),
         ("Mean(Task)", "Mean(Type)"),
     )
@@ -102,36 +96,47 @@ def mteb_tasks(name: str) -> list[Any]:
     """
     import mteb
 
-    try:
-        return list(mteb.get_benchmark(name).tasks)
-    except KeyError:
-        hint = did_you_mean(name, [*benchmark_names(), *_aliases()], "mteb.get_benchmarks() lists them")
-        raise ConfigError(f"there is no benchmark {clean(name, limit=200)!r}: {hint}") from None
+    known = benchmark(name)
+    if known is None or name in _names():
+        return list(_of_mteb(name).tasks)
+    # a column of a published table, which MTEB has no name for
+    return [
+        mteb.get_task(task.name, eval_splits=list(task.splits), hf_subsets=list(task.subsets) or None)
+        for task in known.tasks
+    ]
 
 
-def name_in_mteb(name: str) -> str:
-    """Returns the name of the benchmark that an alias such as ``CMTEB`` means."""
-    import mteb
+def parts(given: Iterable[str] | Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...] | None]:
+    """Reads ``eval.benchmarks``: a list of names, or name to those of its tasks that are evaluated.
 
-    return str(mteb.get_benchmark(name).name)
-
-
-def benchmark_names() -> list[str]:
-    """Returns the names of MTEB's benchmarks."""
-    import mteb
-
-    return [str(one.name) for one in mteb.get_benchmarks()]
+    Returns:
+        Name to tasks; None means all of them.
+    """
+    if isinstance(given, Mapping):
+        return {str(name): tuple(tasks) for name, tasks in given.items()}
+    return dict.fromkeys(given)
 
 
 def is_benchmark(name: str) -> bool:
-    """Whether a name is a benchmark's, or an alias of one."""
-    return benchmark(name) is not None or name in benchmark_names() or name in _aliases()
+    """Whether a name is a benchmark's, or an alias of one, such as ``CMTEB``."""
+    return benchmark(name) is not None or name in _names()
 
 
-def _aliases() -> list[str]:
+def _of_mteb(name: str) -> Any:
     import mteb
 
-    return [str(alias) for one in mteb.get_benchmarks() for alias in getattr(one, "aliases", None) or ()]
+    try:
+        return mteb.get_benchmark(name)
+    except KeyError:
+        known = [*_names(), *(one.name for one in benchmarks())]
+        hint = did_you_mean(name, known, "mteb.get_benchmarks() lists them")
+        raise ConfigError(f"there is no benchmark {clean(name, limit=200)!r}: {hint}") from None
+
+
+def _names() -> list[str]:
+    import mteb
+
+    return [str(name) for one in mteb.get_benchmarks() for name in (one.name, *(getattr(one, "aliases", None) or ()))]
 
 
 def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) -> tuple[str, str]:
@@ -140,7 +145,7 @@ def main_metric(task: str, score: float | None, metrics: Mapping[str, float]) ->
     The table of MTEB is believed where the file agrees with it; a task of another version and a custom task are named
     after the scores that equal its main score, "main_score" if none does.
     """
-    kind, metric = _data()["tasks"].get(task, ("", ""))
+    kind, metric = read_packaged("_benchmarks")["tasks"].get(task, ("", ""))
     if metric and (score is None or metrics.get(metric) == score):
         return kind, metric
     # mteb 1.x: the same measure under its older name, under which published scores are not listed

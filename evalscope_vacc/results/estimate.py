@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from evalscope_vacc.names import nearest
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results import published
 from evalscope_vacc.results.asked import is_cross_encoder, plan
-from evalscope_vacc.results.benchmarks import BenchmarkTask, benchmarks, main_metric, named
+from evalscope_vacc.results.benchmarks import BenchmarkTask, benchmarks, main_metric, named, parts
 from evalscope_vacc.results.evidence import read_conditions
 from evalscope_vacc.results.files import read_packaged
 from evalscope_vacc.results.model import MEAN_OF_SUBSETS, Reference
@@ -121,24 +120,24 @@ def estimate(
     return Estimate(tuple(found), unknown, tuple(means), (*ASSUMPTIONS, *limited))
 
 
-def task_splits(task: str) -> tuple[str, ...]:
-    """Returns the splits of a task that MTEB evaluates unless told otherwise; none for an unknown task."""
-    return tuple(_data().get(task, {"sizes": {}})["sizes"])
+def texts_of(task: str, *, reranked: bool = False) -> int | None:
+    """Returns how many different texts MTEB evaluates of a whole task; None where its sizes are not known.
 
-
-def texts_of(task: str) -> int | None:
-    """Returns how many different texts MTEB evaluates of a whole task; None where its sizes are not known."""
+    Args:
+        task: Name of the task.
+        reranked: Add the pairs of a second stage.
+    """
     sized = _sizes(task, {})
-    return sized.texts if sized else None
+    if not sized.keys:
+        return None
+    return sized.texts + reranked * sized.queries * min(TOP_K, sized.documents)
 
 
 def task_parts(task: str) -> tuple[tuple[str, str], ...]:
     """Returns the splits and subsets that MTEB evaluates of a whole task; none where its sizes are not known."""
-    sized = _sizes(task, {})
-    return sized.keys if sized else ()
+    return _sizes(task, {}).keys
 
 
-@lru_cache(maxsize=1)
 def _data() -> Mapping[str, Any]:
     tasks: Mapping[str, Any] = read_packaged("_statistics")["tasks"]
     return tasks
@@ -158,24 +157,29 @@ def _read(config: Path | Mapping[str, Any], where: Path | str) -> tuple[Mapping[
 def _wanted(evaluation: Mapping[str, Any], where: Path | str) -> dict[str, BenchmarkTask | None]:
     """Returns the tasks, each with the part of it that a benchmark takes; None means what MTEB evaluates by itself."""
     found: dict[str, BenchmarkTask | None] = {}
-    for key in ("task_names", "tasks", "benchmarks"):
-        names = evaluation.get(key) or []
-        names = [names] if isinstance(names, str) else names
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"{where}: eval.{key} lists no task by name")
-        for name in names:
-            if key == "benchmarks":
-                for task in named(name).tasks:
-                    found.setdefault(task.name, task)
-            elif any(known.name == name for known in benchmarks()):
+    for key in ("task_names", "tasks"):
+        for name in _names(evaluation.get(key), key, where):
+            if any(known.name == name for known in benchmarks()):
                 raise ConfigError(f"{where}: {name!r} is a benchmark: write eval.benchmarks: [{name!r}] instead")
-            else:
-                found[name] = None
+            found[name] = None
+    given = evaluation.get("benchmarks")
+    chosen = given if isinstance(given, Mapping) else _names(given, "benchmarks", where)
+    for name, only in parts(chosen).items():
+        for task in named(name).tasks:
+            if only is None or task.name in only:
+                found.setdefault(task.name, task)
     if not found:
         raise ConfigError(
             f"{where}: eval.task_names lists no task and eval.benchmarks no benchmark; sizes are known by task"
         )
     return found
+
+
+def _names(given: object, key: str, where: Path | str) -> list[str]:
+    names = [given] if isinstance(given, str) else given or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where}: eval.{key} lists no task by name")
+    return names
 
 
 def _hinted(unknown: Sequence[str]) -> str:

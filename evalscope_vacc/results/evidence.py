@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from evalscope_vacc.errors import ResultError
 from evalscope_vacc.redact import clean
-from evalscope_vacc.results.files import LEVELS, levels, listed, read_json
-from evalscope_vacc.results.model import Conditions, Run, settings
+from evalscope_vacc.results.files import LEVELS, levels, listed, mapping
+from evalscope_vacc.results.model import Conditions, Run, settings, tail_of
 
-MAX_BYTES = 4 * 2**20
 MAX_HEAD = 4096
 MOST_EXPERIMENTS = 1000
 
@@ -75,32 +73,28 @@ class Folders:
 
     def __init__(self) -> None:
         self.problems: set[str] = set()
-        self._read: dict[Path, Any] = {}
+        self._mapping = cache(partial(mapping, problems=self.problems))
+        self._models = cache(partial(listed, key="models", problems=self.problems))
 
     def meta(self, folder: Path) -> Mapping[str, Any]:
         """Returns ``model_meta.json`` of ``folder``, or nothing."""
-        found: Mapping[str, Any] = self._once(folder / "model_meta.json", self._mapping)
-        return found
+        return self._mapping(folder / "model_meta.json")
 
-    def evidence(self, folder: Path, run: Run, named: Mapping[str, Any] | None = None) -> Conditions:
+    def evidence(self, folder: Path, run: Run, named: Mapping[str, Any]) -> Conditions:
         """Reads the entry for ``run`` in the nearest ``vacc/config.json`` at or above ``folder``.
 
         The evidence has one entry a model, the last one; where that is the entry of another run of the model in the same
         folder, by what the result's own name says (``named``), nothing is taken from it.
         """
         for level in levels(folder):
-            path = level / "vacc" / "config.json"
-            models = self._once(path, lambda path: listed(path, "models", self.problems))
-            if models:
+            if models := self._models(level / "vacc" / "config.json"):
                 found = _entry(models, run)
-                return Conditions() if self._of_another_run(found, folder, named or {}) else found
+                return Conditions() if self._of_another_run(found, folder, named) else found
         return Conditions()
 
     def root(self, folder: Path) -> Path | None:
         """Returns the folder of the run that ``folder`` lies in: the one with the evidence; None without evidence."""
-        nearest = (level for level in (folder, *folder.parents)[:LEVELS] if (level / "vacc").is_dir())
-        found: Path | None = self._once(folder, lambda _: next(nearest, None))
-        return found
+        return next((level for level in (folder, *folder.parents)[:LEVELS] if (level / "vacc").is_dir()), None)
 
     def first_stage(self, folder: Path, task: str, digest: str) -> str | None:
         """Tells which model made the candidates, from the copy that a reranking run keeps of them."""
@@ -123,19 +117,6 @@ class Folders:
             if any(theirs.get(name) is not None and theirs[name] == found.get(name) for name in names):
                 return True
         return False
-
-    def _once(self, path: Path, read: Callable[[Path], Any]) -> Any:
-        if path not in self._read:
-            self._read[path] = read(path)
-        return self._read[path]
-
-    def _mapping(self, path: Path) -> Mapping[str, Any]:
-        try:
-            data = read_json(path, MAX_BYTES) if path.is_file() else {}
-        except ResultError as error:
-            self.problems.add(str(error))
-            return {}
-        return data if isinstance(data, dict) else {}
 
 
 def conditions_of(kwargs: Mapping[str, Any], evidence: Conditions, run: Run) -> Conditions:
@@ -166,10 +147,9 @@ def _defaults(served_name: str) -> Conditions:
 
 def _entry(models: Sequence[Mapping[str, Any]], run: Run) -> Conditions:
     """Matches by name, with or without the organisation; where the run has no name, a lone model is it."""
-    wanted = _names(run.model)
     for model in models:
         name = model.get("name") or model.get("model_name") or model.get("model_name_or_path")
-        if isinstance(name, str) and ((not run.model and len(models) == 1) or wanted & _names(name)):
+        if isinstance(name, str) and ((not run.model and len(models) == 1) or tail_of(name) == tail_of(run.model)):
             return read_conditions(model)
     return Conditions()
 
@@ -187,9 +167,3 @@ def _made_by(path: Path) -> str | None:
         return None
     entry = find(match[1])
     return entry.huggingface if entry else clean(match[1], limit=200)
-
-
-def _names(model: str) -> set[str]:
-    folded = model.casefold().replace("__", "/")
-    tail = folded.rsplit("/", 1)[-1]
-    return {folded, tail}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,10 @@ def read_json(path: Path, limit: int = MAX_FILE_BYTES) -> Any:
         raise ResultError(f"{shown(path)} cannot be read as JSON: {clean(str(error), limit=200)}") from error
 
 
-def listed(path: Path, key: str, problems: set[str] | None = None) -> list[dict[str, Any]]:
-    """Returns the mappings that a file of a run's evidence lists under ``key``; none where it has no such list.
+def mapping(path: Path, problems: set[str] | None = None) -> dict[str, Any]:
+    """Returns the mapping that a file of a run holds; an empty one where it is missing, or holds something else.
 
-    The file may be missing; ``problems`` gets a line where it cannot be read.
+    ``problems`` gets a line where it cannot be read.
     """
     try:
         data = read_json(path, MAX_EVIDENCE_BYTES) if path.is_file() else {}
@@ -44,7 +45,12 @@ def listed(path: Path, key: str, problems: set[str] | None = None) -> list[dict[
         data = {}
         if problems is not None:
             problems.add(str(error))
-    found = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def listed(path: Path, key: str, problems: set[str] | None = None) -> list[dict[str, Any]]:
+    """Returns the mappings that a file of a run's evidence lists under ``key``, read as :func:`mapping` does."""
+    found = mapping(path, problems).get(key)
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
@@ -88,6 +94,7 @@ def own_folder() -> Path:
     return data_folder() / "published"
 
 
+@lru_cache(maxsize=2)
 def read_packaged(name: str) -> Any:
     """Reads ``<name>.json.gz`` of the package."""
     return read_compressed(packaged_folder() / f"{name}{SUFFIX}")

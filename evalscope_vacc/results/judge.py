@@ -14,7 +14,7 @@ Everything here is a pure function of its arguments; :mod:`evalscope_vacc.result
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -62,8 +62,7 @@ def judge(
     noise: Noise | None = None,
     paired: Callable[[Results, Reference], PairedTest | None] = lambda *_: None,
     unpublished: Iterable[str] = (),
-    insane: Iterable[str] = (),
-    changed: Collection[str] = (),
+    servers: Mapping[str, Mapping[str, Any]] | None = None,
     allow_partial: bool = False,
     allow_above: bool = False,
 ) -> Verdict:
@@ -76,8 +75,7 @@ def judge(
         noise: How far scores may differ; by dtype when not given.
         paired: Gives the test by query of a run and its reference, or None.
         unpublished: Models that have no reference.
-        insane: Models that gave every text the same answer before the run.
-        changed: Models whose server changed while they were scored.
+        servers: What the run wrote down of each model's servers.
         allow_partial: Do not mind tasks that failed or were not run.
         allow_above: Do not mind scores above the reference.
     """
@@ -85,13 +83,21 @@ def judge(
     if found:
         said = tuple(Reason.of("unpublished", model=name or "(unnamed)") for name in unpublished)
         found[0] = replace(found[0], problems=results.problems + said)
+    servers = servers or {}
+    changed = [name for name, facts in servers.items() if facts.get("rescoring")]
     # an answer before what is none, such as the second stage's of a run that is compared with an encoder
     found = [replace(comparison, causes=_causes(comparison, changed)) for comparison in found]
     found.sort(key=lambda comparison: comparison.outcome == "nothing comparable")
     return Verdict(
-        tuple(found), _states(results, found, asked), asked is not None, _warnings(results, found, insane),
+        tuple(found), _states(results, found, asked), asked is not None, _warnings(results, found, _insane(servers)),
         allow_partial, allow_above,
     )  # fmt: skip
+
+
+def _insane(servers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns the models of which the short check before the run found that all texts get the same answer."""
+    checks = {name: facts.get("preflight_checks") for name, facts in servers.items()}
+    return [name for name, states in checks.items() if isinstance(states, dict) and states.get("sanity", "ok") != "ok"]
 
 
 def _states(

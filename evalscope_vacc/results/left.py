@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,17 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from evalscope_vacc._version import __version__
 from evalscope_vacc.evidence import TaskUsage
-from evalscope_vacc.files import read_bounded
 from evalscope_vacc.messages import Reason
-from evalscope_vacc.results.ask import insane
 from evalscope_vacc.results.asked import asked_of, servers_of, task_config
-from evalscope_vacc.results.files import MAX_EVIDENCE_BYTES, finite, levels, listed
+from evalscope_vacc.results.files import MAX_EVIDENCE_BYTES, finite, levels, listed, mapping
 from evalscope_vacc.results.judge import judge
 from evalscope_vacc.results.load import load_results
 from evalscope_vacc.results.model import Results, Row, Verdict
 from evalscope_vacc.results.secrets import Cleaner
 
-MAX_RESULT_BYTES = 4 << 20
 SAMPLE_CHARACTERS = 1500
 MAX_SECONDS = 1e9
 _USAGE = TypeAdapter(TaskUsage)
@@ -109,7 +107,7 @@ def gather(
     return RunData(
         title=tuple(cleaner.text(name, 200) for name in names),
         rows=results.rows,
-        verdict=answer or judge(results, (), asked_of([run]), insane=insane(servers_of([run]))),
+        verdict=answer or judge(results, (), asked_of([run]), servers=servers_of([run])),
         published=published,
         no_reference=no_reference,
         speed=_by_side(usage),
@@ -267,9 +265,6 @@ def _finished(rows: Iterable[Row]) -> float | None:
     """Returns when the last task was finished, in seconds of the epoch."""
     dates: list[float] = []
     for path in {Path(row.source) for row in rows if row.source}:
-        try:
-            dates.append(path.stat().st_mtime)
-            dates[-1] = finite(json.loads(read_bounded(path, MAX_RESULT_BYTES)).get("date")) or dates[-1]
-        except (OSError, ValueError, RecursionError, AttributeError):
-            continue
+        with suppress(OSError):
+            dates.append(finite(mapping(path).get("date")) or path.stat().st_mtime)
     return max(dates, default=None)

@@ -70,11 +70,13 @@ def _means(benchmark: Benchmark, members: _Members, reference: Reference, noise:
     dtypes = {row.conditions.dtype for row, _ in members}
     for measure in benchmark.measures if scores else ():
         stated = published.get(measure)
-        if not both and stated is None:
+        if both:
+            value, rounding = _mean(measure, theirs, types), 0.0
+        elif stated:
+            value, rounding = stated.value, stated.rounding
+        else:
             continue  # no reference mean: a mean alone says nothing here
         mine = _mean(measure, {task: ours for task, (ours, _) in scores.items()}, types)
-        value = _mean(measure, theirs, types) if both or stated is None else stated.value
-        rounding = 0.0 if both or stated is None else stated.rounding
         tolerance = max(
             noise.of(value, ours=d, theirs=reference.conditions.dtype, rounding=rounding).value for d in dtypes
         )

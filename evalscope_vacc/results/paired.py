@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,18 +166,7 @@ def qrels_from_files(path: Path) -> QrelsSource:
 
 def qrels_from_mteb(task: str, split: str, subset: str) -> Qrels | None:
     """Loads the task's data with MTEB, over the network where they are not in the cache, and returns its judgements."""
-    if task not in _LOADED:
-        try:
-            import mteb
-
-            loaded = mteb.get_task(task)
-            loaded.load_data()
-        except Exception as error:  # MTEB and the hub raise whatever they like
-            said = f"MTEB cannot load {task}: {type(error).__name__}; give the judgements with --qrels"
-            raise ResultError(said) from error
-        _LOADED.clear()  # a corpus may have gigabytes: one at a time
-        _LOADED[task] = loaded
-    loaded = _LOADED[task]
+    loaded = _loaded(task)
     dataset = getattr(loaded, "dataset", None)
     found: Any = None
     if isinstance(dataset, dict) and isinstance(dataset.get(subset), dict):
@@ -187,7 +177,17 @@ def qrels_from_mteb(task: str, split: str, subset: str) -> Qrels | None:
     return {str(q): {str(d): int(r) for d, r in docs.items()} for q, docs in found.items()} if found else None
 
 
-_LOADED: dict[str, Any] = {}
+@lru_cache(maxsize=1)  # a corpus may have gigabytes: one at a time
+def _loaded(task: str) -> Any:
+    try:
+        import mteb
+
+        loaded = mteb.get_task(task)
+        loaded.load_data()
+    except Exception as error:  # MTEB and the hub raise whatever they like
+        said = f"MTEB cannot load {task}: {type(error).__name__}; give the judgements with --qrels"
+        raise ResultError(said) from error
+    return loaded
 
 
 def _read_qrels(file: Path, split: str, subset: str) -> Qrels:

@@ -24,7 +24,6 @@ class Published:
 
     name: str  # ``org/name`` on Hugging Face
     data: Mapping[str, Any]  # the stored facts; :meth:`reference` makes rows of them
-    path: Path  # file that they come from
 
     @property
     def source(self) -> str:
@@ -120,4 +119,4 @@ def _read(name: str, path: Path, _changed: int, _size: int) -> Published:
     data = read_compressed(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ConfigError(f"{path} has a format that this release does not read; collect it again")
-    return Published(name, data, path)
+    return Published(name, data)

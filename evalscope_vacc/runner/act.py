@@ -38,8 +38,8 @@ from evalscope_vacc.results.load import load_results
 from evalscope_vacc.results.model import Results, Verdict
 from evalscope_vacc.results.noise import Noise
 from evalscope_vacc.runner.answer import FAIL, INCOMPLETE, Answer, judged_status
-from evalscope_vacc.runner.choose import with_preset, within
-from evalscope_vacc.runner.config import configuration, served, to_keep
+from evalscope_vacc.runner.choose import in_order, scoring_s, with_preset, with_tasks, within
+from evalscope_vacc.runner.config import configuration, served, to_keep, with_templates
 from evalscope_vacc.runner.face import LOGS, Face
 from evalscope_vacc.runner.folder import RunFolder, folder_for, identity_of
 from evalscope_vacc.runner.options import NO_REFERENCE, Options
@@ -114,21 +114,25 @@ def _act(options: Options, face: Face, began: float) -> Answer:
 
 
 def _with_config(options: Options, face: Face, began: float, config: Mapping[str, Any]) -> Answer:
+    references = expected(options.against, [model.model_name for model in served(config)])
+    config, templates = with_templates(config, options, references.references)
     models = served(config)
-    references = expected(options.against, [model.model_name for model in models])
+    config = with_preset(config, options, models)
     face.checking(models)
+    face.templates(templates)
     checks = tuple(_check(model, face) for model in models)
     if any(report.exit_status for report in checks):
         return Answer("fail", FAIL, len(options.tasks) or None, checks)
-    config = with_preset(config, options, models)
     rates = [measure(model) for model in models]
     planned = plan(config, rates, references, until=None if options.budget_s is None else began + options.budget_s)
     face.chosen(planned.estimate, planned.left_out)
     if planned.lacking:
         face.lacks(planned.lacking, fetching(planned.lacking))
     if planned.lacking and (not options.allow_partial or len(planned.lacking) == len(planned.tasks)):
-        return Answer("incomplete", INCOMPLETE, len(planned.tasks), checks, lacking=planned.lacking)
-    planned, folder = _folder(options, planned, models)
+        return Answer(
+            "incomplete", INCOMPLETE, len(planned.tasks), checks, None, None, planned.lacking, planned.left_out
+        )
+    planned, folder = _folder(options, config, planned, models)
     try:
         face.begins(folder.path, going_on=bool(folder.tasks), expected=references)
         return _evaluated(options, face, planned, folder, checks)
@@ -173,9 +177,9 @@ def plan(
     estimated = _estimate(config, names, rates)
     left_out: tuple[str, ...] = ()
     if until is not None:
-        if config["eval"].get("benchmarks"):
-            raise ConfigError("--budget chooses among single tasks: give --tasks, --preset or nothing, not a benchmark")
-        choice = within(estimated, names, until - time.monotonic())
+        texts = {one.task: one.count for one in estimated.tasks} if estimated else {}
+        scoring = {task.metadata.name: scoring_s(task, texts.get(task.metadata.name, 0)) for task in tasks}
+        choice = within(estimated, in_order(config, estimated, names), until - time.monotonic(), scoring)
         names, left_out = choice.tasks, choice.left_out
         config = with_tasks(config, names)
         estimated = _estimate(config, names, rates)
@@ -184,23 +188,19 @@ def plan(
     return Planned(config, names, lacks, estimated, left_out)
 
 
-def with_tasks(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Returns the configuration restricted to the given tasks."""
-    return {**config, "eval": {**config["eval"], "task_names": list(names)}}
-
-
 def _estimate(config: Mapping[str, Any], names: Sequence[str], rates: Sequence[Rate | None]) -> Estimate | None:
-    known = [rate for rate in rates if rate is not None]
     whole = config
     if not {"task_names", "benchmarks"} & {key for key, value in config["eval"].items() if value}:
         whole = with_tasks(config, names)
     per_second: dict[str, float] = {}
-    if known and len(known) == len(rates):
+    known = [rate for rate in rates if rate is not None]
+    if len(known) < len(rates):
+        known = []  # what the other models answer says nothing of this one
+    for model, rate in zip(served(config), known, strict=False):
+        unit = "pairs_per_second" if model.is_cross_encoder else "texts_per_second"
         # the slower one of two models: an estimate that is too long disappoints nobody
-        per_second = {
-            "texts_per_second": min(rate.texts for rate in known),
-            "tokens_per_second": min(rate.tokens for rate in known),
-        }
+        for name, value in ((unit, rate.texts), ("tokens_per_second", rate.tokens)):
+            per_second[name] = min(value, per_second.get(name, value))
     try:
         return estimate(whole, skip_unknown=True, **per_second)
     except ConfigError:
@@ -210,28 +210,26 @@ def _estimate(config: Mapping[str, Any], names: Sequence[str], rates: Sequence[R
 # -- evaluate ------------------------------------------------------------------------------------------------------------
 
 
-def _folder(options: Options, planned: Planned, models: Sequence[ModelConfig]) -> tuple[Planned, RunFolder]:
-    """Finds the folder, and writes into it what is to be done."""
+def _folder(
+    options: Options, config: Mapping[str, Any], planned: Planned, models: Sequence[ModelConfig]
+) -> tuple[Planned, RunFolder]:
+    """Finds the folder, and writes into it what is to be done; ``config`` has the tasks from which a budget chose."""
     from evalscope_vacc.hosts.versions import installed
 
-    kept = to_keep(planned.config)
-    what: dict[str, Any] = {
-        "config": kept,
-        "tasks": planned.tasks,
+    # what fits into a budget is measured anew at each start, and may be another task more or less
+    asked = sorted({*planned.tasks, *planned.left_out})
+    what = {
+        "config": to_keep(config),
+        "tasks": asked,
+        "budget": options.budget_s,
         "servers": _fingerprint(models),
         "versions": installed(),
     }
-    if options.budget_s is not None:
-        # what fits is measured anew at each start, and may be another task more or less
-        what |= {
-            "config": to_keep(with_tasks(kept, ())),
-            "tasks": options.tasks or options.preset,
-            "budget": options.budget_s,
-        }
     name = "+".join(model.model_name for model in models)
     folder = folder_for(name, identity_of(what), options.work_dir)
     if folder.tasks and options.budget_s is not None:
-        planned = replace(planned, tasks=folder.tasks, config=with_tasks(planned.config, folder.tasks))
+        left_out = tuple(task for task in asked if task not in folder.tasks)
+        planned = replace(planned, tasks=folder.tasks, left_out=left_out, config=with_tasks(config, folder.tasks))
     folder.note(planned.tasks, finished=False)
     written = yaml.safe_dump(to_keep(planned.config), sort_keys=False, allow_unicode=True)
     write_whole(folder.path / CONFIG, written)
@@ -272,7 +270,8 @@ def _evaluated(options: Options, face: Face, planned: Planned, folder: RunFolder
         write_page(folder.path, page, found, against=against, no_reference=why, lang=options.lang)
         files = {"page": page, **files}
     files["logs"] = folder.path / LOGS
-    return Answer(verdict, status, len(planned.tasks), checks, found, results, planned.lacking, files)
+    tasks = len(planned.tasks)
+    return Answer(verdict, status, tasks, checks, found, results, planned.lacking, planned.left_out, files)
 
 
 def judged(run: Path, options: Options) -> tuple[Verdict | None, Results | None]:

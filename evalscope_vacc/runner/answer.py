@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evalscope_vacc.checks.findings import Report
+from evalscope_vacc.names import served_name
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.model import Results, Verdict
 from evalscope_vacc.view import comparison
@@ -33,6 +34,7 @@ class Answer:
         found: The judgement; None where nothing was evaluated.
         results: The scores; None where nothing was evaluated.
         lacking: Task to the reason why its data cannot be loaded.
+        left_out: Tasks that do not fit into the budget: they were not asked for.
         files: Name to place of what the run left.
         seconds: Of the whole command.
     """
@@ -44,6 +46,7 @@ class Answer:
     found: Verdict | None = None
     results: Results | None = None
     lacking: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -77,6 +80,7 @@ class Answer:
             **self.counts,
             "check": check_mapping(self.checks, words)["models"] if self.checks else [],
             "lacking": dict(self.lacking),
+            "left_out": list(self.left_out),
             "rows": rows,
             "means": [mean for one in found for mean in one["means"]],
             "files": {name: str(path) for name, path in self.files.items()},
@@ -100,6 +104,13 @@ class Answer:
 
     def headline(self, words: Words) -> str:
         """Says the answer in one line."""
+        said = self._headline(words)
+        if not self.left_out:
+            return said
+        left_out = words("run_without", count=len(self.left_out), all=len(self.left_out) + (self.tasks or 0))
+        return words("semicolon").join([said, left_out])
+
+    def _headline(self, words: Words) -> str:
         asked = self.counts["asked"]
         if self.found is None and self.exit_status == FAIL:
             return words("run_check_failed")
@@ -108,7 +119,8 @@ class Answer:
         finished = self.found.finished if self.found else 0
         if self.found is None or not self.found.comparisons:
             name = "run_complete" if self.verdict == "complete" else "run_incomplete"
-            unfinished = [] if self.found is None else comparison.progress(self.found, words)
+            partial = self.found is not None and self.found.partial
+            unfinished = comparison.progress(self.found, words) if self.found and partial else []
             return words("semicolon").join([words(name, finished=finished, asked=asked), *unfinished])
         if len(self.found.comparisons) > 1:
             return comparison.overall(self.found, words)
@@ -117,7 +129,8 @@ class Answer:
     def document(self, words: Words) -> list[Block]:
         """Returns what is shown at the end: the verdict with its table and means, where things are, what to do next."""
         if self.found is not None and self.found.comparisons:
-            blocks = comparison.document(self.found, words)
+            _, *blocks = comparison.document(self.found, words)
+            blocks.insert(0, Line(self.headline(words), "head", comparison.STYLES[self.found.outcome]))
         else:
             blocks = [Line(self.headline(words), "head", "good" if not self.exit_status else "bad")]
             blocks += self._scores(words)
@@ -131,12 +144,15 @@ class Answer:
     def _scores(self, words: Words) -> Sequence[Block]:
         if self.results is None:
             return []
-        heads = ("task", "split", "subset", "metric", "ours")
+        # two stages have a score of the same task
+        first = 0 if len({row.run.model for row in self.results.rows}) > 1 else 1
+        heads = ("model", "task", "split", "subset", "metric", "ours")[first:]
         columns = tuple(Column(words(f"col_{head}"), head == "ours") for head in heads)
-        rows = [
-            (r.task, r.split, "" if r.subset == "default" else r.subset, r.metric, percent(r.score))
+        cells = [
+            (served_name(r.run.model), r.task, r.split, "" if r.subset == "default" else r.subset, r.metric)
             for r in self.results.rows
         ]
+        rows = [(*names[first:], percent(r.score)) for names, r in zip(cells, self.results.rows, strict=True)]
         return [Table(columns, tuple(rows))]
 
     def _next(self, words: Words) -> list[str]:

@@ -7,10 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evalscope_vacc.catalog import find
 from evalscope_vacc.checks.run import find_entry
 from evalscope_vacc.config import MODEL_TYPE, ModelConfig, configure, shown
 from evalscope_vacc.errors import ConfigError, VaccError
 from evalscope_vacc.redact import MASK
+from evalscope_vacc.results.model import Reference
 from evalscope_vacc.runner.options import Options
 from evalscope_vacc.task_file import read_rageval
 from evalscope_vacc.wire.address import is_address
@@ -63,6 +65,29 @@ def served(config: Mapping[str, Any]) -> list[ModelConfig]:
         for entry in config["models"]
         if entry.get("model_type") == MODEL_TYPE
     ]
+
+
+def with_templates(
+    config: Mapping[str, Any], options: Options, references: Sequence[Reference]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Gives rerankers of addresses the template that their published scores were made with, unless the user set one.
+
+    Returns:
+        The configuration, and model to template where that is another one than the model's own.
+    """
+    reference = next((one for one in references if one.kind == "cross-encoder" and one.conditions.template), None)
+    changed: dict[str, str] = {}
+    if reference is None or "rerank_template" in options.settings or not is_address(options.targets[0]):
+        return dict(config), changed
+    template = str(reference.conditions.template)
+    models = []
+    for entry in config["models"]:
+        model = configure(entry)
+        own = find(model.model_name)
+        if model.is_cross_encoder and template not in (model.rerank_template, own.template_family if own else None):
+            changed[model.model_name] = template
+        models.append({**entry, "rerank_template": template} if model.model_name in changed else entry)
+    return {**config, "models": models}, changed
 
 
 def to_keep(config: Mapping[str, Any]) -> dict[str, Any]:

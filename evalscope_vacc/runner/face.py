@@ -43,6 +43,9 @@ class Face(Watcher):
         if self._output is not None:
             self._output.secrets = [*self._output.secrets, *(secret for model in models for secret in model.secrets)]
 
+    def templates(self, of: Mapping[str, str]) -> None:
+        """Models get the templates that their published scores were made with."""
+
     def checked(self, report: Report) -> None:
         """One model's servers were checked."""
 
@@ -215,6 +218,11 @@ class TerminalFace(Face):
         super().checking(models)
         for model in models:
             self.say(self._words("run_checking", model=model.model_name, servers=", ".join(model.servers)))
+
+    def templates(self, of: Mapping[str, str]) -> None:
+        """Names them."""
+        for model, template in of.items():
+            self.say(self._words("run_template", model=model, template=template))
 
     def checked(self, report: Report) -> None:
         """Shows errors and warnings, and how many checks passed."""

@@ -47,9 +47,10 @@ def wanted(config: Path | None, tasks: Sequence[str], benchmarks: Sequence[str],
 
 
 def _of_preset(preset: str, models: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The tasks and benchmarks that a preset has for these models, or for any where none is known."""
+    """The tasks and benchmarks that a preset has for these models, or for any encoder where none is known."""
     check_preset(preset)
-    known = [family for family in map(family_of, models) if family is not None] or families()
+    known = [family for family in map(family_of, models) if family is not None]
+    known = known or [family for family in families() if not family.first_stage]
     found = [tasks_of(family, preset) for family in known]
     return [task for names, _ in found for task in names], [name for _, names in found for name in names]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from evalscope_vacc.names import served_name
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.model import JUDGED, ComparedRow, Comparison, MeanRow, Verdict
 from evalscope_vacc.view.document import Block, Column, Line, Style, Table, table, to_markdown, to_terminal
 from evalscope_vacc.view.machine import to_csv, to_json, to_mapping
-from evalscope_vacc.view.words import Notes, Words, allowed, percent, points, row_notes, share, where
+from evalscope_vacc.view.words import Words, allowed, numbering, percent, points, row_notes, share, where
 
 MATCHING = 20
 MOST_CAUSES = 4
@@ -56,10 +57,7 @@ def written(verdict: Verdict, words: Words, form: str = "terminal", *, verbose: 
 
 def overall(verdict: Verdict, words: Words) -> str:
     """Says the joint answer about several runs in one line."""
-    found: dict[str, int] = {}
-    for comparison in verdict.comparisons:
-        word = words(f"word_{verdict.outcome_of(comparison)}")
-        found[word] = found.get(word, 0) + 1
+    found = Counter(words(f"word_{verdict.outcome_of(comparison)}") for comparison in verdict.comparisons)
     counted = words("comma").join(f"{count} {word}" for word, count in found.items())
     said = [words("runs_head", runs=len(verdict.comparisons)) + words("colon") + counted, *progress(verdict, words)]
     return words(f"word_{verdict.outcome}") + words("colon") + words("semicolon").join(said)
@@ -79,15 +77,14 @@ def progress(verdict: Verdict, words: Words) -> list[str]:
     names: dict[str, list[str]] = {
         state: [task.task for task in verdict.tasks if task.state == state] for state in verdict.counts
     }
-    missing = names["no reference"]
-    if not verdict.partial:
-        return [words("n_no_reference", count=len(missing), tasks=words.some(missing))] if missing else []
-    said = [words("n_judged", count=len(names["judged"]))]
-    said += [
+    said = [
         words(f"n_{state}", count=len(names[state]), tasks=words.some(names[state]))
         for state in ("failed", "not run", "no reference")
         if names[state]
     ]
+    if not verdict.partial:
+        return said
+    said.insert(0, words("n_judged", count=len(names["judged"])))
     finished = words("finished_of", finished=verdict.finished, asked=len(verdict.tasks))
     return [finished + words("colon") + words("comma").join(said)]
 
@@ -161,7 +158,7 @@ def causes(comparison: Comparison, words: Words) -> list[Line]:
 
 
 def _tables(comparison: Comparison, words: Words, *, verbose: bool) -> Iterator[Block]:
-    notes = Notes()
+    notes = numbering()
     rows = sorted(comparison.rows, key=lambda row: _ORDER.index(row.verdict))
     matching = [row for row in rows if row.verdict == "pass"]
     if len(matching) > MATCHING and not verbose:
@@ -179,7 +176,7 @@ def _tables(comparison: Comparison, words: Words, *, verbose: bool) -> Iterator[
         names = ("benchmark", "measure", "tasks", "ours", "reference", "points", "published", "verdict")
         cells, styles = [_mean_cells(mean, words) for mean in shown], [STYLES[mean_verdict(mean)] for mean in shown]
         yield table(words, names, cells, right=names[2:7], extra=("published",), styles=styles)
-    for number, text in enumerate(notes.texts, 1):
+    for text, number in notes.items():
         yield Line(text, "note", number=number)
     if len(shown) < len(comparison.means):
         yield Line(words("partial_means", count=len(comparison.means) - len(shown)), "fact")
@@ -195,8 +192,8 @@ def mean_verdict(mean: MeanRow) -> str:
     return mean.verdict if mean.tasks == mean.of else "partial"
 
 
-def _cells(row: ComparedRow, notes: Notes, words: Words) -> tuple[str, ...]:
-    marks = "".join(f" [{notes.number(text)}]" for text in row_notes(row, words))
+def _cells(row: ComparedRow, notes: Mapping[str, int], words: Words) -> tuple[str, ...]:
+    marks = "".join(f" [{notes[text]}]" for text in row_notes(row, words))
     return (
         row.task, row.split, "" if row.subset == "default" else row.subset, row.metric, percent(row.ours),
         percent(row.reference), points(row.difference), allowed(row.tolerance), share(row.share),

@@ -186,6 +186,5 @@ def _markdown(block: Block) -> str:
 
 def _escaped(text: str) -> str:
     """Keeps names from becoming markup: a task may be called anything."""
-    for mark in ("\\", "|", "*", "`", "[", "]", "_"):
-        text = text.replace(mark, f"\\{mark}")
+    text = re.sub(r"[\\|*`\[\]_]", r"\\\g<0>", text)
     return text.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")

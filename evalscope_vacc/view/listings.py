@@ -17,7 +17,7 @@ from evalscope_vacc.results.model import Row
 from evalscope_vacc.results.published import Published
 from evalscope_vacc.view.document import Block, Column, Line, Style, Table, table
 from evalscope_vacc.view.machine import plain
-from evalscope_vacc.view.words import Notes, Words, count, many, percent, size
+from evalscope_vacc.view.words import Words, count, many, numbering, percent, size
 
 if TYPE_CHECKING:
     from evalscope_vacc.catalog import Entry
@@ -151,7 +151,7 @@ def published_mapping(entry: Published) -> dict[str, Any]:
 
 def published_model(entry: Published, words: Words) -> list[Block]:
     """Lists one model's published scores, and where they come from."""
-    reference, notes = entry.reference(), Notes()
+    reference, notes = entry.reference(), numbering()
     title = " · ".join(part for part in (entry.name, reference.kind, reference.revision) if part)
     blocks: list[Block] = [Line(title, "head")]
     if reference.rows:
@@ -164,7 +164,7 @@ def published_model(entry: Published, words: Words) -> list[Block]:
             said = source if mean.judged_by else words("not_compared_mean", source=source)
             rows.append((mean.benchmark, mean.measure, percent(mean.value), said))
         blocks.append(table(words, ("benchmark", "measure", "value", "source"), rows, right=("value",)))
-    blocks += [Line(text, "note", number=number) for number, text in enumerate(notes.texts, 1)]
+    blocks += [Line(text, "note", number=number) for text, number in notes.items()]
     conditions = _named(reference.conditions.to_json()) or words("not_recorded")
     facts = [words("source", text=entry.source), words("run_with", text=conditions)]
     facts += [
@@ -178,7 +178,7 @@ def _named(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _score_lines(entry: Published, notes: Notes, words: Words) -> Iterator[tuple[str, ...]]:
+def _score_lines(entry: Published, notes: Mapping[str, int], words: Words) -> Iterator[tuple[str, ...]]:
     """Yields one line for each task and split; the subsets of a task with many are joined to their mean."""
     reference = entry.reference()
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
@@ -192,7 +192,7 @@ def _score_lines(entry: Published, notes: Notes, words: Words) -> Iterator[tuple
         values = [row.score for row in rows if row.score is not None]
         score = percent(math.fsum(values) / len(values)) if values else ""
         subset = rows[0].subset if len(rows) == 1 else words("mean_of", count=count(len(rows)))
-        marked = f"{task} [{notes.number(remark)}]" if remark else task
+        marked = f"{task} [{notes[remark]}]" if remark else task
         yield marked, split, subset, metric, score, version, revision
 
 

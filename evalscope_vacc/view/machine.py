@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -18,6 +19,7 @@ from evalscope_vacc.results.model import ComparedRow, TaskState, Verdict
 from evalscope_vacc.view.words import Words, allowed, percent, points, where
 
 FORMAT = "evalscope-vacc/compare"
+_NOT_XML = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 VERSION = 1
 _CSV_COLUMNS = (
     "verdict", "task", "split", "subset", "metric", "ours", "reference", "difference", "tolerance", "share", "mark",
@@ -72,18 +74,14 @@ def plain(value: Any, words: Words) -> Any:
 def to_csv(verdict: Verdict, words: Words) -> str:
     """Returns one line for each row; scores are fractions at full precision."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    for comparison in verdict.comparisons:
-        for row in comparison.rows:
-            ends = row.interval
-            interval = (ends.low, ends.high, ends.p_value, ends.queries) if ends else (None,) * 4
-            values = (
-                row.verdict, row.task, row.split, row.subset, row.metric, row.ours, row.reference, row.difference,
-                row.tolerance, row.share, row.mark, *interval, row.type, row.run, comparison.reference,
-                "; ".join(map(words.say, row.reasons)), "; ".join(map(words.say, row.notes)),
-            )  # fmt: skip
-            writer.writerow(_inert(value) for value in values)
+    writer = csv.DictWriter(out, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for comparison in to_mapping(verdict, words)["comparisons"]:
+        for row in comparison["rows"]:
+            ends = row["interval"] or {}
+            interval = {"interval_low": ends.get("low"), "interval_high": ends.get("high"), **ends}
+            values = {**row, **interval, "against": comparison["reference"], "notes": "; ".join(row["notes"])}
+            writer.writerow({name: _inert(value) for name, value in values.items()})
     return out.getvalue()
 
 
@@ -148,6 +146,4 @@ def _outcome(task: TaskState, rows: list[ComparedRow], verdict: Verdict, words: 
 
 def _xml(text: str) -> str:
     """Drops what XML cannot hold."""
-    return "".join(
-        c for c in text if c in "\t\n" or (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff")
-    )
+    return _NOT_XML.sub("", text)

@@ -32,7 +32,7 @@ from evalscope_vacc.view import comparison as shown
 from evalscope_vacc.view import words as written
 from evalscope_vacc.view.machine import to_mapping
 from evalscope_vacc.view.plot import dot_plot, skylines
-from evalscope_vacc.view.words import Notes, Words, row_notes
+from evalscope_vacc.view.words import Words, numbering, row_notes
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -99,14 +99,12 @@ def _answer(data: RunData, words: Words) -> dict[str, Any]:
 
 def _scores(data: RunData, words: Words) -> dict[str, Any]:
     """Figures and tables of the scores, with numbered notes."""
-    notes, rows = Notes(), _rows(data)
+    notes, rows = numbering(), _rows(data)
     listed = rows[:MAX_ROWS]
     return {
         "kpis": list(_kpis(data, rows, words)),
         "plots": [(c, plot) for c in data.verdict.comparisons if (plot := dot_plot(c.rows))],
-        "rows": [
-            (row, [notes.number(data.cleaner.text(note, 600)) for note in row_notes(row, words)]) for row in listed
-        ],
+        "rows": [(row, [notes[data.cleaner.text(note, 600)] for note in row_notes(row, words)]) for row in listed],
         "rows_left_out": len(rows) - len(listed),
         "verdicts": {v: n for v in _VERDICTS if (n := sum(row.verdict == v for row in listed))},
         "notes": notes,
@@ -147,9 +145,7 @@ def _environment(language: str) -> Environment:
     )
     environment.filters.update(
         percent=written.percent,
-        plain=lambda value: "" if value is None else f"{value:.2f}",
         points=written.points,
-        signed=lambda value: written.points(None if value is None else value / 100),
         whole=written.count,
         rate=written.rate,
         allowed=written.allowed,

@@ -9,13 +9,12 @@ from functools import reduce
 from typing import NamedTuple
 
 from evalscope_vacc.evidence import TaskUsage
-from evalscope_vacc.results.model import ComparedRow
+from evalscope_vacc.results.model import JUDGED, ComparedRow
 from evalscope_vacc.view.words import points
 
 MAX_DOTS = 80
 LINEAR_UP_TO = 6  # tolerances; beyond, the scale is compressed so that the band stays visible
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
-_ORDER = ("fail", "above", "pass")
 
 
 class Dot(NamedTuple):
@@ -27,7 +26,7 @@ class Dot(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One task and split; scores, differences and tolerances are means, in points."""
+    """One task and split; scores and differences are means, fractions."""
 
     task: str
     split: str
@@ -84,7 +83,7 @@ def _line(
     left, right = place(-tolerance), place(tolerance)
     dots = (Dot(place(at), row.verdict, f"{row.subset}: {points(row.difference)}") for at, row in kept)
     ours, reference = (_mean(getattr(row, name) for _, row in group) for name in ("ours", "reference"))
-    worst = min((row.verdict for _, row in group), key=lambda v: _ORDER.index(v) if v in _ORDER else len(_ORDER))
+    worst = max((row.verdict for _, row in group), key=JUDGED.index)
     difference = _mean(row.difference for _, row in group)
     hidden = len(ordered) - len(kept)
     return Line(*key, tuple(dots), (left, round(right - left, 3)), ours, reference, difference, worst, hidden)
@@ -92,7 +91,7 @@ def _line(
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return 100 * math.fsum(known) / len(known) if known else None
+    return math.fsum(known) / len(known) if known else None
 
 
 def _ticks(limit: float, place: Callable[[float], float], *, compressed: bool) -> tuple[tuple[float, float], ...]:

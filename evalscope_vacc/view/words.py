@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import defaultdict
 
 from evalscope_vacc.messages import Words, messages
 from evalscope_vacc.redact import clean
 from evalscope_vacc.results.model import ComparedRow
 
-__all__ = ["Notes", "Words", "messages"]
+__all__ = ["Words", "messages"]
 
 
-class Notes:
-    """Numbers notes, each text once."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def number(self, text: str) -> int:
-        """Returns the number of a note."""
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text) + 1
+def numbering() -> dict[str, int]:
+    """Returns a mapping that gives notes their numbers, from 1 on, each text once."""
+    return defaultdict(itertools.count(1).__next__)
 
 
 def row_notes(row: ComparedRow, words: Words) -> list[str]:

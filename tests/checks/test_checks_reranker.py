@@ -149,3 +149,9 @@ def test_two_rerankers_with_other_weights_are_wrong_together() -> None:
     with reranker() as one, reranker(faults=("worst first",)) as two:
         entry = {"model_name": one.name, "api_base": [one.base, two.base], "is_cross_encoder": True}
         assert check_model(configure(entry)).of("servers-agree").state == "wrong"
+
+
+def test_two_rerankers_whose_large_scores_differ_by_rounding_are_alike() -> None:
+    with reranker(faults=("logits",)) as one, reranker(faults=("logits", "other kernel")) as two:
+        entry = {"model_name": one.name, "api_base": [one.base, two.base], "is_cross_encoder": True}
+        assert check_model(configure(entry)).of("servers-agree").state == "ok"

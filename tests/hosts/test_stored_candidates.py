@@ -46,7 +46,7 @@ def test_a_reranking_task_takes_the_stored_predictions_that_are_named_for_it(
     task = next(t for t in mocks.MOCK_TASK_TEST_GRID if t.metadata.name == name)
     monkeypatch.setitem(registry, name, type(task))
     first = {"model_name": encoder.name, "api_base": encoder.base}
-    # as benchmarks/reproduce does it: a whole task file that says where the predictions go
+    # a whole task file that says where the predictions go
     entry = {"model_type": "vacc_api", "store": "off", "preflight": "off", **first}
     config = {"tool": "mteb", "models": [entry], "eval": {"task_names": [name], "hub": "huggingface"}}
     whole = {"eval_backend": "RAGEval", "work_dir": "outputs/first", "no_timestamp": True, "eval_config": config}

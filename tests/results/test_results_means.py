@@ -204,7 +204,7 @@ def test_a_tasks_own_candidates_are_another_measurement(write_run: Any) -> None:
     comparison = compare(load_results([own]), reference)
     assert comparison.means == ()
     assert status(comparison) == 2
-    # what the configurations of benchmarks/reproduce leave: the first 100 of the encoder
+    # what the commands of benchmarks/reproduce leave: the first 100 of the encoder
     for number, name in enumerate(scores):
         kwargs = {"first": f"{number:08x}", "top_k": 100, "template": "qwen3-evaluation"}
         root = write_run(

@@ -1,4 +1,4 @@
-"""The reproduction configurations are up to date, complete, and accepted as they stand."""
+"""Every published table is a command: what the addresses alone come to is how its scores were made."""
 
 from __future__ import annotations
 
@@ -6,72 +6,42 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-import yaml
 from typer.testing import CliRunner
 
 from evalscope_vacc.cli import compare, estimate
 from evalscope_vacc.config import configure
+from evalscope_vacc.results import published
 from evalscope_vacc.results.benchmarks import benchmark
+from evalscope_vacc.results.estimate import estimate as estimate_of
+from evalscope_vacc.results.model import Conditions
+from evalscope_vacc.runner.config import with_templates
+from evalscope_vacc.runner.options import Options
+from evalscope_vacc.runner.reference import expected
+from evalscope_vacc.task_file import TOP_K
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "reproduce"
-FIRST_STAGES = sorted(FOLDER.rglob("first-stage.yaml"))
-CONFIGURATIONS = sorted(set(FOLDER.rglob("*.yaml")) - set(FIRST_STAGES))
 app = typer.Typer()
 app.command("estimate")(estimate.estimate)
 app.command("compare")(compare.compare)
 TABLES = ("MTEB(eng, v2)", "MTEB(cmn, v1)", "MTEB(Multilingual, v2)", "MTEB(Code, v1)")
-BENCHMARKS = {
-    "mteb-r": "MTEB-R", "cmteb-r": "CMTEB-R", "mmteb-r": "MMTEB-R", "mldr": "MLDR",
-    "mteb-code": "MTEB-Code", "followir": "FollowIR",
-}  # fmt: skip
+COLUMNS = ("MTEB-R", "CMTEB-R", "MMTEB-R", "MLDR", "MTEB-Code", "FollowIR")
+ENCODER = "Qwen3-Embedding-0.6B"
+RERANKERS = ("Qwen3-Reranker-0.6B", "Qwen3-Reranker-4B", "Qwen3-Reranker-8B", "bge-reranker-v2-m3")
 
 
 @pytest.mark.slow
-def test_the_files_are_what_the_script_writes() -> None:
+def test_the_table_is_what_the_script_writes() -> None:
     done = subprocess.run([sys.executable, FOLDER / "make.py", "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_every_table_has_its_configurations() -> None:
-    assert len(CONFIGURATIONS) == 6 * 4
-    assert {path.parent.name for path in CONFIGURATIONS} == set(BENCHMARKS)
-    assert FIRST_STAGES == [FOLDER / "rerank" / "followir" / "first-stage.yaml"]
-
-
-def content_of(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content.get("eval_config", content)
-
-
-@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda p: p.relative_to(FOLDER).as_posix())
-def test_a_configuration_names_the_benchmarks_tasks_and_its_models_are_accepted(path: Path) -> None:
-    content = content_of(path)
-    bench = benchmark(BENCHMARKS[path.parent.name])
-    assert bench is not None
-    assert content["tool"] == "mteb"
-    assert content["eval"]["task_names"] == [task.name for task in bench.tasks]
-    models = [configure(model) for model in content["models"]]
-    assert models[-1].model_name == path.stem
-    assert models[-1].is_cross_encoder
-    assert content["eval"]["top_k"] == 100
-    if path.parent.name == "followir":
-        (encoder,) = content_of(FIRST_STAGES[0])["models"]
-        assert set(models[-1].embed_results) == {task.name for task in bench.tasks}
-    else:
-        encoder = content["models"][0]
-    assert encoder["model_name"] == "Qwen3-Embedding-0.6B"
-    assert encoder["instruction_profile"] == "qwen-official"
 
 
 @pytest.mark.parametrize("size", ["0.6B", "4B", "8B"])
 @pytest.mark.parametrize("name", TABLES)
 def test_the_published_table_of_an_encoder_is_one_command(name: str, size: str) -> None:
     model = f"Qwen3-Embedding-{size}"
-    # what the address alone comes to: how the published scores were made
     config = configure({"model_name": model, "api_base": "http://127.0.0.1:8000"})
     assert (config.instruction_profile, config.max_tokens) == ("qwen-official", 8192)
     done = CliRunner().invoke(
@@ -85,52 +55,31 @@ def test_the_published_table_of_an_encoder_is_one_command(name: str, size: str) 
     assert name in {mean["benchmark"] for mean in document["means"]}
 
 
-def test_the_first_stage_leaves_its_predictions_where_the_rerankers_look_for_them() -> None:
-    content = yaml.safe_load(FIRST_STAGES[0].read_text(encoding="utf-8"))
-    assert content["no_timestamp"] is True
-    tasks = content["eval_config"]["eval"]["task_names"]
-    wanted = {task: f"{content['work_dir']}/predictions/{task}_predictions.json" for task in tasks}
-    for path in CONFIGURATIONS:
-        if path.parent.name == "followir":
-            (model,) = content_of(path)["models"]
-            assert model["model_kwargs"]["embed_results"] == wanted
+@pytest.mark.parametrize("model", RERANKERS)
+def test_two_addresses_come_to_what_the_scores_of_a_reranker_were_made_with(model: str) -> None:
+    addresses = ("http://127.0.0.1:8000", "http://127.0.0.1:8001")
+    entries = [{"model_name": name, "api_base": at} for name, at in zip((ENCODER, model), addresses, strict=True)]
+    config, _ = with_templates({"models": entries}, Options(addresses), expected(None, [ENCODER, model]).references)
+    encoder, reranker = map(configure, config["models"])
+    assert (encoder.instruction_profile, encoder.max_tokens) == ("qwen-official", 8192)
+    wanted = published.get(model).reference().conditions
+    assert published.get(ENCODER).name == wanted.first_stage
+    made = {"template": reranker.rerank_template, "max_tokens": reranker.max_tokens, "top_k": TOP_K}
+    assert Conditions.of({**made, "first_stage": published.get(ENCODER).name}).conflicts(wanted) == ()
 
 
-@pytest.mark.parametrize("path", [*CONFIGURATIONS, *FIRST_STAGES], ids=lambda p: p.relative_to(FOLDER).as_posix())
-def test_a_configuration_has_an_estimate_of_every_task(path: Path) -> None:
-    done = CliRunner().invoke(app, ["estimate", str(path), "--texts-per-second", "500", "--json"])
-    assert done.exit_code == 0, done.output
-    document = json.loads(done.output)
-    assert document["unknown"] == []
-    assert {task["task"] for task in document["tasks"]} == set(content_of(path)["eval"]["task_names"])
-    assert all(task["count"] > 0 and task["seconds"] > 0 for task in document["tasks"])
-    if path in CONFIGURATIONS:
-        published = {mean["benchmark"] for mean in document["means"]}
-        assert BENCHMARKS[path.parent.name] in published
-
-
-@pytest.mark.host
-def test_evalscope_accepts_every_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mteb", minversion="2.7")
-    from evalscope.config import TaskConfig
-
-    from evalscope_vacc import activate
-    from evalscope_vacc.hosts.entry import read_config, task_config
-
-    activate()
-    monkeypatch.chdir(tmp_path)
-    for path in (*CONFIGURATIONS, *FIRST_STAGES):
-        config = TaskConfig(**task_config(read_config(path))).eval_config
-        read = config if isinstance(config, dict) else config.model_dump()
-        wanted = content_of(path)
-        assert list(read["eval"]["task_names"]) == wanted["eval"]["task_names"]
-        for model, entry in zip(read["models"], wanted["models"], strict=True):
-            assert {key: model[key] for key in entry} == entry, path
-    # a key that is misspelt is not one of them
-    content = task_config(read_config(CONFIGURATIONS[0]))
-    content["eval_config"]["models"][-1]["instruction_profle"] = "none"
-    with pytest.raises(Exception, match="instruction_profile"):
-        TaskConfig(**content)
+@pytest.mark.parametrize("model", RERANKERS)
+@pytest.mark.parametrize("name", COLUMNS)
+def test_the_column_of_a_reranker_has_an_estimate_of_every_task_and_its_published_mean(name: str, model: str) -> None:
+    bench = benchmark(name)
+    assert bench is not None
+    template = published.get(model).reference().conditions.template
+    models = [{"model_name": ENCODER}, {"model_name": model, "rerank_template": template}]
+    found = estimate_of({"models": models, "eval": {"benchmarks": [name]}}, texts_per_second=500)
+    assert found.unknown == ()
+    assert {task.task for task in found.tasks} == {task.name for task in bench.tasks}
+    assert all(task.count > 0 and task.seconds for task in found.tasks)
+    assert (model, name) in {(mean[0], mean[1]) for mean in found.means}
 
 
 @pytest.mark.host
@@ -142,15 +91,12 @@ def test_the_tasks_are_those_of_mtebs_benchmarks() -> None:
         "MMTEB-R": ("MTEB(Multilingual, v2)", "Retrieval"), "MTEB-Code": ("MTEB(Code, v1)", "Retrieval"),
         "FollowIR": ("MTEB(Multilingual, v2)", "InstructionReranking"),
     }  # fmt: skip
-    for path in CONFIGURATIONS:
-        name = BENCHMARKS[path.parent.name]
+    for name in COLUMNS:
         source, kind = columns.get(name, (name, ""))
+        bench = benchmark(name)
+        assert bench is not None
         if name == "MLDR":
-            wanted = {mteb.get_task("MultiLongDocRetrieval").metadata.name}
-        else:
-            wanted = {t.metadata.name for t in defined[source] if kind in {"", t.metadata.type}}
-        evaluation = content_of(path)["eval"]
-        assert set(evaluation["task_names"]) == wanted, path
-        splits = {t.metadata.name: set(t.eval_splits) for t in defined.get(source, ())}
-        for task, chosen in evaluation.get("splits", {}).items():
-            assert set(chosen) == splits[task], (path, task)
+            assert [task.name for task in bench.tasks] == [mteb.get_task("MultiLongDocRetrieval").metadata.name]
+            continue
+        wanted = {t.metadata.name: set(t.eval_splits) for t in defined[source] if kind == t.metadata.type}
+        assert {task.name: set(task.splits) for task in bench.tasks} == wanted, name

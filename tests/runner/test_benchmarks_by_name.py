@@ -43,6 +43,24 @@ def test_a_task_that_is_named_too_is_there_once_and_whole() -> None:
     assert len(found) == 41
 
 
+def test_a_part_of_a_benchmark_is_its_tasks_as_it_has_them() -> None:
+    (sts17,) = tasks_of(benchmarks={"MTEB(eng, v2)": ["STS17"], "MTEB(cmn, v1)": []})
+    assert sts17.hf_subsets == ["en-en"]
+
+
+@pytest.mark.parametrize("name", ["MTEB-R", "CMTEB-R", "MMTEB-R", "MLDR", "MTEB-Code", "FollowIR"])
+def test_a_column_of_a_published_table_is_a_benchmark_too(name: str) -> None:
+    from evalscope_vacc.results.benchmarks import benchmark
+
+    known = benchmark(name)
+    assert known is not None
+    found = {task.metadata.name: task for task in tasks_of(benchmarks=[name])}
+    assert set(found) == {task.name for task in known.tasks}
+    for task in known.tasks:
+        assert set(found[task.name].eval_splits) == set(task.splits)
+        assert len(found[task.name].hf_subsets) == task.subset_count
+
+
 def test_languages_narrow_a_benchmark() -> None:
     found = tasks_of(benchmarks=["MTEB(Multilingual, v2)"], languages=["cmn"])
     assert 5 < len(found) < 40
@@ -57,6 +75,9 @@ def test_languages_narrow_a_benchmark() -> None:
         ({"task_names": ["MTEB(eng, v2)"]}, "write eval.benchmarks: ['MTEB(eng, v2)'] instead"),
         ({"task_names": ["CMTEB"]}, "write eval.benchmarks: ['CMTEB'] instead"),
         ({"benchmark": ["CMTEB"]}, "did you mean 'benchmarks'?"),
+        ({"benchmarks": ["MTEB-RR"]}, "did you mean 'MTEB-R'?"),
+        ({"benchmarks": {"MTEB(eng, v2)": ["STS71"]}}, "has no task 'STS71': did you mean 'STS17'?"),
+        ({"benchmarks": {"MTEB(eng, v2)": "STS17"}}, "expected a list of names, or a mapping of name to a list"),
     ],
 )
 def test_a_wrong_name_is_told_with_the_right_one(evaluation: dict[str, Any], said: str) -> None:
@@ -104,6 +125,9 @@ def test_the_configuration_of_evalscope_takes_benchmarks_and_writes_them_down() 
     config = TaskConfig(eval_backend="RAGEval", eval_config=inner)
     assert config.eval_config.eval.benchmarks == ["CMTEB"]
     assert config.eval_config.model_dump()["eval"]["benchmarks"] == ["CMTEB"]
+    inner["eval"] = {"benchmarks": {"MTEB(cmn, v1)": ["STSB"]}}
+    config = TaskConfig(eval_backend="RAGEval", eval_config=inner)
+    assert config.eval_config.model_dump()["eval"]["benchmarks"] == {"MTEB(cmn, v1)": ["STSB"]}
 
 
 def test_a_run_names_everything_of_a_benchmark_that_lacks(
@@ -113,3 +137,17 @@ def test_a_run_names_everything_of_a_benchmark_that_lacks(
     done = command(model.base, "--benchmark", "MTEB(eng, v2)", "--against", "Qwen3-Embedding-0.6B", "--json", **nowhere)
     assert done.status == 3, done.output
     assert done.json()["asked"] == len(done.json()["lacking"]) == 41
+
+
+def test_a_budget_takes_a_part_of_a_benchmark_and_names_the_rest(
+    command: Callable[..., Any], model: Any, tmp_path: Path
+) -> None:
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
+    asked = ["--benchmark", "MTEB(eng, v2)", "--budget", "5m", "--against", "Qwen3-Embedding-0.6B", "--json"]
+    done = command(model.base, *asked, **nowhere)
+    assert done.status == 3, done.output
+    found = done.json()
+    assert 0 < found["asked"] < 41
+    assert found["asked"] + len(found["left_out"]) == 41
+    assert "BIOSSES" not in found["left_out"]
+    assert "Left out, because they do not fit into the budget:" in done.output

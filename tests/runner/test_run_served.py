@@ -67,3 +67,18 @@ def test_a_budget_of_two_minutes_takes_at_most_two_and_a_half(hub: str, demo_ser
     assert done.returncode == 0, done.stdout + done.stderr
     assert "STSBenchmark" in {row["task"] for row in json.loads(done.stdout)["rows"]}
     assert "Left out, because they do not fit into the budget:" in done.stderr
+
+
+def test_a_budget_is_used_and_kept_whatever_else_the_machine_does(hub: str, model: Any, tmp_path: Path) -> None:
+    model.before_vectors = lambda texts: time.sleep(0.4)  # more than the answer takes: 320 texts a second, at most
+    began = time.monotonic()
+    done = run(
+        tmp_path, model.base, "--tasks", "LCQMC,STSBenchmark,STSB", "--budget", "2m", "--against", "none", "--json"
+    )
+    took = time.monotonic() - began
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert took <= 150, done.stderr
+    found = json.loads(done.stdout)
+    assert "STSBenchmark" in {row["task"] for row in found["rows"]}
+    assert "LCQMC" in found["left_out"]
+    assert found["asked"] + len(found["left_out"]) == 3
