@@ -80,7 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
         HF_HUB_DISABLE_TELEMETRY="1",
         TOKENIZERS_PARALLELISM="false",
         # a worker imports MTEB, which takes longer than most of the tests; those of workers ask for some
-        VACC_WORKERS="1",
+        VACC_WORKERS=os.environ.get("VACC_TEST_WORKERS", "1"),
         MODELSCOPE_CACHE=f"{home}/modelscope",
     )
     for name in ("VACC_API_BASE", "VACC_API_KEY", "EVALSCOPE_VACC_DISABLE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
