@@ -176,6 +176,7 @@ def test_what_was_stopped_goes_on_without_asking_for_what_came(carried: Path, of
     assert not (tmp_path / "new.tar.zst.parts").exists()
 
 
+@pytest.mark.slow
 def test_a_configuration_s_languages_are_fetched_and_others_are_not_taken_for_there(
     offline: Command, model: LoopbackServer, hub: str, tmp_path: Path
 ) -> None:

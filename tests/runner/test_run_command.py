@@ -160,6 +160,7 @@ def test_eval_names_what_lacks_at_the_start_and_does_the_rest(
     assert list(tmp_path.glob(f"outputs/*/results/*/*/{STS}.json"))
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_with_a_run_that_was_stopped(
     begin: Callable[..., Started], command: Command, model: Any, tmp_path: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(
     assert {row["task"] for row in done.json()["rows"]} == {STS, "VaccDemoClassification"}
 
 
+@pytest.mark.slow
 def test_the_act_from_python(model: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import evalscope_vacc
     from evalscope_vacc.demo.tasks import register
