@@ -552,34 +552,48 @@ def show(results: Sequence[dict[str, Any]]) -> None:
 
 
 def draw(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """Writes a picture with a bar for every client."""
+    """Writes a picture with a bar for every client; beside it ``NAME.zh.SUFFIX``, with Chinese titles."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
     rcParams.update({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "throughput"})
+    rcParams["font.sans-serif"] = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "sans-serif"]
     drawn = [result for result in results if "items_per_second" in result]
-    figure = Figure(figsize=(8, 1.7 * len(drawn)), layout="constrained")
-    for axes, result in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn, strict=True):
-        rates = result["items_per_second"]
-        colours = ["#0b6e4f" if name.startswith("ours") else "#b8c4c2" for name in rates]
-        bars = axes.barh(list(rates), list(rates.values()), color=colours)
-        axes.bar_label(bars, fmt="{:,.0f}", padding=4)
-        axes.set_title(TITLES[result["name"]], loc="left")
-        axes.invert_yaxis()
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
-        axes.set_xticks([])
-        axes.margins(x=0.12)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    for language, target in enumerate((path, path.with_suffix(f".zh{path.suffix}"))):
+        figure = Figure(figsize=(8, 1.7 * len(drawn)), layout="constrained")
+        for axes, result in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn, strict=True):
+            rates = result["items_per_second"]
+            colours = ["#0b6e4f" if name.startswith("ours") else "#b8c4c2" for name in rates]
+            bars = axes.barh(list(rates), list(rates.values()), color=colours)
+            axes.bar_label(bars, fmt="{:,.0f}", padding=4)
+            axes.set_title(TITLES[result["name"]][language], loc="left")
+            axes.invert_yaxis()
+            axes.spines[["top", "right", "bottom"]].set_visible(False)
+            axes.set_xticks([])
+            axes.margins(x=0.12)
+        figure.savefig(target, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 SCENARIOS = ("embed", "embed-at-once", "embed-at-once-4096", "rerank", "rerank-4000", "two-servers", "duplicates")
 TITLES = {
-    "embed": "Embedding, 20 ms + 2 ms a text: texts per second",
-    "embed-at-once": "Embedding, a server that answers at once, 1024 dimensions: texts per second",
-    "embed-at-once-4096": "The same with 4096 dimensions: texts per second",
-    "rerank": "Reranking, 100 queries × 100 documents: documents per second",
-    "rerank-4000": "Reranking, 40 queries × 100 documents: documents per second",
-    "two-servers": "Embedding, two servers instead of one: texts per second",
+    "embed": ("Embedding, 20 ms + 2 ms a text: texts per second", "Embedding，20 ms + 每条 2 ms：每秒文本数"),
+    "embed-at-once": (
+        "Embedding, a server that answers at once, 1024 dimensions: texts per second",
+        "Embedding，服务立即响应，1024 维：每秒文本数",
+    ),
+    "embed-at-once-4096": ("The same with 4096 dimensions: texts per second", "同上，4096 维：每秒文本数"),
+    "rerank": (
+        "Reranking, 100 queries × 100 documents: documents per second",
+        "Reranker，100 个查询 × 100 篇文档：每秒文档数",
+    ),
+    "rerank-4000": (
+        "Reranking, 40 queries × 100 documents: documents per second",
+        "Reranker，40 个查询 × 100 篇文档：每秒文档数",
+    ),
+    "two-servers": (
+        "Embedding, two servers instead of one: texts per second",
+        "Embedding，两个服务与一个服务：每秒文本数",
+    ),
 }
 
 
