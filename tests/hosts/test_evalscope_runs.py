@@ -91,6 +91,7 @@ def test_keys_about_weights_do_not_stop_a_run_and_evalscope_s_own_entries_are_it
 
 
 @pytest.mark.shows("two-stages")
+@pytest.mark.slow
 def test_a_mixture_of_tasks_runs_in_two_stages(evaluate: Callable, encoder: ServedModel, reranker: ServedModel) -> None:
     result = evaluate([of(encoder), of(reranker)], [STS, RETRIEVAL, CLASSES], top_k=7)
     assert {task for task, _ in main_scores(result, "stage1")} == {RETRIEVAL, STS, CLASSES}

@@ -26,6 +26,7 @@ def evaluate(command: Callable[..., Any], model: Any, tmp_path: Path) -> Callabl
     return run
 
 
+@pytest.mark.slow
 def test_what_hosts_print_goes_to_the_runs_logs(evaluate: Callable[..., Any], tmp_path: Path) -> None:
     done = evaluate([STS, "VaccDemoClassification"])
     assert done.status == 0, done.output
