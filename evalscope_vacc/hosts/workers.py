@@ -197,9 +197,10 @@ def _expected(config: Mapping[str, Any], wanted: Count | None) -> int:
     models, evaluation = config.get("models") or config.get("model"), config.get("eval")
     if not (isinstance(models, list) and isinstance(evaluation, Mapping) and all_ours(models)):
         return 1
-    names = evaluation.get("task_names") or evaluation.get("tasks")
-    others = any(evaluation.get(key) for key in ("benchmarks", "custom_tasks"))
-    items = len(models) * len(names) if isinstance(names, list) and not others else _MANY_ITEMS
+    listed = [evaluation.get("task_names") or evaluation.get("tasks"), evaluation.get("custom_tasks")]
+    tasks = sum(len(names) for names in listed if isinstance(names, list))
+    # what else names tasks may name many
+    items = _MANY_ITEMS if evaluation.get("benchmarks") or not tasks else len(models) * tasks
     return count_for(wanted or read_count(evaluation.get("workers"), "eval.workers"), items)
 
 

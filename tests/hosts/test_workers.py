@@ -117,6 +117,25 @@ def test_two_workers_where_there_is_memory_for_them(monkeypatch: pytest.MonkeyPa
     assert workers.count_for(4, 9) == 4, "who asks for more gets them"
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "started"),
+    [
+        ({"custom_tasks": [{"name": "Mine"}]}, 0),
+        ({"task_names": ["A"], "custom_tasks": [{"name": "Mine"}]}, 2),
+        ({"task_names": ["A"]}, 0),
+        ({"benchmarks": ["MTEB(eng, v2)"]}, 2),
+    ],
+)
+def test_workers_are_started_ahead_only_where_there_will_be_several_tasks(
+    evaluation: dict[str, Any], started: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(workers.Worker, "start", lambda number, imports: begun.append(number))
+    monkeypatch.setattr(workers, "_end", lambda _: None)
+    with workers.started_ahead({"models": [{"model_type": "vacc_api"}], "eval": evaluation}, "auto"):
+        assert len(begun) == started
+
+
 def test_a_worker_whose_parent_is_gone_ends_also_while_it_imports() -> None:
     worker = workers.Worker.start(0)
     time.sleep(0.5)
