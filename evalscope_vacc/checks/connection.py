@@ -33,7 +33,7 @@ _ERRORS: tuple[tuple[type[errors.ServerError], str], ...] = (
 
 
 def first_contact(engine: Engine) -> tuple[tuple[str, ...], float]:
-    """Waits for a server's first answer, never longer than five seconds; returns the names that it lists, and its seconds.
+    """Waits up to five seconds for a server's first answer; returns the names that it lists, and the time it took.
 
     Raises:
         ServerError: There was no answer in that time, or the key is refused.

@@ -177,7 +177,7 @@ def register(tasks: Mapping[str, type]) -> None:
 
 
 def seed(task: Any) -> None:
-    """Has a task draw as a new one does: its score depends neither on what was evaluated before, nor in which process."""
+    """Seeds a task like a new one, so that its score does not depend on earlier tasks or on the process."""
     import numpy as np
     import torch
 

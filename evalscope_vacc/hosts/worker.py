@@ -1,4 +1,4 @@
-"""``python -m evalscope_vacc.hosts.worker``: carries out items of a plan for the process that started it.
+"""The worker process, ``python -m evalscope_vacc.hosts.worker``: evaluates items of a plan for the process that started it.
 
 It has an MTEB of its own and does with each item what that process would do, through the same code; it ends when the
 connection does.
@@ -46,7 +46,7 @@ class Link:
         self._leased: list[LeasedSlots] = []
 
     def send(self, *message: Any) -> None:
-        """Sends a message; whether anybody is left to hear it, the thread that reads finds out."""
+        """Sends a message. The thread that reads notices when the connection is gone."""
         with self._lock, suppress(OSError):
             self._connection.send(message)
 

@@ -65,7 +65,7 @@ class Face(Watcher):
 
 
 class _AtWork:
-    """How far one task is, from its begin on.
+    """Progress of one task since it began.
 
     Attributes:
         position: In the plan.
@@ -334,7 +334,7 @@ class TerminalFace(Face):
             self._live = None
 
     def text(self, width: int | None = None) -> str:
-        """The moving line: which tasks, how much of them, how fast, how far the run is, and how long the rest takes.
+        """Returns the progress line: tasks at work, rates, share of the run, and time left.
 
         Args:
             width: Columns that there are; a line that is longer does without the rates, and then without the later tasks.

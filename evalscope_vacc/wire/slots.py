@@ -18,7 +18,7 @@ from typing import Any
 
 
 class Slots:
-    """The limit of a process that shares it with none.
+    """The limit on requests of a single process.
 
     Attributes:
         limit: Requests that may be in flight.
