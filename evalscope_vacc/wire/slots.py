@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class LeasedSlots(Slots):
 
     Args:
         limit: Requests that all the processes together may have in flight.
-        send: Sends ``("ask", count)`` or ``("give", count)`` to the broker.
+        send: Sends ``("ask", count)``, for a request that needs so many slots, or ``("give", count)`` to the broker.
     """
 
     def __init__(self, limit: int, send: Callable[[str, int], None]) -> None:
@@ -65,7 +65,7 @@ class LeasedSlots(Slots):
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held = 0  # leased, in use or not
-        self._asked = 0
+        self._asked = 0  # slots of the largest request that the broker knows of
         self._waits = False  # whether a request waits for a slot
         self._recalled = False
 
@@ -81,10 +81,9 @@ class LeasedSlots(Slots):
                 self.taken += count
                 return True
             self._loop, self._waits = asyncio.get_running_loop(), True
-            missing = min(self.taken + count, self.limit) - self._held - self._asked
-            if missing > 0:
-                self._asked += missing
-                self._send("ask", missing)
+            if count > self._asked:
+                self._asked = count
+                self._send("ask", count)
         return False
 
     def give_back(self, count: int = 1) -> None:
@@ -103,7 +102,7 @@ class LeasedSlots(Slots):
     def granted(self, count: int) -> None:
         """The broker leases slots; called in any thread."""
         with self._lock:
-            self._asked -= count
+            self._asked = 0
             self._held += count
             if not self._waits or self._loop is None:
                 self._return(count)
@@ -158,17 +157,25 @@ class Lessee:
 
 
 class Broker:
-    """Leases the slots of servers to processes, in the order in which they ask. Safe for several threads."""
+    """Leases the slots of servers to processes, first to whoever has fewest. Safe for several threads."""
 
     def __init__(self) -> None:
         self._pools: dict[str, _Pool] = {}
         self._lock = threading.Lock()
 
     def ask(self, lessee: Lessee, server: str, limit: int, count: int) -> None:
-        """A process wants more slots of a server that may have ``limit`` requests in flight."""
+        """A process has a request for a server that may have ``limit`` of them in flight, and no slot for it.
+
+        Args:
+            lessee: Whose slots they will be.
+            server: Its address.
+            limit: Its slots.
+            count: One, or as many as there are: then the request will be the only one in flight.
+        """
         with self._lock:
             pool = self._pools.setdefault(server, _Pool())
-            pool.waiting.append((lessee, limit, count))
+            pool.limit = limit
+            pool.waiting[lessee] = max(count, pool.waiting.get(lessee, 0))
             pool.settle()
 
     def give(self, lessee: Lessee, server: str, count: int) -> None:
@@ -176,7 +183,8 @@ class Broker:
         with self._lock:
             pool = self._pools[server]
             pool.held[lessee] -= count
-            pool.recalled.discard(lessee)
+            if pool.recalled == lessee:
+                pool.recalled = None
             pool.settle()
 
     def lost(self, process: Any) -> None:
@@ -191,30 +199,39 @@ class _Pool:
     """The slots of one server: who has how many, and who waits for some."""
 
     def __init__(self) -> None:
+        self.limit = 0
         self.held: Counter[Lessee] = Counter()
-        self.waiting: deque[tuple[Lessee, int, int]] = deque()
-        self.recalled: set[Lessee] = set()
+        self.waiting: dict[Lessee, int] = {}
+        self.recalled: Lessee | None = None
 
     def settle(self) -> None:
-        """Serves whoever waits, in order; who has more than the first one waiting is asked for a slot."""
+        """Serves whoever waits, and asks who has more than their share for a slot, one at a time."""
         while self.waiting:
-            lessee, limit, count = self.waiting[0]
-            if self.held.total() + count <= limit:
-                self.waiting.popleft()
+            lessee = self._next()
+            alone = self.waiting[lessee] > 1
+            count = self.limit - self.held[lessee] if alone else 1
+            if self.held.total() + count <= self.limit:
+                del self.waiting[lessee]
                 self.held[lessee] += count
                 lessee.send("grant", lessee.number, count)
                 continue
-            others = [other for other in self.held if other != lessee and self.held[other]]
-            richest = max(others, key=self.held.__getitem__, default=None)
-            # a request that must be alone needs every slot
-            wanted = richest is not None and (count > 1 or self.held[richest] > self.held[lessee])
-            if richest is not None and wanted and not self.recalled:
-                self.recalled.add(richest)
-                richest.send("recall", richest.number, 1)
+            richest = max((other for other in self.held if other != lessee), key=self.held.__getitem__, default=None)
+            if richest is not None and self.recalled is None:
+                # a request that must be alone needs every slot; two that differ by one would swap it for ever
+                share = 0 if alone or not self.held[lessee] else self.held[lessee] + 1
+                if self.held[richest] > share:
+                    self.recalled = richest
+                    richest.send("recall", richest.number, 1)
             return
+
+    def _next(self) -> Lessee:
+        """The first one that must be alone, else the one that has fewest, in the order in which they asked."""
+        alone = (lessee for lessee, count in self.waiting.items() if count > 1)
+        return next(alone, None) or min(self.waiting, key=self.held.__getitem__)
 
     def forget(self, process: Any) -> None:
         for lessee in [lessee for lessee in self.held if lessee.process is process]:
             del self.held[lessee]
-        self.waiting = deque(entry for entry in self.waiting if entry[0].process is not process)
-        self.recalled = {lessee for lessee in self.recalled if lessee.process is not process}
+        self.waiting = {lessee: count for lessee, count in self.waiting.items() if lessee.process is not process}
+        if self.recalled is not None and self.recalled.process is process:
+            self.recalled = None

@@ -6,6 +6,7 @@ import queue
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -88,6 +89,13 @@ def send(engine: Engine, count: int, sleep: float) -> int:
     return len(found)
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.001)
+
+
 def consume(stream: Iterator[Any]) -> None:
     with suppress(RunInterrupted):
         list(stream)
@@ -121,16 +129,50 @@ def test_in_sum_no_more_than_the_limit_and_everybody_is_served(counts: list[int]
 
 
 def test_one_alone_has_every_slot_and_two_share_them(serve: Serve, parties: Parties) -> None:
-    server = serve(slowly)
+    one_of_the_first = threading.Semaphore(0)
+    second_may_end = threading.Event()
+    open_requests: Counter[float] = Counter()
+    ended: Counter[float] = Counter()
+    lock = threading.Lock()
+
+    def answer(got: Got, sock: Any) -> Reply:
+        if not got.body:
+            return Reply(200, got.body)
+        who = got.json()["sleep"]
+        with lock:
+            open_requests[who] += 1
+        if who == 1:
+            one_of_the_first.acquire(timeout=60)
+        else:
+            second_may_end.wait(60)
+        with lock:
+            open_requests[who] -= 1
+            ended[who] += 1
+        return Reply(200, got.body)
+
+    server = serve(answer)
     one, two = (parties.engine(server, 4, object()) for _ in range(2))
-    assert send(one, 40, 0.03) == 40
+    sent: list[int] = []
+    first, second = (
+        threading.Thread(target=lambda engine=engine, who=who: sent.append(send(engine, 400, who)), daemon=True)
+        for engine, who in ((one, 1), (two, 2))
+    )
+    first.start()
+    wait_until(lambda: open_requests[1] == 4)
+    second.start()
+    # each request of the first that ends may leave its slot to the second, which has half of them long before the first's end
+    for released in range(300):
+        wait_until(lambda released=released: ended[1] == released and open_requests.total() == 4)
+        if open_requests[2] == 2:
+            break
+        one_of_the_first.release()
+    assert open_requests == {1: 2, 2: 2}
+    one_of_the_first.release(400)
+    second_may_end.set()
+    for thread in (first, second):
+        thread.join(60)
+    assert sent == [400, 400]
     assert server.most_in_flight == 4
-    server.requests.clear()
-    together(lambda: send(one, 40, 0.030), lambda: send(two, 40, 0.031))
-    assert server.most_in_flight == 4
-    # both had slots all the time: neither waited for the other's end
-    first_half = [got.json()["sleep"] for got in server.requests[:40]]
-    assert min(first_half.count(0.030), first_half.count(0.031)) >= 10
 
 
 def test_a_process_that_ends_leaves_its_slots_to_the_others(serve: Serve, parties: Parties) -> None:
@@ -162,20 +204,69 @@ def test_a_process_that_ends_leaves_its_slots_to_the_others(serve: Serve, partie
         hang.set()
 
 
-def test_a_request_that_must_be_alone_gets_every_slot() -> None:
+class Shared:
+    """A broker, what it sent and has not been answered yet, and the processes a, b and c of one server."""
+
+    def __init__(self, limit: int) -> None:
+        self.broker, self.limit = Broker(), limit
+        self.sent: list[tuple[str, str, int]] = []
+        self.lessees = {
+            name: Lessee(name, 0, lambda kind, _, count, name=name: self.sent.append((name, kind, count)))
+            for name in "abc"
+        }
+
+    def ask(self, names: str, count: int = 1) -> None:
+        for name in names:
+            self.broker.ask(self.lessees[name], "s", self.limit, count)
+
+    def give(self, name: str, count: int = 1) -> None:
+        self.broker.give(self.lessees[name], "s", count)
+
+    def take_sent(self) -> list[tuple[str, str, int]]:
+        sent, self.sent = self.sent, []
+        return sent
+
+
+@pytest.mark.parametrize("limit", [2, 4])
+def test_a_request_that_must_be_alone_gets_every_slot(limit: int) -> None:
     """Two processes that each hold half of the slots and want all of them do not wait for each other."""
-    broker, order = Broker(), []
-    lessees = {
-        name: Lessee(name, 0, lambda kind, _, count, name=name: order.append((name, kind, count))) for name in "ab"
-    }
-    for lessee in lessees.values():
-        broker.ask(lessee, "s", 4, 2)
-    assert order == [("a", "grant", 2), ("b", "grant", 2)]
-    order.clear()
-    for lessee in lessees.values():
-        broker.ask(lessee, "s", 4, 2)
-    while ("a", "grant", 2) not in order:
-        assert order.pop(0) == ("b", "recall", 1)
-        broker.give(lessees["b"], "s", 1)
-    broker.give(lessees["a"], "s", 4)
-    assert order[-1] == ("b", "grant", 2)
+    shared = Shared(limit)
+    for _ in range(limit // 2):
+        shared.ask("ab")
+    assert shared.take_sent() == [("a", "grant", 1), ("b", "grant", 1)] * (limit // 2)
+    shared.ask("ab", limit)
+    for _ in range(limit // 2):
+        assert shared.take_sent() == [("b", "recall", 1)]
+        shared.give("b")
+    assert shared.take_sent() == [("a", "grant", limit // 2), ("a", "recall", 1)]
+    shared.give("a", limit)
+    assert shared.take_sent() == [("b", "grant", limit)]
+
+
+def test_who_waits_gets_a_fair_share_whoever_asked_first() -> None:
+    shared = Shared(4)
+    for _ in range(4):
+        shared.ask("a")
+    shared.take_sent()
+    shared.ask("ab")  # the one that has all of them wants more, too
+    for _ in range(2):
+        assert shared.take_sent() == [("a", "recall", 1)]
+        shared.give("a")
+        assert shared.sent[0] == ("b", "grant", 1)
+        shared.sent = shared.sent[1:]
+        shared.ask("b")
+    assert shared.take_sent() == [], "two each: nobody has more than their share"
+
+
+def test_shares_that_cannot_be_equal_are_left_and_nobody_has_none_for_long() -> None:
+    uneven = Shared(3)
+    for _ in range(2):
+        uneven.ask("ab")
+    assert uneven.take_sent() == [("a", "grant", 1), ("b", "grant", 1), ("a", "grant", 1)]
+    single = Shared(1)
+    single.ask("abc")
+    for now, then in ("ab", "bc", "ca"):
+        assert single.take_sent() == [(now, "grant", 1), (now, "recall", 1)]
+        single.give(now)
+        single.ask(now)
+        assert single.sent[0] == (then, "grant", 1)
