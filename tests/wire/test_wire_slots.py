@@ -270,3 +270,31 @@ def test_shares_that_cannot_be_equal_are_left_and_nobody_has_none_for_long() -> 
         single.give(now)
         single.ask(now)
         assert single.sent[0] == (then, "grant", 1)
+
+
+def test_a_small_request_has_a_slot_too_and_waits_only_for_its_own_server(serve: Serve) -> None:
+    held = threading.Event()
+
+    def answer(got: Got, sock: Any) -> Reply:
+        if got.body:
+            held.wait(60)
+        return Reply(200, b"{}")
+
+    busy, idle = serve(answer), serve(answer)
+    connection = Connection((busy.base, idle.base), max_concurrency=1, wait_for_server_s=0)
+    with Engine(connection) as engine:
+        threads = [
+            threading.Thread(target=lambda method=method: engine.call(method, "/x", {"n": 1}, server=busy.base))
+            for method in ("POST", "GET")
+        ]
+        threads[0].start()
+        wait_until(lambda: busy.in_flight == 1)
+        threads[1].start()
+        time.sleep(0.1)
+        assert engine.call("GET", "/x", server=idle.base).status == 200
+        assert len(busy.requests) == 1
+        held.set()
+        for thread in threads:
+            thread.join(30)
+        assert len(busy.requests) == 2
+    assert busy.most_in_flight == 1
