@@ -14,12 +14,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from evalscope_vacc.files import write_whole
 from evalscope_vacc.paths import cache_folder
 
 SAMPLES = 3
+Where: TypeAlias = tuple[str, str, str, str, str]
+"""Where a text was sent: model, task, split, subset and side."""
 _SUMS = (
     "texts", "unique", "stored", "empty", "requests", "retries", "waited", "seconds", "cut", "at_limit", "tokens",
 )  # fmt: skip
@@ -135,7 +137,7 @@ class Evidence:
 
     folder: Path
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _seen: dict[tuple[str, ...], int] = field(default_factory=dict, repr=False)
+    _seen: dict[Where, int] = field(default_factory=dict, repr=False)
     _usage: dict[tuple[str, ...], TaskUsage] = field(default_factory=dict, repr=False)
 
     def config(self, model: str, values: Mapping[str, Any]) -> None:
@@ -146,23 +148,13 @@ class Evidence:
         """Records what a model's server said of itself."""
         self._merge("server.json", model, facts)
 
-    def samples(
-        self,
-        model: str,
-        task: str,
-        split: str,
-        subset: str,
-        side: str,
-        sent: Sequence[str | tuple[str, str]],
-        tokens: Sequence[int | None] = (),
-    ) -> None:
-        """Adds exact strings (or pairs) to the samples until there are three of this task, split, subset and side."""
-        key = (model, task, split, subset, side)
+    def samples(self, where: Where, sent: Sequence[str | tuple[str, str]], tokens: Sequence[int | None] = ()) -> None:
+        """Adds exact strings (or pairs) to the samples until there are three from there."""
         with self._lock:
-            have = self._seen.get(key, 0)
+            have = self._seen.get(where, 0)
             lines = []
             for position, item in enumerate(sent[: SAMPLES - have]):
-                entry: dict[str, Any] = dict(zip(("model", "task", "split", "subset", "side"), key, strict=True))
+                entry: dict[str, Any] = dict(zip(("model", "task", "split", "subset", "side"), where, strict=True))
                 if isinstance(item, str):
                     entry["text"] = item
                 else:
@@ -173,11 +165,11 @@ class Evidence:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with (self.folder / "sent_samples.jsonl").open("a", encoding="utf-8") as file:
                     file.write("\n".join(lines) + "\n")
-                self._seen[key] = have + len(lines)
+                self._seen[where] = have + len(lines)
 
-    def wants(self, model: str, task: str, split: str, subset: str, side: str) -> bool:
-        """Whether samples of this kind are still missing; making them costs a little."""
-        return self._seen.get((model, task, split, subset, side), 0) < SAMPLES
+    def wants(self, where: Where) -> bool:
+        """Whether samples from there are still missing; making them costs a little."""
+        return self._seen.get(where, 0) < SAMPLES
 
     def usage(self, counts: TaskUsage) -> None:
         """Adds counts; calls for the same task, split, subset and side add up."""

@@ -31,7 +31,7 @@ import torch
 from tqdm import tqdm
 
 from evalscope_vacc.errors import HostError, VaccError
-from evalscope_vacc.evidence import SAMPLES, Evidence, TaskUsage
+from evalscope_vacc.evidence import SAMPLES, Evidence, TaskUsage, Where
 from evalscope_vacc.hosts.workers import END_S, TEMPLATE, Setup
 from evalscope_vacc.progress import Watcher, watched
 from evalscope_vacc.wire.slots import LeasedSlots, lease_from
@@ -109,20 +109,10 @@ class _Evidence(Evidence):
         """See :class:`Evidence`."""
         self._tell("server", model, dict(facts))
 
-    def samples(
-        self,
-        model: str,
-        task: str,
-        split: str,
-        subset: str,
-        side: str,
-        sent: Sequence[str | tuple[str, str]],
-        tokens: Sequence[int | None] = (),
-    ) -> None:
+    def samples(self, where: Where, sent: Sequence[str | tuple[str, str]], tokens: Sequence[int | None] = ()) -> None:
         """See :class:`Evidence`."""
-        key = (model, task, split, subset, side)
-        self._seen[key] = self._seen.get(key, 0) + len(sent)
-        self._tell("samples", *key, list(sent[:SAMPLES]), list(tokens[:SAMPLES]))
+        self._seen[where] = self._seen.get(where, 0) + len(sent)
+        self._tell("samples", where, list(sent[:SAMPLES]), list(tokens[:SAMPLES]))
 
     def usage(self, counts: TaskUsage) -> None:
         """See :class:`Evidence`."""

@@ -231,8 +231,8 @@ class VaccCrossEncoder(VaccModel):
                         counts.empty += 1
                         text = " " if session.config.empty == "space" else text
                     sent.append((index, text))
-                if self.served.evidence.wants(*seen):
-                    self.served.evidence.samples(*seen, [(query.text, text) for _, text in sent[:3]])
+                if self.served.evidence.wants(seen):
+                    self.served.evidence.samples(seen, [(query.text, text) for _, text in sent[:3]])
                 batch = _Batch(query, sent)
                 if scope is not None:
                     at, scores = scope.get(batch.keys(scope, session.config), "<f8")

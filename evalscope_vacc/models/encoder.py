@@ -66,6 +66,7 @@ class VaccEncoder(VaccModel):
         given = {**options, "model_name": model_name, "revision": revision, "api_base": api_base}
         super().__init__(config, folder, scope, **given)
         self._width: int | None = None
+        self._search: Any = None
 
     def _check_kind(self, config: ModelConfig) -> None:
         if config.is_cross_encoder:
@@ -122,6 +123,17 @@ class VaccEncoder(VaccModel):
 
         first, second = (_unit(torch.as_tensor(e, dtype=torch.float32)) for e in (embeddings1, embeddings2))
         return (first * second).sum(dim=-1)
+
+    def index(self, corpus: Any, **kwargs: Any) -> None:
+        """Takes the corpus that :meth:`search` will search, as MTEB's ``SearchProtocol`` means it."""
+        from evalscope_vacc.models.search import StreamedSearch
+
+        self._search = StreamedSearch(self)
+        self._search.index(corpus, **kwargs)
+
+    def search(self, queries: Any, **kwargs: Any) -> dict[str, dict[str, float]]:
+        """Searches the corpus; returns each query's best documents with their scores, as MTEB's own search does."""
+        return self._search.search(queries, **kwargs)  # type: ignore[no-any-return]
 
     # -- LangChain's interface (EvalScope's RAGAS tool) ----------------------------------------------------------
 
@@ -199,9 +211,9 @@ class VaccEncoder(VaccModel):
             counts.texts, counts.unique = len(order), len(seen)
             skipped = self._empty(call, texts, first)
             self._fit(session, call, texts)
-            if self.served.evidence.wants(*where):
+            if self.served.evidence.wants(where):
                 head = texts[:3]
-                self.served.evidence.samples(*where, head, [_count(session, text) for text in head])
+                self.served.evidence.samples(where, head, [_count(session, text) for text in head])
             yield [item for item in enumerate(texts, start=first) if item[0] not in skipped]
 
     def _empty(self, call: _Call, texts: list[str], first: int) -> set[int]:

@@ -199,7 +199,7 @@ class Session:
             RunInterrupted: Ctrl-C inside the block.
         """
         evidence, name = self.served.evidence, self.served.name
-        if evidence.wants(name, task.name, split, subset, side):
+        if evidence.wants((name, task.name, split, subset, side)):
             shown = "no instruction prefix"
             if instruction:
                 shown = json.dumps(clean(instruction, limit=300), ensure_ascii=False)

@@ -203,7 +203,7 @@ def refusal(
         location: Where a redirection points to.
     """
     words = clean(message, secrets, MESSAGE_LIMIT)
-    said = f": {words}" if words else ""
+    said = words and f": {words}"
     about = f" for {describe}" if describe else ""
     where = f"{server}{path}"
     fields: dict[str, Any] = {"server": server, "status": status, "server_message": words, "path": path}
@@ -224,16 +224,15 @@ def refusal(
     if status in SPLITTABLE_STATUS and _TOO_LONG.search(message) and not _NOT_TOO_LONG.search(message):
         limit = token_limit(message)
         key = f"max_tokens: {limit}" if limit else "max_tokens"
+        todo = f"Set {key}, or leave truncate at 'cut'."
         return InputTooLongError(
-            f"{where} refuses {describe or 'a text'} as too long (HTTP {status}{said}). Set {key}, or leave truncate at "
-            "'cut'.",
-            **fields,
+            f"{where} refuses {describe or 'a text'} as too long (HTTP {status}{said}). {todo}", **fields
         )
     if 300 <= status < 400:
-        target = clean(location.partition("?")[0], secrets, 200) or "another address"  # its query may hold a key
+        target = clean(location.partition("?")[0], secrets, 200)  # its query may hold a key
         return RequestRefusedError(
-            f"{where} redirects to {target} (HTTP {status}). Redirections are not followed: they would carry the key "
-            "away. Put the final address into api_base.",
+            f"{where} redirects to {target or 'another address'} (HTTP {status}). Redirections are not followed: they "
+            "would carry the key away. Put the final address into api_base.",
             **fields,
         )
     if status == 408:

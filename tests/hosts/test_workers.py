@@ -144,6 +144,7 @@ def test_mteb_is_imported_for_workers_only_where_there_will_be_several_tasks(
     assert not begun
 
 
+@pytest.mark.slow
 def test_one_import_serves_every_worker_and_who_dies_is_replaced() -> None:
     launcher = workers.Launcher("json")
     try:
@@ -179,6 +180,7 @@ def test_a_launcher_that_is_gone_takes_its_workers_with_it() -> None:
     launcher.close()
 
 
+@pytest.mark.slow
 def test_a_launcher_whose_parent_is_gone_ends() -> None:
     launcher = workers.Launcher("json")
     worker = launcher.worker()
