@@ -10,6 +10,7 @@ nox -s mutants         docs/mutants.md: which faults of a server are found, and 
 nox -s vllm            a real vLLM 0.32 on this CPU (about 15 minutes; not in CI)
 nox -s infinity        a real infinity on this CPU (not in CI; VACC_TEST_TASKS=short leaves SciFact out)
 nox -s llamacpp        a real llama.cpp on this CPU (likewise)
+nox -s ray             a real Ray cluster of two nodes on this machine (not in CI)
 nox -s litellm         LiteLLM's proxy in front of llama.cpp (likewise)
 """
 
@@ -201,6 +202,14 @@ def _with_servers(session: nox.Session, tests: str, *kinds: str) -> None:
             _install(session, "--python", python, *SERVERS[kind])
     _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
     _test(session, str(HERE / "tests" / "others"), "-k", tests, *session.posargs, VACC_SERVERS=str(servers))
+
+
+@nox.session(python=PYTHON)
+def ray(session: nox.Session) -> None:
+    """Workers on the nodes of a Ray cluster."""
+    session.install("torch==2.13.0", "uv")
+    _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test,ray]")
+    _test(session, str(HERE / "tests" / "cluster"), *session.posargs)
 
 
 @nox.session(python=PYTHON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -31,6 +32,8 @@ if tuple(map(int, version("evalscope").split(".")[:3])) >= (1, 8, 1):
     collect_ignore.append("legacy")
 if not os.environ.get("VACC_VLLM_VENV"):
     collect_ignore.append("vllm")
+if importlib.util.find_spec("ray") is None:
+    collect_ignore.append("cluster")
 if not os.environ.get("VACC_SERVERS"):
     collect_ignore.append("others")
 

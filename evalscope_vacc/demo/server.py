@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import uuid
+from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +110,7 @@ class Server:
         self._api_key = api_key
         self._record = None if record is None else record.open("a", encoding="utf-8")
         self._remember = remember
-        self._vectors: OrderedDict[bytes, tuple[Vector, int]] = OrderedDict()
+        self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
         self._threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "vacc-demo-model")
         self._in_flight = self._requests = self._encoded = self._remembered = 0
 
@@ -259,25 +260,22 @@ class Server:
 
     async def _embed(self, prompts: Sequence[_Prompt], limit: Limit) -> tuple[list[Vector], int]:
         """Returns the vectors of the prompts, in their order, and how many tokens they have together."""
-        keys = [_key(prompt, limit) for prompt in prompts]
+        ids = [self.model.prepare(prompt, limit) for prompt in prompts]
+        keys = [_key(row) for row in ids]
         found = {key: self._vectors[key] for key in keys if key in self._vectors}
         for key in found:
             self._vectors.move_to_end(key)
-        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
+        missing = {key: row for key, row in zip(keys, ids, strict=True) if key not in found}
         if missing:
-
-            def encode() -> list[tuple[Vector, int]]:
-                ids = [self.model.prepare(prompt, limit) for prompt in missing.values()]
-                return [(vector, len(row)) for vector, row in zip(self.model.embed(ids), ids, strict=True)]
-
-            made = await asyncio.get_running_loop().run_in_executor(self._threads, encode)
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(self._threads, self.model.embed, list(missing.values()))
             self._vectors.update(zip(missing, made, strict=True))
             found.update(zip(missing, made, strict=True))
             while len(self._vectors) > self._remember:
                 self._vectors.popitem(last=False)
         self._encoded += len(missing)
         self._remembered += len(keys) - len(missing)
-        return [found[key][0] for key in keys], sum(found[key][1] for key in keys)
+        return [found[key] for key in keys], sum(map(len, ids))
 
     def _models(self) -> web.Response:
         about = {"object": "model", "created": int(time.time()), "owned_by": "evalscope-vacc", "parent": None}
@@ -327,9 +325,9 @@ def _described(value: object) -> str:
     return f"<str of {len(value)} characters>" if isinstance(value, str) else str(value)
 
 
-def _key(prompt: _Prompt, limit: Limit) -> bytes:
-    """Returns a digest of all that decides about a vector: the memory is bounded by the number of vectors alone."""
-    return hashlib.blake2b(repr((prompt, limit)).encode(), digest_size=20).digest()
+def _key(ids: Sequence[int]) -> bytes:
+    """Returns a digest of a prompt's tokens: the memory is bounded by the number of vectors alone."""
+    return hashlib.blake2b(array("i", ids).tobytes(), digest_size=20).digest()
 
 
 def _base64(vector: Vector) -> str:
