@@ -75,6 +75,10 @@ _JUnit = Annotated[
 _Report = Annotated[
     File, typer.Option("--report", metavar="FILE", help="The page. [default: report.html in the run's folder]")
 ]
+_Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Run the workers on a Ray cluster; auto is the one of this machine."),
+]
 _AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Evaluate what can be evaluated, and pass even if a task is missing.")
 ]
@@ -95,6 +99,7 @@ def run(
     hub: _Hub = None,
     data: Data = None,
     workers: Workers = None,
+    ray: _Ray = None,
     dtype: Dtype = None,
     tolerance: Tolerance = None,
     lang: Lang = "en",
@@ -107,11 +112,8 @@ def run(
 ) -> None:
     """Check a server, evaluate its model, and say whether it reproduces the scores of its weights.
 
-    The evaluation starts when the server has passed the check and the data of every task are available. The same
-    command continues an unfinished run.
-
-    Exit status: 0 pass, 1 a score does not match or the check found something wrong, 2 usage, or nothing to judge by,
-    3 incomplete, 130 stopped.
+    The same command continues an unfinished run. Exit status: 0 pass, 1 a score does not match or the check found
+    something wrong, 2 usage, or nothing to judge by, 3 incomplete, 130 stopped.
     """
     from evalscope_vacc.hosts.spelling import read_count
     from evalscope_vacc.runner.command import show
@@ -132,6 +134,7 @@ def run(
         hub=hub,
         data=data,
         workers=read_count(workers, "--workers"),
+        ray=ray,
         dtype=dtype,
         tolerance=tolerance,
         lang=lang,

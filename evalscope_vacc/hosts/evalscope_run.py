@@ -10,6 +10,7 @@ from typing import Any
 
 from evalscope_vacc.hosts import entries
 from evalscope_vacc.hosts.bundle import in_use
+from evalscope_vacc.hosts.cluster import RayLauncher, cluster
 from evalscope_vacc.hosts.data import kind_of, load_data, registered_beside_mtebs, resolve_tasks, seed
 from evalscope_vacc.hosts.first_stage import FirstStage, make_reranking
 from evalscope_vacc.hosts.logs import verbosity
@@ -65,12 +66,16 @@ class NewerEngine(Engine):
     def hands(self, plan: Plan) -> Hands:
         """Returns worker processes where there are several items for models of ours, else this process."""
         wanted = getattr(self.evaluation, "workers", None)
-        count = count_for(wanted, len(plan.items)) if entries.all_ours(self._given) else 1
+        address = cluster()
+        if not entries.all_ours(self._given):
+            address, count = None, 1
+        else:
+            count = len(plan.items) if address else count_for(wanted, len(plan.items))
         registered = registered_beside_mtebs(self.tasks)
         if count > 1 and any(t.__module__ == "__main__" or "<locals>" in t.__qualname__ for t in registered.values()):
             logger.info("no workers: a task is defined in the program itself, which no other process may run again")
-            count = 1
-        if count == 1:
+            address, count = None, 1
+        if count == 1 and not address:
             return OneByOne(self)
         self._ready.clear()
         setup = Setup(
@@ -80,7 +85,10 @@ class NewerEngine(Engine):
             registered,
             manifest.place if (manifest := in_use()) else None,
         )
-        return Workers(setup, count, self._weight, self._record)
+        launcher = RayLauncher(address) if address else None
+        if launcher is not None:
+            count = min(count, wanted if isinstance(wanted, int) else launcher.processors)
+        return Workers(setup, count, self._weight, self._record, launcher)
 
     def _weight(self, item: Item) -> int:
         """How many texts a task has, by MTEB's own statistics."""

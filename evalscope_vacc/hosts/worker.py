@@ -192,9 +192,20 @@ def _work(link: Link, pickled: bytes) -> None:
             link.busy = False
 
 
-def _be_worker(descriptor: int, number: int) -> None:
-    """What a forked process does until its end."""
-    link = Link(Connection(descriptor))
+def import_hosts(module: str) -> None:
+    """Imports all that takes long and would be imported later, while a server waits: a module, MTEB with it, and more."""
+    for name in (module, "sentence_transformers", "evalscope_vacc.hosts.evalscope_run"):
+        importlib.import_module(name)
+
+
+def be_worker(connection: Connection, number: int) -> None:
+    """What a worker's process does until it is told to stop.
+
+    Args:
+        connection: To the process that runs the plan.
+        number: Of the line that its progress bars have.
+    """
+    link = Link(connection)
     link.send("began", os.getpid())
     # nothing that is drawn before a task sets a seed is the same in two workers (Python's own generator sees to it itself)
     np.random.seed()
@@ -212,10 +223,6 @@ def _be_worker(descriptor: int, number: int) -> None:
         kind, content = link.inbox.get()
         if kind == "setup":
             _work(link, content)
-    # everything is closed and kept; what libraries do at the interpreter's end takes longer than Ctrl-C may
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 class _Launcher:
@@ -255,7 +262,11 @@ class _Launcher:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._control.close()
-            _be_worker(descriptor, number)
+            be_worker(Connection(descriptor), number)
+            # everything is closed and kept; what libraries do at the interpreter's end takes longer than Ctrl-C may
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
         os.close(descriptor)
         self._numbers[pid] = number
 
@@ -282,8 +293,7 @@ def main() -> None:
     if sys.version_info < (3, 11):
         sys.path.pop(0)  # the current folder: newer versions do not put it there (PYTHONSAFEPATH)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for module in (sys.argv[2], "sentence_transformers", "evalscope_vacc.hosts.evalscope_run"):
-        importlib.import_module(module)  # all that takes long and would be imported later, while a server waits
+    import_hosts(sys.argv[2])
     _Launcher(socket.socket(fileno=int(sys.argv[1]))).serve()
 
 

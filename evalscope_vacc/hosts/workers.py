@@ -18,15 +18,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import RunInterrupted
+from evalscope_vacc.hosts.cluster import cluster
 from evalscope_vacc.hosts.entries import all_ours
 from evalscope_vacc.hosts.plan import Item
 from evalscope_vacc.hosts.run_result import Outcome
@@ -34,6 +36,9 @@ from evalscope_vacc.hosts.spelling import AUTO, Count, read_count
 from evalscope_vacc.hosts.versions import installed
 from evalscope_vacc.progress import watcher
 from evalscope_vacc.wire.slots import Broker, Lessee
+
+if TYPE_CHECKING:
+    from evalscope_vacc.hosts.cluster import RayLauncher
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +114,13 @@ class Launcher:
 
     Args:
         imports: A module that it imports, MTEB with it.
+
+    Attributes:
+        gone: Whether it has ended, and its workers with it.
+        tries: How often an item is begun: what kills a worker here would kill the next one, too.
     """
+
+    tries = 1
 
     def __init__(self, imports: str = "mteb") -> None:
         self._socket, theirs = socket.socketpair()
@@ -140,6 +151,27 @@ class Launcher:
             self._changed.wait_for(lambda: self.gone or pid in self._statuses, timeout)
             return self._statuses.get(pid)
 
+    def end(self, pid: int, timeout: float) -> None:
+        """Kills a worker that has not ended in time."""
+        if self.status(pid, timeout) is None and not self.gone:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self.status(pid, END_S)
+
+    def ending(self, pid: int | None) -> str:
+        """Says how a worker ended."""
+        status = None if pid is None else self.status(pid)
+        if status is None:
+            # the worker went because this did, whose connections close a moment before it has ended
+            with suppress(subprocess.TimeoutExpired):
+                status = self.process.wait(END_S)
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name
+            return f"its worker process was killed ({name})" + (
+                "; the system does so where memory runs out" if name == "SIGKILL" else ""
+            )
+        return f"its worker process ended with status {status}; the log says why"
+
     def close(self) -> None:
         """Ends the process, whose workers have ended."""
         self.process.kill()
@@ -161,10 +193,10 @@ class Launcher:
 
 @dataclass(eq=False)
 class Worker:
-    """A worker process, forked by a launcher, and the connection to it."""
+    """A worker process, which a launcher started, and the connection to it."""
 
     connection: Connection
-    launcher: Launcher
+    launcher: Launcher | RayLauncher
     pid: int | None = None  # not known before its first message
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -177,7 +209,7 @@ class Worker:
         """Yields what it sends until it is gone, with all its connections."""
         try:
             # its own children may hold the connection open
-            while wait([self.connection], _LOOK_S) or not (self.launcher.gone or self.status() is not None):
+            while wait([self.connection], _LOOK_S) or not self._has_ended():
                 if not self.connection.poll():
                     continue
                 kind, *content = self.connection.recv()
@@ -191,28 +223,17 @@ class Worker:
             logger.warning("what a worker says cannot be read, so it is ended: %r", error)
         self.end(2 * END_S)
 
-    def status(self, timeout: float = 0.0) -> int | None:
-        """Waits for its end and returns its exit status, where it began."""
-        return None if self.pid is None else self.launcher.status(self.pid, timeout)
+    def _has_ended(self) -> bool:
+        return self.launcher.gone or (self.pid is not None and self.launcher.status(self.pid) is not None)
 
     def end(self, timeout: float) -> None:
-        """Kills it where it has not ended in time."""
-        if self.pid is not None and self.status(timeout) is None and not self.launcher.gone:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            self.status(END_S)
+        """Sees to it that it has ended after so many seconds."""
+        if self.pid is not None:
+            self.launcher.end(self.pid, timeout)
 
     def ending(self) -> str:
         """Says how it ended."""
-        status = self.status()
-        if status is None:
-            status = self.launcher.process.poll()
-        if status is not None and status < 0:
-            name = signal.Signals(-status).name
-            return f"its worker process was killed ({name})" + (
-                "; the system does so where memory runs out" if name == "SIGKILL" else ""
-            )
-        return f"its worker process ended with status {status}; the log says why"
+        return self.launcher.ending(self.pid)
 
 
 _ahead: list[Launcher] = []
@@ -236,7 +257,7 @@ def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Ite
         config: ``{tool, models, eval}``.
         wanted: How many, instead of ``eval.workers``.
     """
-    count = _expected(config, wanted)
+    count = 1 if cluster() else _expected(config, wanted)
     hub = (config.get("eval") or {}).get("hub") if count > 1 else None
     try:
         if count > 1:
@@ -279,10 +300,16 @@ class Workers:
         width: How many there are.
         weight: How soon an item is begun.
         record: Takes evidence that a worker has: the model's position, the method's name, and its arguments.
+        launcher: Who starts them; None is a process of this machine.
     """
 
     def __init__(
-        self, setup: Setup, width: int, weight: Callable[[Item], int], record: Callable[[int, str, Sequence[Any]], None]
+        self,
+        setup: Setup,
+        width: int,
+        weight: Callable[[Item], int],
+        record: Callable[[int, str, Sequence[Any]], None],
+        launcher: RayLauncher | None = None,
     ) -> None:
         self.width = width
         self.weight = weight
@@ -292,13 +319,18 @@ class Workers:
         self._events: queue.SimpleQueue[tuple[Worker, str, Sequence[Any]]] = queue.SimpleQueue()
         self._idle: list[Worker] = []
         self._at_work: dict[Worker, int] = {}
-        self._launcher = _ahead[0] if _ahead else None
+        self._items: dict[int, Item] = {}
+        self._tries: Counter[int] = Counter()
+        self._again: list[int] = []
+        self._launcher: Launcher | RayLauncher | None = launcher or (_ahead[0] if _ahead else None)
         self._stopped: RunInterrupted | None = None
 
     def begin(self, position: int, item: Item) -> None:
         """Has a worker begin an item; one that died is replaced."""
         worker = self._idle.pop() if self._idle else self._hired()
         self._at_work[worker] = position
+        self._items[position] = item
+        self._tries[position] += 1
         worker.send("do", item)
 
     def next(self) -> tuple[int, Outcome]:
@@ -308,14 +340,28 @@ class Workers:
                 worker, kind, content = self._event()
                 if kind == "done":
                     self._idle.append(worker)
-                    return self._at_work.pop(worker), content[0]
+                    position = self._at_work.pop(worker)
+                    self._begin_again()
+                    return position, content[0]
                 if kind == "lost" and worker in self._at_work:
-                    return self._at_work.pop(worker), Outcome(why=worker.ending())
+                    position = self._at_work.pop(worker)
+                    if self._tries[position] >= worker.launcher.tries:
+                        return position, Outcome(why=worker.ending())
+                    logger.warning("%s is begun again: %s", self._items[position].task, worker.ending())
+                    self.width = max(1, self.width - 1)
+                    self._again.append(position)
+                    if self._idle or not self._at_work:
+                        self._begin_again()
         except KeyboardInterrupt:
             self._stopped = RunInterrupted()
             self.close()
-        _, position = self._at_work.popitem()
+        position = self._again.pop() if self._again else self._at_work.popitem()[1]
         return position, Outcome(why=str(self._stopped), fatal=self._stopped)
+
+    def _begin_again(self) -> None:
+        if self._again:
+            position = self._again.pop(0)
+            self.begin(position, self._items[position])
 
     def finish(self) -> None:
         """Has what was stored for resuming dropped, by one worker after the other: each knows what it stored."""

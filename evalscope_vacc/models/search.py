@@ -122,7 +122,7 @@ class Best:
         least = kept[tied, -1:]
         better = (scores[tied] > least).sum(dim=1).tolist()
         same = scores[tied] == least
-        documents = rows[tied][same].unique().tolist()
+        documents = sorted(set(rows[tied][same].tolist()))
         names = dict(zip(documents, self._ids(documents), strict=True)) if documents else {}
         for query, among, taken in zip(tied.tolist(), same, better, strict=True):
             last = sorted(rows[query, among].tolist(), key=names.__getitem__, reverse=True)
@@ -136,7 +136,8 @@ def _beside(function: Callable[..., None], *arguments: Any) -> Future[None]:
 
     def call() -> None:
         try:
-            future.set_result(function(*arguments))
+            function(*arguments)
+            future.set_result(None)
         except BaseException as error:  # noqa: BLE001 -- whoever waits for the result gets it
             future.set_exception(error)
 

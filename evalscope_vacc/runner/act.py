@@ -24,6 +24,7 @@ from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import ConfigError, ResultError, RunFailed, ServerError
 from evalscope_vacc.files import write_whole
 from evalscope_vacc.hosts.bundle import used
+from evalscope_vacc.hosts.cluster import on_cluster
 from evalscope_vacc.hosts.hub import fetching, lacking
 from evalscope_vacc.hosts.workers import started_ahead
 from evalscope_vacc.messages import Reason
@@ -92,7 +93,7 @@ def verify(*targets: str, **options: Any) -> Answer:
 def act(options: Options, face: Face) -> Answer:
     """As :func:`verify`; ``face`` is told of every step."""
     began = time.monotonic()
-    with used(options.data, face.unpacks):
+    with used(options.data, face.unpacks), on_cluster(options.ray):
         answer = _act(options, face, began)
     answer = replace(answer, seconds=time.monotonic() - began)
     if options.junit is not None:

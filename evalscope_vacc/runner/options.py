@@ -37,6 +37,7 @@ class Options:
         data: Folder or archive of ``prefetch`` that all data come from; no hub is asked.
         workers: Processes that evaluate tasks at the same time, or "auto"; None is ``eval.workers``, else none: one
             task after the other, here.
+        ray: Address of a Ray cluster whose machines the workers run on, or "auto" for the one of this machine.
         dtype: Number format of the served weights; sets the tolerance.
         tolerance: One absolute tolerance for every score, as a fraction.
         lang: Language of the page and of what is printed: "en" or "zh".
@@ -59,6 +60,7 @@ class Options:
     hub: str | None = None
     data: Path | None = None
     workers: int | Literal["auto"] | None = None
+    ray: str | None = None
     dtype: str | None = None
     tolerance: float | None = None
     lang: str = "en"

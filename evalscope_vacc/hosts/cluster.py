@@ -1,0 +1,167 @@
+"""Workers on the machines of a Ray cluster, for :class:`evalscope_vacc.hosts.workers.Workers`.
+
+Ray places the processes, and that is all: an actor connects to the process that runs the plan and is a worker like one on
+this machine, with the same code, messages and slots. Whatever is written is written by that process, except for what MTEB
+writes of a task, for which the run's folder must be one that every machine sees.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalscope_vacc.errors import ConfigError, HostError
+
+if TYPE_CHECKING:
+    from evalscope_vacc.hosts.workers import Worker
+
+START_S = 300.0
+"""How long the cluster may take to start a worker."""
+# what the hosts, the hubs and this package read from the environment; the rest belongs to each machine
+_PASSED_ON = ("HF_", "HUGGINGFACE_", "MTEB_", "MODELSCOPE_", "VACC_", "NO_PROXY", "no_proxy", "TQDM_")
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+
+_address: ContextVar[str | None] = ContextVar("cluster", default=None)
+
+
+@contextmanager
+def on_cluster(address: str | None) -> Iterator[None]:
+    """Inside the block the workers of a run are on a Ray cluster: at an address, or with "auto" the one of this machine."""
+    token = _address.set(address)
+    try:
+        yield
+    finally:
+        _address.reset(token)
+
+
+def cluster() -> str | None:
+    """Returns the address of the cluster that a run's workers are on, or None."""
+    return _address.get()
+
+
+class RayLauncher:
+    """Has a Ray cluster start workers.
+
+    Args:
+        address: Of the cluster, or "auto".
+
+    Raises:
+        ConfigError: Ray is not installed, or there is no cluster.
+
+    Attributes:
+        gone: Whether nobody can be started any more; never.
+        tries: How often an item is begun: the machine that it is on may go away.
+        processors: How many the cluster has free for workers.
+    """
+
+    gone = False
+    tries = 3
+
+    def __init__(self, address: str) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError("--ray needs Ray: pip install 'evalscope-vacc[ray]', on every machine") from None
+        self._ray = ray
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            try:
+                _look_for(address)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"--ray {address}: {error}") from None
+        self._actors: list[Any] = []
+        self._key = secrets.token_bytes(32)
+        host = ray.util.get_node_ip_address()
+        self._server = socket.create_server((host, 0))
+        self._server.settimeout(START_S)
+        self.processors = max(1, int(ray.available_resources().get("CPU", 1)))
+
+    def worker(self) -> Worker:
+        """Has a worker started and waits for its call.
+
+        Raises:
+            HostError: There is no room for it on the cluster.
+        """
+        from evalscope_vacc.hosts.workers import Worker
+
+        # an item whose worker died is begun again here, not by Ray, which knows nothing of items
+        kind = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Remote)
+        actor = kind.remote()
+        environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+        actor.work.remote(self._server.getsockname(), self._key, str(Path.cwd()), environment)
+        try:
+            connected, _ = self._server.accept()
+        except TimeoutError:
+            raise HostError(
+                f"Ray has started no worker within {START_S:.0f} s: has the cluster a free processor?"
+            ) from None
+        self._actors.append(actor)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
+        connected.settimeout(None)
+        connection = Connection(connected.detach())
+        deliver_challenge(connection, self._key)
+        answer_challenge(connection, self._key)
+        return Worker(connection, self)
+
+    def status(self, pid: int, timeout: float = 0.0) -> int | None:  # noqa: ARG002
+        """Nobody knows how a process on another machine ended."""
+        return None
+
+    def end(self, pid: int, timeout: float) -> None:
+        """A worker ends when its connection does."""
+
+    def ending(self, pid: int | None) -> str:  # noqa: ARG002
+        """Says what is known of the end of a worker."""
+        return "its worker process, or the machine that it ran on, is gone"
+
+    def close(self) -> None:
+        """Frees the cluster's resources."""
+        self._server.close()
+        for actor in self._actors:
+            with suppress(Exception):  # whatever Ray says of an actor whose machine is gone
+                self._ray.kill(actor)
+        self._actors.clear()
+        if self._ours:
+            self._ray.shutdown()
+
+
+def _look_for(address: str) -> None:
+    """Raises OSError where nobody listens at an address; Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+class Remote:
+    """A worker in a process of the cluster."""
+
+    def work(self, address: tuple[str, int], key: bytes, folder: str, environment: Mapping[str, str]) -> None:
+        """Connects to the process that runs the plan, and carries out what that asks for.
+
+        Args:
+            address: Where it listens.
+            key: Shows each side that the other belongs to the run.
+            folder: Its current folder, which must be there.
+            environment: Of it, what concerns the hosts and us.
+        """
+        os.environ.update(environment)
+        os.chdir(folder)
+        connection = Connection(socket.create_connection(address).detach())
+        answer_challenge(connection, key)
+        deliver_challenge(connection, key)
+
+        from evalscope_vacc.hosts.worker import be_worker, import_hosts
+
+        import_hosts("mteb")
+        be_worker(connection, 0)
