@@ -1,7 +1,7 @@
 """Sessions beside the default test suite: other versions of the hosts, and a real vLLM.
 
 nox -s oldest          EvalScope 1.8.1 with mteb 2.7.0: the oldest pair of the newer line (in CI)
-nox -s legacy          EvalScope 1.3.0 and 1.8.0 with mteb 1.38.20, a short list of tasks (in CI)
+nox -s legacy          EvalScope 1.3.0 (in CI) and 1.8.0 with mteb 1.38.20, a short list of tasks
 nox -s legacy-full     the same with every task
 nox -s newest          EvalScope 1.14.1 with mteb 2.26: what the support table says (the test suite runs all of it)
 nox -s support         the table of what works where, from what the sessions above reported

@@ -11,9 +11,11 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,28 +100,34 @@ class RayLauncher:
         actor = kind.remote()
         environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
         actor.work.remote(self._server.getsockname(), self._key, str(Path.cwd()), environment)
+        self._actors.append(actor)
+        while True:
+            connection = self._accepted()
+            # whoever else connects to the port does not know the key
+            with suppress(AuthenticationError, EOFError, OSError):
+                deliver_challenge(connection, self._key)
+                answer_challenge(connection, self._key)
+                return Worker(connection, self)
+
+    def _accepted(self) -> Connection:
         try:
             connected, _ = self._server.accept()
         except TimeoutError:
-            raise HostError(
-                f"Ray has started no worker within {START_S:.0f} s: has the cluster a free processor?"
-            ) from None
-        self._actors.append(actor)
+            msg = f"Ray has started no worker within {START_S:.0f} s: has the cluster a free processor?"
+            raise HostError(msg) from None
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:
             connected.setsockopt(socket.IPPROTO_TCP, option, value)
         connected.settimeout(None)
-        connection = Connection(connected.detach())
-        deliver_challenge(connection, self._key)
-        answer_challenge(connection, self._key)
-        return Worker(connection, self)
+        return Connection(connected.detach())
 
     def status(self, pid: int, timeout: float = 0.0) -> int | None:  # noqa: ARG002
         """Nobody knows how a process on another machine ended."""
         return None
 
-    def end(self, pid: int, timeout: float) -> None:
-        """A worker ends when its connection does."""
+    def end(self, pid: int, timeout: float) -> None:  # noqa: ARG002
+        """Gives a worker, which ends when it is told to or its connection does, the time that it has."""
+        time.sleep(timeout)
 
     def ending(self, pid: int | None) -> str:  # noqa: ARG002
         """Says what is known of the end of a worker."""
