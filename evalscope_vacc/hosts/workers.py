@@ -116,7 +116,6 @@ class Launcher:
         imports: A module that it imports, MTEB with it.
 
     Attributes:
-        gone: Whether it has ended, and its workers with it.
         tries: How often an item is begun: what kills a worker here would kill the next one, too.
     """
 
@@ -135,8 +134,13 @@ class Launcher:
             )
         self._statuses: dict[int, int] = {}
         self._changed = threading.Condition()
-        self.gone = False
+        self._silent = False
         threading.Thread(target=self._listen, name="vacc-launcher", daemon=True).start()
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended, and its workers with it."""
+        return self.process.poll() is not None
 
     def worker(self) -> Worker:
         """Has a worker forked, as soon as everything is imported."""
@@ -148,7 +152,7 @@ class Launcher:
     def status(self, pid: int, timeout: float = 0.0) -> int | None:
         """Waits for the end of a worker and returns its exit status, the negative number of the signal that killed it."""
         with self._changed:
-            self._changed.wait_for(lambda: self.gone or pid in self._statuses, timeout)
+            self._changed.wait_for(lambda: self._silent or pid in self._statuses, timeout)
             return self._statuses.get(pid)
 
     def end(self, pid: int, timeout: float) -> None:
@@ -187,7 +191,7 @@ class Launcher:
                     self._statuses[pid] = status
                     self._changed.notify_all()
         with self._changed:
-            self.gone = True
+            self._silent = True
             self._changed.notify_all()
 
 
