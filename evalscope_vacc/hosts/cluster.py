@@ -18,12 +18,10 @@ from contextvars import ContextVar
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evalscope_vacc.errors import ConfigError, HostError
-
-if TYPE_CHECKING:
-    from evalscope_vacc.hosts.workers import Worker
+from evalscope_vacc.hosts.workers import Worker
 
 START_S = 300.0
 """How long the cluster may take to start a worker."""
@@ -93,8 +91,6 @@ class RayLauncher:
         Raises:
             HostError: There is no room for it on the cluster.
         """
-        from evalscope_vacc.hosts.workers import Worker
-
         # an item whose worker died is begun again here, not by Ray, which knows nothing of items
         kind = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Remote)
         actor = kind.remote()

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalscope_vacc.errors import RunInterrupted
-from evalscope_vacc.hosts.cluster import cluster
 from evalscope_vacc.hosts.entries import all_ours
 from evalscope_vacc.hosts.plan import Item
 from evalscope_vacc.hosts.run_result import Outcome
@@ -261,7 +260,7 @@ def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Ite
         config: ``{tool, models, eval}``.
         wanted: How many, instead of ``eval.workers``.
     """
-    count = 1 if cluster() else _expected(config, wanted)
+    count = _expected(config, wanted)
     hub = (config.get("eval") or {}).get("hub") if count > 1 else None
     try:
         if count > 1:
