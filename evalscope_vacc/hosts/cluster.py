@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import socket
-import time
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -27,6 +27,8 @@ START_S = 300.0
 """How long the cluster may take to start a worker."""
 # what the hosts, the hubs and this package read from the environment; the rest belongs to each machine
 _PASSED_ON = ("HF_", "HUGGINGFACE_", "MTEB_", "MODELSCOPE_", "VACC_", "NO_PROXY", "no_proxy", "TQDM_")
+# seconds and microseconds that one read may take
+_HANDSHAKE, _FOR_EVER = struct.pack("ll", 10, 0), struct.pack("ll", 0, 0)
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 
 _address: ContextVar[str | None] = ContextVar("cluster", default=None)
@@ -58,12 +60,10 @@ class RayLauncher:
 
     Attributes:
         gone: Whether nobody can be started any more; never.
-        tries: How often an item is begun: the machine that it is on may go away.
         processors: How many the cluster has free for workers.
     """
 
     gone = False
-    tries = 3
 
     def __init__(self, address: str) -> None:
         try:
@@ -98,14 +98,17 @@ class RayLauncher:
         actor.work.remote(self._server.getsockname(), self._key, str(Path.cwd()), environment)
         self._actors.append(actor)
         while True:
-            connection = self._accepted()
-            # whoever else connects to the port does not know the key
-            with suppress(AuthenticationError, EOFError, OSError):
+            connected = self._accepted()
+            # whoever else connects to the port does not know the key, or says nothing
+            with connected, suppress(AuthenticationError, EOFError, OSError):
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _HANDSHAKE)
+                connection = Connection(os.dup(connected.fileno()))
                 deliver_challenge(connection, self._key)
                 answer_challenge(connection, self._key)
-                return Worker(connection, self)
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _FOR_EVER)
+                return Worker(connection)
 
-    def _accepted(self) -> Connection:
+    def _accepted(self) -> socket.socket:
         try:
             connected, _ = self._server.accept()
         except TimeoutError:
@@ -114,20 +117,9 @@ class RayLauncher:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:
             connected.setsockopt(socket.IPPROTO_TCP, option, value)
-        connected.settimeout(None)
-        return Connection(connected.detach())
-
-    def status(self, pid: int, timeout: float = 0.0) -> int | None:  # noqa: ARG002
-        """Nobody knows how a process on another machine ended."""
-        return None
-
-    def end(self, pid: int, timeout: float) -> None:  # noqa: ARG002
-        """Gives a worker, which ends when it is told to or its connection does, the time that it has."""
-        time.sleep(timeout)
-
-    def ending(self, pid: int | None) -> str:  # noqa: ARG002
-        """Says what is known of the end of a worker."""
-        return "its worker process, or the machine that it ran on, is gone"
+        # a connection reads as a descriptor does, which knows no timeout of Python's
+        connected.setblocking(True)
+        return connected
 
     def close(self) -> None:
         """Frees the cluster's resources."""

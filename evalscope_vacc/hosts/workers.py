@@ -22,10 +22,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from evalscope_vacc.errors import RunInterrupted
 from evalscope_vacc.hosts.entries import all_ours
@@ -35,9 +35,6 @@ from evalscope_vacc.hosts.spelling import AUTO, Count, read_count
 from evalscope_vacc.hosts.versions import installed
 from evalscope_vacc.progress import watcher
 from evalscope_vacc.wire.slots import Broker, Lessee
-
-if TYPE_CHECKING:
-    from evalscope_vacc.hosts.cluster import RayLauncher
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +103,120 @@ class Setup:
     data: Path | None = None
 
 
+class Worker:
+    """A worker process, wherever it runs, and the connection to it. Of one on another machine nothing else is known.
+
+    Args:
+        connection: To the process.
+
+    Attributes:
+        pid: Its number on its machine; None until its first message.
+        tries: How often an item is begun whose worker dies: the machine that it is on may go away.
+    """
+
+    tries = 3
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.pid: int | None = None
+        self._lock = threading.Lock()
+
+    def send(self, *message: Any) -> None:
+        """Sends a message; one to a worker that is gone is lost, as whoever listens to it will say."""
+        with self._lock, suppress(OSError):
+            self.connection.send(message)
+
+    def messages(self) -> Iterator[tuple[Any, ...]]:
+        """Yields what it sends until it is gone, with all its connections."""
+        try:
+            # its own children may hold the connection open
+            while wait([self.connection], _LOOK_S) or not self.has_ended():
+                if not self.connection.poll():
+                    continue
+                kind, *content = self.connection.recv()
+                if kind == "began":
+                    (self.pid,) = content
+                else:
+                    yield kind, *content
+        except (EOFError, OSError):
+            pass
+        except Exception as error:  # noqa: BLE001 -- whatever a class of somebody else's does when it is read
+            logger.warning("what a worker says cannot be read, so it is ended: %r", error)
+        self.end(2 * END_S)
+
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended."""
+        return False
+
+    def end(self, timeout: float) -> None:
+        """Sees to it that it has ended after so many seconds; it does when it is told to, or its connection breaks."""
+        time.sleep(timeout)
+
+    def ending(self) -> str:
+        """Says how it ended."""
+        return "its worker process, or the machine that it ran on, is gone"
+
+
+class Forked(Worker):
+    """A worker on this machine.
+
+    Args:
+        connection: To the process.
+        launcher: Who forked it.
+    """
+
+    # what killed it would kill the next one, too
+    tries = 1
+
+    def __init__(self, connection: Connection, launcher: Launcher) -> None:
+        super().__init__(connection)
+        self._launcher = launcher
+
+    def status(self, timeout: float = 0.0) -> int | None:
+        """Waits for its end and returns its exit status, or the negative number of the signal that killed it."""
+        return None if self.pid is None else self._launcher.status(self.pid, timeout)
+
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended."""
+        return self._launcher.gone or self.status() is not None
+
+    def end(self, timeout: float) -> None:
+        """Kills it if it has not ended in time."""
+        if self.pid is None or self.status(timeout) is not None or self._launcher.gone:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.status(END_S)
+
+    def ending(self) -> str:
+        """Says how it ended."""
+        status = self.status()
+        if status is None:
+            # it went because its launcher did, whose connections close a moment before it has ended
+            with suppress(subprocess.TimeoutExpired):
+                status = self._launcher.process.wait(END_S)
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name
+            return f"its worker process was killed ({name})" + (
+                "; the system does so where memory runs out" if name == "SIGKILL" else ""
+            )
+        return f"its worker process ended with status {status}; the log says why"
+
+
+class Starts(Protocol):
+    """Who starts workers: on this machine :class:`Launcher`, on a cluster its own."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it starts no more, and those that it started have ended."""
+
+    def worker(self) -> Worker:
+        """Starts one."""
+
+    def close(self) -> None:
+        """Frees what it holds; its workers have ended."""
+
+
 class Launcher:
     """The process that imports MTEB once and forks the workers: ``python -m evalscope_vacc.hosts.worker``.
 
@@ -113,12 +224,7 @@ class Launcher:
 
     Args:
         imports: A module that it imports, MTEB with it.
-
-    Attributes:
-        tries: How often an item is begun: what kills a worker here would kill the next one, too.
     """
-
-    tries = 1
 
     def __init__(self, imports: str = "mteb") -> None:
         self._socket, theirs = socket.socketpair()
@@ -141,39 +247,18 @@ class Launcher:
         """Whether it has ended, and its workers with it."""
         return self.process.poll() is not None
 
-    def worker(self) -> Worker:
+    def worker(self) -> Forked:
         """Has a worker forked, as soon as everything is imported."""
         ours, theirs = socket.socketpair()
         with theirs, suppress(OSError):  # of one that is gone nobody gets the other end, as whoever reads ours will see
             socket.send_fds(self._socket, [b"+"], [theirs.fileno()])
-        return Worker(Connection(ours.detach()), self)
+        return Forked(Connection(ours.detach()), self)
 
     def status(self, pid: int, timeout: float = 0.0) -> int | None:
         """Waits for the end of a worker and returns its exit status, the negative number of the signal that killed it."""
         with self._changed:
             self._changed.wait_for(lambda: self._silent or pid in self._statuses, timeout)
             return self._statuses.get(pid)
-
-    def end(self, pid: int, timeout: float) -> None:
-        """Kills a worker that has not ended in time."""
-        if self.status(pid, timeout) is None and not self.gone:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            self.status(pid, END_S)
-
-    def ending(self, pid: int | None) -> str:
-        """Says how a worker ended."""
-        status = None if pid is None else self.status(pid)
-        if status is None:
-            # the worker went because this did, whose connections close a moment before it has ended
-            with suppress(subprocess.TimeoutExpired):
-                status = self.process.wait(END_S)
-        if status is not None and status < 0:
-            name = signal.Signals(-status).name
-            return f"its worker process was killed ({name})" + (
-                "; the system does so where memory runs out" if name == "SIGKILL" else ""
-            )
-        return f"its worker process ended with status {status}; the log says why"
 
     def close(self) -> None:
         """Ends the process, whose workers have ended."""
@@ -192,51 +277,6 @@ class Launcher:
         with self._changed:
             self._silent = True
             self._changed.notify_all()
-
-
-@dataclass(eq=False)
-class Worker:
-    """A worker process, which a launcher started, and the connection to it."""
-
-    connection: Connection
-    launcher: Launcher | RayLauncher
-    pid: int | None = None  # not known before its first message
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def send(self, *message: Any) -> None:
-        """Sends a message; one to a worker that is gone is lost, as whoever listens to it will say."""
-        with self._lock, suppress(OSError):
-            self.connection.send(message)
-
-    def messages(self) -> Iterator[tuple[Any, ...]]:
-        """Yields what it sends until it is gone, with all its connections."""
-        try:
-            # its own children may hold the connection open
-            while wait([self.connection], _LOOK_S) or not self._has_ended():
-                if not self.connection.poll():
-                    continue
-                kind, *content = self.connection.recv()
-                if kind == "began":
-                    (self.pid,) = content
-                else:
-                    yield kind, *content
-        except (EOFError, OSError):
-            pass
-        except Exception as error:  # noqa: BLE001 -- whatever a class of somebody else's does when it is read
-            logger.warning("what a worker says cannot be read, so it is ended: %r", error)
-        self.end(2 * END_S)
-
-    def _has_ended(self) -> bool:
-        return self.launcher.gone or (self.pid is not None and self.launcher.status(self.pid) is not None)
-
-    def end(self, timeout: float) -> None:
-        """Sees to it that it has ended after so many seconds."""
-        if self.pid is not None:
-            self.launcher.end(self.pid, timeout)
-
-    def ending(self) -> str:
-        """Says how it ended."""
-        return self.launcher.ending(self.pid)
 
 
 _ahead: list[Launcher] = []
@@ -312,7 +352,7 @@ class Workers:
         width: int,
         weight: Callable[[Item], int],
         record: Callable[[int, str, Sequence[Any]], None],
-        launcher: RayLauncher | None = None,
+        launcher: Starts | None = None,
     ) -> None:
         self.width = width
         self.weight = weight
@@ -325,7 +365,7 @@ class Workers:
         self._items: dict[int, Item] = {}
         self._tries: Counter[int] = Counter()
         self._again: list[int] = []
-        self._launcher: Launcher | RayLauncher | None = launcher or (_ahead[0] if _ahead else None)
+        self._launcher: Starts | None = launcher or (_ahead[0] if _ahead else None)
         self._stopped: RunInterrupted | None = None
 
     def begin(self, position: int, item: Item) -> None:
@@ -348,7 +388,7 @@ class Workers:
                     return position, content[0]
                 if kind == "lost" and worker in self._at_work:
                     position = self._at_work.pop(worker)
-                    if self._tries[position] >= worker.launcher.tries:
+                    if self._tries[position] >= worker.tries:
                         return position, Outcome(why=worker.ending())
                     logger.warning("%s is begun again: %s", self._items[position].task, worker.ending())
                     self.width = max(1, self.width - 1)

@@ -159,12 +159,12 @@ def test_one_import_serves_every_worker_and_who_dies_is_replaced() -> None:
             else:
                 worker.send("anything but a setup")
             thread.join(20)
-            assert launcher.status(worker.pid, 20) == status
+            assert worker.status(20) == status
         assert "was killed (SIGKILL)" in first.ending()
         third = launcher.worker()
         third.send("anything but a setup")
         assert list(third.messages()) == []
-        assert launcher.status(third.pid, 20) == 0
+        assert third.status(20) == 0
         assert len({first.pid, second.pid, third.pid}) == 3
     finally:
         launcher.close()
