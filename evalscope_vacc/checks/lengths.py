@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalscope_vacc.checks.findings import Finding
-from evalscope_vacc.checks.sameness import Asker, asker_of
+from evalscope_vacc.checks.sameness import IDENTICAL, Asker, asker_of
 from evalscope_vacc.checks.target import REFUSED, Target, cosines
 from evalscope_vacc.checks.texts import CUT_LONG, CUT_SHORT, LONG_1, longer_than, of_words
 from evalscope_vacc.errors import InputTooLongError
@@ -18,8 +18,6 @@ _LONG_TOKENS = 170
 # a text that would keep the server busy longer than this is not sent
 _PATIENCE_S = 8.0
 _CUT_SAME = 1e-5
-# answers that are nearer than this are of one and the same prompt
-_IDENTICAL = 1e-8
 # tokens a word of our own English text, in usual tokenizers at most
 _TOKENS_A_WORD = 1.25
 _LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -110,7 +108,7 @@ def _variants(asker: Asker, tokens: int) -> tuple[NDArray[np.float64], tuple[boo
     texts = (text, text[:-changed] + other[-changed:], other[:changed] + text[changed:])
     answers = np.concatenate([asker.ask([" ".join(one)]) for one in texts]).astype(np.float64)
     gaps = asker.gaps(answers, answers)
-    return answers, (bool(gaps[0, 1] <= _IDENTICAL), bool(gaps[0, 2] <= _IDENTICAL))
+    return answers, (bool(gaps[0, 1] <= IDENTICAL), bool(gaps[0, 2] <= IDENTICAL))
 
 
 def _where(asker: Asker, read: int, unread: int) -> tuple[int, int]:

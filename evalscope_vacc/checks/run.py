@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from evalscope_vacc.checks import connection, lengths, rate, sameness, scores, vectors
+from evalscope_vacc.checks import characters, connection, lengths, rate, sameness, scores, vectors
 from evalscope_vacc.checks.findings import Finding, Report
 from evalscope_vacc.checks.target import NothingMoreError, OutOfTimeError, Target, connect
 from evalscope_vacc.config import ModelConfig, configure
@@ -30,6 +30,7 @@ _ENCODER: dict[str, Check] = {
     "repeat": sameness.check_sameness,
     "truncation": lengths.check_truncation,
     "whole-texts": lengths.check_whole_texts,
+    "characters": characters.check_characters,
     "instruction": vectors.check_instruction,
     "sanity": vectors.check_sanity,
     **_SPEED,

@@ -33,6 +33,8 @@ _NEARLY = 0.8
 _MOST = 0.5
 # two servers may differ by so many times what one server's own answers do: other kernels, the same weights
 _SERVERS = 10
+IDENTICAL = 1e-8
+"""Answers that are nearer than this are of one and the same prompt."""
 
 
 @dataclass(frozen=True)

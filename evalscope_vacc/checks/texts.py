@@ -20,6 +20,8 @@ CUT_SHORT: str = _TEXTS["cut_short"]
 CUT_LONG: str = CUT_SHORT + _TEXTS["cut_rest"]
 POOL: tuple[str, ...] = (LONG_1, SHORT_EN, SHORT_ZH, LONG_2, *_TEXTS["pool"])
 STRANGE: tuple[str, ...] = tuple(_TEXTS["strange"])
+CHARACTERS: dict[str, tuple[str, str]] = {name: (text, other) for name, (text, other) in _TEXTS["characters"].items()}
+"""Pairs of texts that are alike but for one kind of character, by its name."""
 SENTENCES: dict[str, list[str]] = _TEXTS["sentences"]
 
 BY_WORDS = 5

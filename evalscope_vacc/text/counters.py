@@ -68,6 +68,14 @@ class LocalTokenizer:
         """
         return self._counts.get(text, lambda text: len(self._encode(text).ids))
 
+    def ids(self, text: str) -> tuple[int, ...]:
+        """Returns the numbers of a text's tokens, special tokens included.
+
+        Raises:
+            TextError: The text is not valid Unicode.
+        """
+        return tuple(self._encode(text).ids)
+
     def count_pair(self, text_1: str, text_2: str) -> int:
         """Returns the tokens of a pair, special tokens included.
 

@@ -216,18 +216,41 @@ def read_count(body: bytes, key: str | None) -> int:
     Raises:
         BadAnswerError: It holds no such number.
     """
-    document = parse(body)
-    check_no_error(document)
-    found = (
-        document[0]
-        if key is None and isinstance(document, list) and len(document) == 1
-        else _inner(document, key or "")
-    )
+    found = _of_one_text(body, key)
     found = len(found) if isinstance(found, list) and found else found
     if type(found) is not int or not 0 <= found < 2**53:
         msg = "the answer holds no count of tokens"
         raise BadAnswerError(msg)
     return found
+
+
+def read_tokens(body: bytes, key: str | None) -> tuple[int, ...]:
+    """Returns the numbers of the tokens out of an answer that lists those of one text, as numbers or as objects with an ``id``.
+
+    Args:
+        body: The answer.
+        key: The field that holds the list; None = the answer is a list of one such list.
+
+    Raises:
+        BadAnswerError: It holds no such list.
+    """
+    found = _of_one_text(body, key)
+    listed = found if isinstance(found, list) else []
+    numbers = [token.get("id") if isinstance(token, dict) else token for token in listed]
+    known = tuple(number for number in numbers if type(number) is int)
+    if not known or len(known) < len(numbers):
+        msg = "the answer holds no tokens"
+        raise BadAnswerError(msg)
+    return known
+
+
+def _of_one_text(body: bytes, key: str | None) -> Any:
+    """Returns what an answer about the tokens of one text holds under a key, or as the only one of a list."""
+    document = parse(body)
+    check_no_error(document)
+    if key is not None:
+        return _inner(document, key)
+    return document[0] if isinstance(document, list) and len(document) == 1 else None
 
 
 def _inner(document: Any, key: str) -> Any:

@@ -11,6 +11,7 @@ import base64
 import copy
 import json
 import socket
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ class RecordedModel(SoundServer):
         request = got.json()
         if got.path == "/tokenize":
             shape = self.shape("tokenize" if not self.guarded else "auth-tokenize-no-key")
-            return Reply.of({**shape, "count": len(self.tokens(request["prompt"]))})
+            tokens = [zlib.crc32(token.encode()) for token in self.tokens(request["prompt"])]
+            return Reply.of({**shape, "count": len(tokens), "tokens": tokens})
         if got.path == "/v1/embeddings":
             return self._recorded_embeddings(request)
         if got.path == "/v1/score":

@@ -29,7 +29,7 @@ def test_a_server_in_order_has_nothing_but_ok() -> None:
     assert report.exit_status == 0
     assert report.kind == "encoder"
     wanted = {"reachable", "key", "model", "version", "max-length", "kind", "dimensions", "norm", "finite", "repeat"}
-    wanted |= {"batch", "order", "base64", "truncation", "end-token", "whole-texts", "long-texts"}
+    wanted |= {"batch", "order", "base64", "truncation", "end-token", "whole-texts", "characters", "long-texts"}
     wanted |= {"sanity", "speed", "concurrency"}
     assert wanted <= {f.check for f in report.findings}
 
@@ -44,6 +44,8 @@ def test_a_server_in_order_has_nothing_but_ok() -> None:
         ("padding counts", "batch", "wrong", "padding is read as text"),
         ("cuts at 100 silently", "whole-texts", "wrong", "cut silently after about"),
         ("keeps the last 100", "whole-texts", "wrong", "keeps the end of a text"),
+        ("drops line breaks", "characters", "wrong", "without line breaks have different tokens, and the same vector"),
+        ("capitals count", "characters", "wrong", "without capitals have the same tokens, and different vectors"),
         ("depends on neighbours", "batch", "wrong", "depends on the other texts in its batch"),
         ("nan", "finite", "wrong", "not a finite number"),
         ("long vectors", "norm", "warning", "7, not 1"),

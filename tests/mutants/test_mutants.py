@@ -26,6 +26,8 @@ def test_there_are_thirty_faults_and_eight_sound_variations_with_names_of_their_
         ("two vectors swapped in one batch of eight", "order.swapped"),
         ("equal texts of a batch share a wrong vector", "order.equal"),
         ("random weights", "sanity.random"),
+        ("emoji stripped", "characters.lost"),
+        ("UTF-8 read as Latin-1", "characters.changed"),
         ("NaN for texts over 200 tokens", "finite.not"),
         ("yes and no swapped", "sanity.chance"),
         ("scores rounded to two digits", "grain.decimals"),

@@ -142,6 +142,28 @@ def test_a_family_of_somebody_else_is_one_class() -> None:
         dialect.scores("m", "q", TEXTS, instruction="judge")
 
 
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("vllm", {"count": 3, "max_model_len": 512, "tokens": [101, 7, 102], "token_strs": None}),
+        ("llamacpp", {"tokens": [101, 7, 102]}),
+        ("llamacpp", {"tokens": [{"id": 101, "piece": ""}, {"id": 7, "piece": "a"}, {"id": 102, "piece": ""}]}),
+        ("tei", [[{"id": 101, "text": "[CLS]"}, {"id": 7, "start": 0, "stop": 1}, {"id": 102}]]),
+    ],
+)
+def test_the_tokens_of_a_text_are_read(name: str, answer: Any) -> None:
+    assert get_dialect(name).read_tokens(body_of(answer)) == (101, 7, 102)
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"count": 3}, {"tokens": []}, {"tokens": ["a"]}, {"tokens": [{}]}, [], [[1], [2]], [[True]]]
+)
+@pytest.mark.parametrize("name", ["vllm", "llamacpp", "tei"])
+def test_an_answer_without_tokens_is_an_error(name: str, answer: Any) -> None:
+    with pytest.raises(BadAnswerError, match="holds no tokens"):
+        get_dialect(name).read_tokens(body_of(answer))
+
+
 def test_an_unknown_dialect_names_the_nearest_and_plugins_win() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'infinity'"):
         get_dialect("infinty")

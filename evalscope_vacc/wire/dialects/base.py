@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from evalscope_vacc.errors import ConfigError
 from evalscope_vacc.wire.messages import encode_json
-from evalscope_vacc.wire.parsing import Scores, Vectors, read_count, read_score_list, read_vectors
+from evalscope_vacc.wire.parsing import Scores, Vectors, read_count, read_score_list, read_tokens, read_vectors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -201,6 +201,14 @@ class Dialect:
             BadAnswerError: It holds none.
         """
         return read_count(body, "count")
+
+    def read_tokens(self, body: bytes) -> tuple[int, ...]:
+        """Returns the numbers of the tokens out of the same answer.
+
+        Raises:
+            BadAnswerError: It holds none.
+        """
+        return read_tokens(body, "tokens")
 
     # -- what a family may say differently -----------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evalscope_vacc.wire.dialects.base import Dialect, Introduction
-from evalscope_vacc.wire.parsing import read_count
+from evalscope_vacc.wire.parsing import read_count, read_tokens
 
 
 class TeiDialect(Dialect):
@@ -41,3 +41,7 @@ class TeiDialect(Dialect):
     def read_count(self, body: bytes) -> int:
         """Returns the length of the only text's list of tokens."""
         return read_count(body, None)
+
+    def read_tokens(self, body: bytes) -> tuple[int, ...]:
+        """Returns the numbers out of the only text's list of tokens."""
+        return read_tokens(body, None)
