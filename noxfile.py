@@ -46,14 +46,14 @@ def _wheel(session: nox.Session) -> Path:
     wheels = sorted(dist.glob("evalscope_vacc-*.whl"), key=lambda p: p.stat().st_mtime)
     if not wheels:
         session.install("build")
-        session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), silent=True)
+        session.run_install("python", "-m", "build", "--wheel", "--outdir", str(dist), silent=True)
         wheels = sorted(dist.glob("evalscope_vacc-*.whl"), key=lambda p: p.stat().st_mtime)
     return wheels[-1]
 
 
 def _install(session: nox.Session, *arguments: str) -> None:
     """Installs by uv, which resolves in seconds what takes pip minutes; torch is there already."""
-    session.run("uv", "pip", "install", "-q", *arguments)
+    session.run_install("uv", "pip", "install", "-q", *arguments)
 
 
 def _versions(session: nox.Session) -> dict[str, str]:
@@ -61,7 +61,9 @@ def _versions(session: nox.Session) -> dict[str, str]:
         "import json; from importlib.metadata import distributions; "
         "print(json.dumps({d.metadata['Name'].lower(): d.version for d in distributions()}))"
     )
-    return json.loads(session.run("python", "-c", code, silent=True, env={"EVALSCOPE_VACC_DISABLE": "1"}))
+    found = session.run_install("python", "-c", code, silent=True, env={"EVALSCOPE_VACC_DISABLE": "1"})
+    # with --no-install nothing changes
+    return json.loads(found or "{}")
 
 
 def _host(session: nox.Session, evalscope: str, mteb: str, constraints: str, *more: str) -> None:

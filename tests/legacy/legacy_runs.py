@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import requests
 
 
 def evalscope_version() -> tuple[int, ...]:
@@ -34,27 +35,51 @@ class InProcess:
         texts = list(sentences)
         missing = list(dict.fromkeys(text for text in texts if text not in self._known))
         if missing:
-            if InProcess._weights is None:
-                from sentence_transformers import SentenceTransformer
-
-                from evalscope_vacc.demo.model import weights_folder
-
-                InProcess._weights = SentenceTransformer(str(weights_folder()), device="cpu")
-                InProcess._weights.max_seq_length = 256
-            vectors = InProcess._weights.encode(missing, batch_size=32, normalize_embeddings=True)
-            self._known.update(zip(missing, vectors, strict=True))
+            self._known.update(zip(missing, self._vectors(missing), strict=True))
         out = np.stack([self._known[text] for text in texts])
         if self.dimensions:
             out = out[:, : self.dimensions]
             out = out / np.linalg.norm(out, axis=1, keepdims=True)
         return out
 
+    def _vectors(self, texts: list[str]) -> np.ndarray:
+        if InProcess._weights is None:
+            from sentence_transformers import SentenceTransformer
 
-class CosineInProcess:
+            from evalscope_vacc.demo.model import weights_folder
+
+            InProcess._weights = SentenceTransformer(str(weights_folder()), device="cpu")
+            InProcess._weights.max_seq_length = 256
+        return np.asarray(InProcess._weights.encode(texts, batch_size=32, normalize_embeddings=True))
+
+
+class AskedFor(InProcess):
+    """Vectors of the demo server, had by a plain request: SciFact takes minutes to compute, and the server knows it.
+
+    That these vectors are the weights' is shown by the tasks that are shorter, and in the session `legacy-full`.
+    """
+
+    _known: dict[str, np.ndarray] = {}  # noqa: RUF012 -- as above
+
+    def __init__(self, server: str, dimensions: int | None = None) -> None:
+        super().__init__(dimensions)
+        self._server = server
+
+    def _vectors(self, texts: list[str]) -> np.ndarray:
+        found: list[list[float]] = []
+        for i in range(0, len(texts), 64):
+            body = {"model": "minilm", "input": texts[i : i + 64], "truncate_prompt_tokens": -1}
+            answer = requests.post(f"{self._server}/v1/embeddings", json=body, timeout=600)
+            answer.raise_for_status()
+            found += [row["embedding"] for row in answer.json()["data"]]
+        return np.array(found, np.float32)
+
+
+class Cosine:
     """A cross-encoder whose score is the cosine of the same vectors, as vLLM scores pairs on an embedding model."""
 
-    def __init__(self) -> None:
-        self.encoder = InProcess()
+    def __init__(self, encoder: InProcess) -> None:
+        self.encoder = encoder
 
     def predict(self, sentences: Any, **kwargs: Any) -> np.ndarray:
         queries = self.encoder.encode([pair[0] for pair in sentences])
