@@ -433,6 +433,12 @@ class ModelConfig(BaseModel):
     def _on_off(cls, value: object) -> object:
         return {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
 
+    @field_validator("store", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        # what YAML makes of the word
+        return "off" if value is False else value
+
     @field_validator("*", mode="before")
     @classmethod
     def _unwrapped(cls, value: object) -> object:

@@ -6,12 +6,13 @@ texts then still have vectors, and scores that look right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.sameness import IDENTICAL, asker_of
 from evalscope_vacc.checks.target import REFUSED, Target
-from evalscope_vacc.checks.texts import CHARACTERS
+from evalscope_vacc.checks.texts import CHARACTERS, SHORT_EN
 from evalscope_vacc.messages import Reason
 from evalscope_vacc.text.counters import LocalTokenizer
 
@@ -21,25 +22,22 @@ def check_characters(target: Target) -> Iterator[Finding]:
 
     Nothing is said of a kind that the tokenizer itself does not tell apart, as one for lower case alone treats capitals.
     """
+    texts = dict.fromkeys(text for pair in CHARACTERS.values() for text in pair)
+    tokens = _tokens(target, [*texts, SHORT_EN, " ".join(reversed(SHORT_EN.split()))])
+    if tokens is None:
+        yield target.finding("characters.untold")
+        return
     asker = asker_of(target)
-    tokenizer = LocalTokenizer(target.config.tokenizer) if target.config.tokenizer else None
     lost, changed = [], []
     gap = 0.0
-    for name, (text, other) in CHARACTERS.items():
-        if tokenizer is not None:
-            tokens, others = tokenizer.ids(text), tokenizer.ids(other)
-        else:
-            try:
-                tokens, others = _told(target, text), _told(target, other)
-            except REFUSED:
-                yield target.finding("characters.untold")
-                return
-        vectors = asker.ask([text, other])
+    for name, pair in CHARACTERS.items():
+        vectors = asker.ask(pair)
         apart = float(asker.gaps(vectors, vectors)[0, 1])
-        if tokens == others and apart > target.tolerance.allowed:
+        first, second = (tokens[text] for text in pair)
+        if first == second and apart > target.tolerance.allowed:
             changed.append(Reason(f"characters_{name}"))
             gap = max(gap, apart)
-        elif tokens != others and apart <= IDENTICAL:
+        elif first != second and apart <= IDENTICAL:
             lost.append(Reason(f"characters_{name}"))
     if lost:
         yield target.finding("characters.lost", kinds=tuple(lost))
@@ -49,7 +47,20 @@ def check_characters(target: Target) -> Iterator[Finding]:
         yield target.finding("characters.ok", count=len(CHARACTERS))
 
 
-def _told(target: Target, text: str) -> tuple[int, ...]:
-    """The tokens of a text as the server reports them."""
-    path, payload = target.dialect.counting(target.config.model_name, text)
-    return target.dialect.read_tokens(target.call("POST", path, payload, describe="a text of the check").body)
+def _tokens(target: Target, texts: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
+    """The tokens of texts, by the tokenizer or the server's.
+
+    None where there are none, or where the last two texts, which have the same words in another order, have the same tokens.
+    """
+    if target.config.tokenizer:
+        ids = LocalTokenizer(target.config.tokenizer).ids
+        return {text: ids(text) for text in texts}
+    found = {}
+    with suppress(*REFUSED):
+        for text in texts:
+            path, payload = target.dialect.counting(target.config.model_name, text)
+            answer = target.call("POST", path, payload, describe="a text of the check")
+            found[text] = target.dialect.read_tokens(answer.body)
+    # some servers list as many numbers as there are tokens, whatever the tokens
+    made_up = len(found) < len(texts) or found[texts[-1]] == found[texts[-2]]
+    return None if made_up else found

@@ -178,6 +178,8 @@ class SoundServer(LoopbackServer):
         request = got.json()
         if got.path == "/tokenize" and "no tokenize" not in self.faults:
             tokens = [zlib.crc32(token.encode()) for token in self.tokens(request["prompt"])]
+            if "made-up tokens" in self.faults:
+                tokens = list(range(len(tokens)))
             return Reply.of({"count": len(tokens), "max_model_len": self.max_model_len, "tokens": tokens})
         if request.get("model") != self.name:
             return self.refuse(f"The model `{request.get('model')}` does not exist.", 404)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from sound_server import SoundServer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
 
 from evalscope_vacc.checks.findings import Report
 from evalscope_vacc.checks.run import check_model
@@ -228,3 +232,30 @@ def test_a_dictionary_that_is_not_there_is_told_before_the_run() -> None:
     # a run would stop at its first query
     assert found.state == "wrong"
     assert "nowhere" in found.seen
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("", "different vectors exactly where their tokens differ"),
+        ("made-up tokens", "does not list the tokens"),
+        ("no tokenize", "does not list the tokens"),
+    ],
+)
+def test_characters_are_compared_where_the_tokens_are_known(fault: str, says: str) -> None:
+    with SoundServer(faults=(fault,)) as server:
+        found = finding(server, "characters")
+    assert found.state == "ok"
+    assert says in found.seen
+
+
+def test_a_tokenizer_of_ones_own_shows_what_the_server_does_not_tell(tmp_path: Path) -> None:
+    vocabulary = {"[UNK]": 0} | {chr(code): code for code in range(1, 0x2FFF)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Split("", "isolated")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with SoundServer(faults=("no tokenize",)) as server:
+        found = finding(server, "characters", tokenizer=str(tmp_path / "tokenizer.json"))
+    # the server reads neither capitals nor punctuation
+    assert found.code == "characters.lost"
+    assert "capitals, punctuation" in found.seen

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -316,3 +317,14 @@ def test_the_configuration_of_low_scores_says_why_they_are_low() -> None:
         reranker = configure({**shared, "model_name_or_path": name, "is_cross_encoder": True, "prompt": SENTENCE})
         assert any("prompt is a sentence that goes directly before the text" in line for line in reranker.warnings)
         assert any("torch_dtype: not used" in note for note in reranker.notes)
+
+
+@pytest.mark.parametrize(
+    ("written", "key", "value"),
+    [("store: off", "store", "off"), ("preflight: off", "preflight", False), ("preflight: on", "preflight", True)],
+)
+def test_words_that_yaml_reads_as_true_and_false_mean_what_the_documentation_says(
+    written: str, key: str, value: object
+) -> None:
+    entry = yaml.safe_load(f"{{model_name: m, api_base: http://127.0.0.1:9, {written}}}")
+    assert getattr(configure(entry), key) == value
