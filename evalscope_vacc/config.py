@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -541,11 +541,6 @@ class ModelConfig(BaseModel):
         notes = (f"known as {entry.name} ({why})", *_notes(values, origins, dropped))
         warnings = tuple(_warnings(values, origins, entry, dropped))
         return type(self).model_validate(values, context=_Completion(entry, origins, notes, warnings, dropped))
-
-    def with_values(self, **changes: Any) -> ModelConfig:
-        """Returns a copy with other values, as if the user had written them."""
-        made = replace(self._made, origins={**self.origins, **dict.fromkeys(changes, WRITTEN)})
-        return type(self).model_validate({**dict(self), **changes}, context=made)
 
 
 # -- reading -------------------------------------------------------------------------------------------------------------
