@@ -46,8 +46,11 @@ def _wheel(session: nox.Session) -> Path:
     wheels = sorted(dist.glob("evalscope_vacc-*.whl"), key=lambda p: p.stat().st_mtime)
     if not wheels:
         session.install("build")
-        session.run_install("python", "-m", "build", "--wheel", "--outdir", str(dist), silent=True)
+        # the wheel is made from the source distribution, so that a file that this lacks is missed here
+        session.run_install("python", "-m", "build", "--outdir", str(dist), silent=True)
         wheels = sorted(dist.glob("evalscope_vacc-*.whl"), key=lambda p: p.stat().st_mtime)
+    if not wheels:
+        session.error("there is no wheel in dist: run the session without -R first")
     return wheels[-1]
 
 
@@ -200,7 +203,7 @@ def _with_servers(session: nox.Session, tests: str, *kinds: str) -> None:
     session.install("torch==2.13.0", "uv")
     for kind in kinds:
         if not (servers / kind / "bin" / "python").exists():
-            session.run("uv", "venv", "-q", "--python", "python", str(servers / kind))
+            session.run_install("uv", "venv", "-q", "--python", "python", str(servers / kind))
             python = str(servers / kind / "bin" / "python")
             _install(session, "--python", python, *SERVERS[kind])
     _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")

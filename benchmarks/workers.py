@@ -123,9 +123,11 @@ def once(kind: str, count: int, base: str, folder: Path) -> tuple[float, float, 
     model = {"model_type": "vacc_api", "model_name": "m", "api_base": base, "max_concurrency": SLOTS}
     names = [f"Generated{kind.capitalize()}{number}" for number in range(TASKS)]
     evaluation = {"task_names": names, "hub": "huggingface", "workers": count, "verbosity": 0}
-    config = {"tool": "MTEB", "models": [{**model, "instruction_profile": "none"}], "eval": evaluation}
+    keys = {"instruction_profile": "none", "store": "off", "preflight": False}
+    config = {"tool": "MTEB", "models": [{**model, **keys}], "eval": evaluation}
     # the other benchmarks switch the hooks off, to measure the hosts as they are
     environment = {name: value for name, value in os.environ.items() if name != "EVALSCOPE_VACC_DISABLE"}
+    environment["VACC_HOME"] = str(folder)
     environment["PYTHONPATH"] = os.pathsep.join((str(HERE), str(HERE.parent)))
     start = time.monotonic()
     command = [sys.executable, "-c", RUN, json.dumps(config)]

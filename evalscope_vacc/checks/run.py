@@ -30,9 +30,9 @@ _ENCODER: dict[str, Check] = {
     "repeat": sameness.check_sameness,
     "truncation": lengths.check_truncation,
     "whole-texts": lengths.check_whole_texts,
-    "characters": characters.check_characters,
     "instruction": vectors.check_instruction,
     "sanity": vectors.check_sanity,
+    "characters": characters.check_characters,
     **_SPEED,
     "long-texts": lengths.check_long_texts,
 }

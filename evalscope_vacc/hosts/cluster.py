@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -23,13 +24,21 @@ from typing import Any
 from evalscope_vacc.errors import ConfigError, HostError
 from evalscope_vacc.hosts.workers import Worker
 
+logger = logging.getLogger(__name__)
+
 START_S = 300.0
 """How long the cluster may take to start a worker."""
 # what the hosts, the hubs and this package read from the environment; the rest belongs to each machine
 _PASSED_ON = ("HF_", "HUGGINGFACE_", "MTEB_", "MODELSCOPE_", "VACC_", "NO_PROXY", "no_proxy", "TQDM_")
-# seconds and microseconds that one read may take
-_HANDSHAKE, _FOR_EVER = struct.pack("ll", 10, 0), struct.pack("ll", 0, 0)
-_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+HANDSHAKE_S = 30
+"""How long whoever connects may take for an answer, in whole seconds."""
+# so that a machine that is gone is noticed within half a minute
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
 
 _address: ContextVar[str | None] = ContextVar("cluster", default=None)
 
@@ -82,7 +91,6 @@ class RayLauncher:
         self._key = secrets.token_bytes(32)
         host = ray.util.get_node_ip_address()
         self._server = socket.create_server((host, 0))
-        self._server.settimeout(START_S)
         self.processors = max(1, int(ray.available_resources().get("CPU", 1)))
 
     def worker(self) -> Worker:
@@ -97,29 +105,7 @@ class RayLauncher:
         environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
         actor.work.remote(self._server.getsockname(), self._key, str(Path.cwd()), environment)
         self._actors.append(actor)
-        while True:
-            connected = self._accepted()
-            # whoever else connects to the port does not know the key, or says nothing
-            with connected, suppress(AuthenticationError, EOFError, OSError):
-                connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _HANDSHAKE)
-                connection = Connection(os.dup(connected.fileno()))
-                deliver_challenge(connection, self._key)
-                answer_challenge(connection, self._key)
-                connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _FOR_EVER)
-                return Worker(connection)
-
-    def _accepted(self) -> socket.socket:
-        try:
-            connected, _ = self._server.accept()
-        except TimeoutError:
-            msg = f"Ray has started no worker within {START_S:.0f} s: has the cluster a free processor?"
-            raise HostError(msg) from None
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE:
-            connected.setsockopt(socket.IPPROTO_TCP, option, value)
-        # a connection reads as a descriptor does, which knows no timeout of Python's
-        connected.setblocking(True)
-        return connected
+        return Worker(accepted(self._server, self._key, START_S))
 
     def close(self) -> None:
         """Frees the cluster's resources."""
@@ -130,6 +116,43 @@ class RayLauncher:
         self._actors.clear()
         if self._ours:
             self._ray.shutdown()
+
+
+def accepted(server: socket.socket, key: bytes, patience_s: float) -> Connection:
+    """Returns the first connection to a server from somebody who knows a key; others are closed.
+
+    Raises:
+        HostError: There is none within ``patience_s`` seconds.
+    """
+    until = time.monotonic() + patience_s
+    while (left := until - time.monotonic()) > 0:
+        server.settimeout(left)
+        try:
+            connected, (host, *_) = server.accept()
+        except TimeoutError:
+            break
+        with connected:
+            for level, option, value in _KEEPALIVE:
+                connected.setsockopt(level, option, value)
+            if _knows(connected, key):
+                return Connection(os.dup(connected.fileno()))
+        logger.warning("a connection from %s was closed: it did not show the run's key within %d s", host, HANDSHAKE_S)
+    raise HostError(f"Ray has started no worker within {patience_s:.0f} s: has the cluster a free processor?")
+
+
+def _knows(connected: socket.socket, key: bytes) -> bool:
+    """Whether the other side knows a key, and says so in time."""
+    # a connection reads as a descriptor does, which knows no timeout of Python's
+    connected.setblocking(True)
+    with Connection(os.dup(connected.fileno())) as connection:
+        try:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", HANDSHAKE_S, 0))
+            deliver_challenge(connection, key)
+            answer_challenge(connection, key)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))
+        except (AuthenticationError, AssertionError, EOFError, OSError):
+            return False
+    return True
 
 
 def _look_for(address: str) -> None:

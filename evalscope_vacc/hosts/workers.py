@@ -104,14 +104,14 @@ class Setup:
 
 
 class Worker:
-    """A worker process, wherever it runs, and the connection to it. Of one on another machine nothing else is known.
+    """A worker process and the connection to it: one on another machine, of which nothing else is known.
 
     Args:
         connection: To the process.
 
     Attributes:
         pid: Its number on its machine; None until its first message.
-        tries: How often an item is begun whose worker dies: the machine that it is on may go away.
+        tries: How often an item is begun whose worker ends before it: the machine may go away.
     """
 
     tries = 3
@@ -129,9 +129,12 @@ class Worker:
     def messages(self) -> Iterator[tuple[Any, ...]]:
         """Yields what it sends until it is gone, with all its connections."""
         try:
-            # its own children may hold the connection open
-            while wait([self.connection], _LOOK_S) or not self.has_ended():
-                if not self.connection.poll():
+            while True:
+                # its own children may hold the connection open; what it sent before its end is read first
+                ended = self.has_ended()
+                if not wait([self.connection], _LOOK_S):
+                    if ended:
+                        break
                     continue
                 kind, *content = self.connection.recv()
                 if kind == "began":
@@ -143,13 +146,14 @@ class Worker:
         except Exception as error:  # noqa: BLE001 -- whatever a class of somebody else's does when it is read
             logger.warning("what a worker says cannot be read, so it is ended: %r", error)
         self.end(2 * END_S)
+        self.connection.close()
 
     def has_ended(self) -> bool:
         """Whether it is known to have ended."""
         return False
 
     def end(self, timeout: float) -> None:
-        """Sees to it that it has ended after so many seconds; it does when it is told to, or its connection breaks."""
+        """Gives it so many seconds; it ends when it is told to, and when its connection is closed."""
         time.sleep(timeout)
 
     def ending(self) -> str:
@@ -203,12 +207,12 @@ class Forked(Worker):
         return f"its worker process ended with status {status}; the log says why"
 
 
-class Starts(Protocol):
-    """Who starts workers: on this machine :class:`Launcher`, on a cluster its own."""
+class Launches(Protocol):
+    """Starts workers: on this machine :class:`Launcher`, on a cluster its own."""
 
     @property
     def gone(self) -> bool:
-        """Whether it starts no more, and those that it started have ended."""
+        """Whether it can start no more workers, and those that it started have ended."""
 
     def worker(self) -> Worker:
         """Starts one."""
@@ -352,7 +356,7 @@ class Workers:
         width: int,
         weight: Callable[[Item], int],
         record: Callable[[int, str, Sequence[Any]], None],
-        launcher: Starts | None = None,
+        launcher: Launches | None = None,
     ) -> None:
         self.width = width
         self.weight = weight
@@ -365,7 +369,7 @@ class Workers:
         self._items: dict[int, Item] = {}
         self._tries: Counter[int] = Counter()
         self._again: list[int] = []
-        self._launcher: Starts | None = launcher or (_ahead[0] if _ahead else None)
+        self._launcher: Launches | None = launcher or (_ahead[0] if _ahead else None)
         self._stopped: RunInterrupted | None = None
 
     def begin(self, position: int, item: Item) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from embedding_answers import vector
 from loopback_server import Got, LoopbackServer, Reply
 
-from evalscope_vacc.checks.texts import SANITY_EN, SANITY_ZH
+from evalscope_vacc.checks.texts import CHARACTERS, SANITY_EN, SANITY_ZH
 
 END = "<end>"
 TEMPLATE = 110
@@ -108,11 +108,18 @@ class SoundServer(LoopbackServer):
         self._turn = threading.Lock()
         self._chance = random.Random(chance)
         self._seen: set[str] = set()
+        self._tokenized = 0
 
     # -- the model -----------------------------------------------------------------------------------------------
 
+    def read(self, text: str) -> str:
+        """What the model gets of a text."""
+        if "re-encodes" in self.faults:
+            return text.encode().decode("latin-1")
+        return next((b for name, (a, b) in CHARACTERS.items() if f"loses {name}" in self.faults and text == a), text)
+
     def tokens(self, text: str, keep: int | None = None) -> list[str]:
-        found = [self.seed + word for word in words(text)]
+        found = [self.seed + word for word in (text if "by character" in self.faults else words(text))]
         if "cuts at 100 silently" in self.faults:
             return [*found[:99], END]
         if "keeps the last 100" in self.faults:
@@ -124,9 +131,7 @@ class SoundServer(LoopbackServer):
         return [*found, END]
 
     def vector(self, text: str, keep: int | None = None) -> np.ndarray:
-        if "drops line breaks" in self.faults:
-            text = text.replace("\n", "")
-        out = embed(tuple(self.tokens(text, keep)), self.size)
+        out = embed(tuple(self.tokens(self.read(text), keep)), self.size)
         if "capitals count" in self.faults and text != text.lower():
             out = np.roll(out, 1)
         if "all alike" in self.faults:
@@ -178,6 +183,9 @@ class SoundServer(LoopbackServer):
         request = got.json()
         if got.path == "/tokenize" and "no tokenize" not in self.faults:
             tokens = [zlib.crc32(token.encode()) for token in self.tokens(request["prompt"])]
+            self._tokenized += 1
+            if "tokenize fails" in self.faults and self._tokenized > 5:
+                return Reply.of({"error": "overloaded"}, 503)
             if "made-up tokens" in self.faults:
                 tokens = list(range(len(tokens)))
             return Reply.of({"count": len(tokens), "max_model_len": self.max_model_len, "tokens": tokens})
@@ -218,7 +226,8 @@ class SoundServer(LoopbackServer):
             keep = min(keep or 10**6, self.max_model_len // 2)
         if keep is None and any(len(self.tokens(t)) > self.max_model_len for t in texts):
             return self.too_long()
-        count = sum(len(self.tokens(text, keep)) for text in texts)
+        read = self.read if "re-encodes" in self.faults else str
+        count = sum(len(self.tokens(read(text), keep)) for text in texts)
         values = [self.vector(text, keep) for text in texts]
         if "wrong order" in self.faults:
             values = values[::-1]

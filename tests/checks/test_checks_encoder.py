@@ -10,10 +10,13 @@ from sound_server import SoundServer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
 
 from evalscope_vacc.checks.findings import Report
 from evalscope_vacc.checks.run import check_model
+from evalscope_vacc.checks.texts import CHARACTERS
 from evalscope_vacc.config import configure
+from evalscope_vacc.messages import Words
 
 
 def report_of(server: SoundServer, **keys: object) -> Report:
@@ -48,8 +51,7 @@ def test_a_server_in_order_has_nothing_but_ok() -> None:
         ("padding counts", "batch", "wrong", "padding is read as text"),
         ("cuts at 100 silently", "whole-texts", "wrong", "cut silently after about"),
         ("keeps the last 100", "whole-texts", "wrong", "keeps the end of a text"),
-        ("drops line breaks", "characters", "wrong", "without line breaks have different tokens, and the same vector"),
-        ("capitals count", "characters", "wrong", "without capitals have the same tokens, and different vectors"),
+        ("capitals count", "characters", "wrong", "only in capitals have the same tokens but different vectors"),
         ("depends on neighbours", "batch", "wrong", "depends on the other texts in its batch"),
         ("nan", "finite", "wrong", "not a finite number"),
         ("long vectors", "norm", "warning", "7, not 1"),
@@ -235,27 +237,53 @@ def test_a_dictionary_that_is_not_there_is_told_before_the_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("faults", "says"),
     [
-        ("", "different vectors exactly where their tokens differ"),
-        ("made-up tokens", "does not list the tokens"),
-        ("no tokenize", "does not list the tokens"),
+        ((), "of 8 kinds of characters the tokenizer tells 4 apart, and so do the vectors"),
+        (("by character",), "tells 8 apart"),
+        (("by character", "grainy"), "tells 8 apart"),
+        (("made-up tokens",), "does not list the model's tokens"),
+        (("no tokenize",), "does not list the model's tokens"),
+        (("tokenize fails",), "does not list the model's tokens"),
+        (("by character", "loses capitals"), "tells 8 apart"),
     ],
 )
-def test_characters_are_compared_where_the_tokens_are_known(fault: str, says: str) -> None:
-    with SoundServer(faults=(fault,)) as server:
-        found = finding(server, "characters")
+def test_characters_are_compared_where_the_tokens_are_known(faults: tuple[str, ...], says: str) -> None:
+    with SoundServer(faults=faults) as server:
+        report = report_of(server)
+    found = report.of("characters")
+    assert found is not None
     assert found.state == "ok"
     assert says in found.seen
+    assert report.of("sanity") is not None
+    assert report.of("reachable").state == "ok"
+
+
+@pytest.mark.parametrize("name", [name for name in CHARACTERS if name != "capitals"])
+def test_characters_that_are_lost_are_named_in_both_languages(name: str) -> None:
+    with SoundServer(faults=("by character", f"loses {name}")) as server:
+        found = finding(server, "characters")
+    assert found.code == "characters.lost"
+    assert found.state == "wrong"
+    for words in (Words(), Words("zh")):
+        assert words(f"characters_{name}") in found.say("seen", words)
+
+
+def test_texts_that_are_encoded_again_have_other_token_counts() -> None:
+    with SoundServer(faults=("by character", "re-encodes")) as server:
+        found = finding(server, "characters")
+    assert found.code == "characters.counted"
+    assert "accents, emoji, traditional Chinese characters" in found.seen
 
 
 def test_a_tokenizer_of_ones_own_shows_what_the_server_does_not_tell(tmp_path: Path) -> None:
     vocabulary = {"[UNK]": 0} | {chr(code): code for code in range(1, 0x2FFF)}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Split("", "isolated")
+    tokenizer.post_processor = TemplateProcessing(single="$A [UNK]", special_tokens=[("[UNK]", 0)])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with SoundServer(faults=("no tokenize",)) as server:
+    with SoundServer(faults=("no tokenize", "by character", "loses punctuation")) as server:
         found = finding(server, "characters", tokenizer=str(tmp_path / "tokenizer.json"))
-    # the server reads neither capitals nor punctuation
     assert found.code == "characters.lost"
-    assert "capitals, punctuation" in found.seen
+    assert found.state == "warning", "the tokenizer may be another model's"
+    assert "punctuation" in found.seen

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -17,8 +15,6 @@ import ray
 from loopback_server import Got, Reply
 from ray.cluster_utils import Cluster
 from served_model import ServedModel
-
-from evalscope_vacc.hosts import cluster as cluster_module
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TASKS = ["VaccDemoSTS", "VaccDemoRetrieval", "VaccDemoClassification"]
@@ -107,21 +103,6 @@ def test_a_killed_node_costs_nothing_but_time(cluster: Cluster, encoders: list[S
     assert all(encoder.most_in_flight <= SLOTS for encoder in encoders)
     usage = list((tmp_path / "there" / "outputs").rglob("usage.json"))
     assert len(usage) == 1, "one folder of evidence"
-
-
-def test_who_connects_and_says_nothing_does_not_keep_a_run_waiting(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster_module, "_HANDSHAKE", struct.pack("ll", 1, 0))
-    launcher = cluster_module.RayLauncher(cluster.address)
-    try:
-        with socket.create_connection(launcher._server.getsockname()):
-            worker = launcher.worker()
-            worker.send("stop")
-            assert list(worker.messages()) == []
-            assert worker.pid is not None
-    finally:
-        launcher.close()
 
 
 def test_a_cluster_that_is_not_there_is_an_error_of_one_line(encoders: list[ServedModel], tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,8 @@ from loopback_server import Close, Got, Reply
 from served_model import ServedModel
 from warm_process import Started, WarmProcess
 
-from evalscope_vacc.errors import ConfigError
-from evalscope_vacc.hosts import workers
+from evalscope_vacc.errors import ConfigError, HostError
+from evalscope_vacc.hosts import cluster, workers
 from evalscope_vacc.hosts.spelling import newer_eval, read_count
 
 pytestmark = pytest.mark.host
@@ -187,6 +190,58 @@ def test_a_launcher_whose_parent_is_gone_ends() -> None:
     launcher._socket.shutdown(socket.SHUT_RDWR)
     worker.connection.close()
     assert launcher.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", (5).to_bytes(4, "big") + b"right", None])
+def test_who_does_not_know_the_key_of_a_run_is_turned_away_and_a_worker_is_taken(
+    said: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "HANDSHAKE_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        stranger = socket.create_connection(server.getsockname())
+        if said is None:
+            stranger.close()
+        elif said:
+            stranger.sendall(said)
+        accepted = threads.submit(cluster.accepted, server, b"key", 30)
+        if said is not None:
+            with stranger, suppress(ConnectionResetError):
+                while stranger.recv(4096):
+                    pass  # what it was asked; then the other side hangs up
+        ours = Connection(socket.create_connection(server.getsockname()).detach())
+        answer_challenge(ours, b"key")
+        deliver_challenge(ours, b"key")
+        with ours, accepted.result(30) as theirs:
+            theirs.send("setup")
+            assert ours.recv() == "setup"
+
+
+def test_a_cluster_without_room_is_an_error_in_time_however_many_strangers_connect() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        accepted = threads.submit(cluster.accepted, server, b"key", 1)
+        while not accepted.done():
+            socket.create_connection(server.getsockname()).close()
+        with pytest.raises(HostError, match="started no worker within 1 s"):
+            accepted.result()
+
+
+def test_what_a_worker_sent_before_its_end_is_read() -> None:
+    ours, theirs = socket.socketpair()
+
+    class Ended(workers.Worker):
+        def has_ended(self) -> bool:
+            return True
+
+        def end(self, timeout: float) -> None:
+            pass
+
+    other_end = Connection(theirs.detach())
+    other_end.send(("done", 1))
+    worker = Ended(Connection(ours.detach()))
+    # a child of the worker holds the connection open
+    assert list(worker.messages()) == [("done", 1)]
+    assert worker.connection.closed
+    other_end.close()
 
 
 def test_a_task_draws_as_a_new_one_whatever_was_evaluated_before() -> None:
