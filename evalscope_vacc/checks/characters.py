@@ -15,11 +15,13 @@ import numpy as np
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.sameness import IDENTICAL
 from evalscope_vacc.checks.target import REFUSED, Got, Target, cosines
-from evalscope_vacc.checks.texts import CHARACTERS, SHORT_EN
+from evalscope_vacc.checks.texts import CHARACTERS
 from evalscope_vacc.errors import EngineDeadError, ServerFaultError
 from evalscope_vacc.messages import Reason
 from evalscope_vacc.text.counters import LocalTokenizer
 
+# has no character that anything takes away
+_PLAIN = "one lamp stands here"
 # sentence-transformers lower-cases where sentence_bert_config.json says so, whatever the tokenizer is
 _FOLDED = ("capitals",)
 
@@ -67,8 +69,8 @@ def check_characters(target: Target) -> Iterator[Finding]:
 def _compared(target: Target, ids: Ids) -> _Seen | None:
     """Compares every pair; None where the tokens that are known are not those of the model."""
     # some servers list as many numbers as there are tokens, whatever the tokens; others count something else
-    turned = " ".join(reversed(SHORT_EN.split()))
-    if ids(SHORT_EN) == ids(turned) or not _fits(target.embed([SHORT_EN]), ids(SHORT_EN)):
+    turned = " ".join(reversed(_PLAIN.split()))
+    if ids(_PLAIN) == ids(turned) or not _fits(target.embed([_PLAIN]), ids(_PLAIN)):
         return None
     seen = _Seen()
     for name, pair in CHARACTERS.items():
