@@ -96,6 +96,7 @@ class Mutant:
         self.remembers = True
         self.requests = 0
         self._known: dict[tuple[int, ...], np.ndarray] = {}
+        self._meanings: dict[str, np.ndarray] = {}  # of instructions and queries, which come with many documents
 
     # -- the model -----------------------------------------------------------------------------------------------
 
@@ -159,8 +160,12 @@ class Mutant:
         if not found:
             return 1 / (1 + np.exp(-noise))
         asked, question, answer = found.groups()
-        like = float(self.meaning(question) @ self.meaning(answer))
-        told = float(self.meaning(asked) @ self.meaning(answer)) if self.hears else 0.0
+        for text in (asked, question):
+            if text not in self._meanings:
+                self._meanings[text] = self.meaning(text)
+        meant = self.meaning(answer)
+        like = float(self._meanings[question] @ meant)
+        told = float(self._meanings[asked] @ meant) if self.hears else 0.0
         return 1 / (1 + np.exp(-(12 * (like - 0.3) + told + (4 * noise if doubled else 0.0))))
 
 

@@ -42,6 +42,7 @@ written by `nox -s mutants` (`-- --without parity` leaves that column out).
 
 
 Row = dict[str, Said]
+COLUMNS = tuple(DETECTORS)
 
 
 def row(case: Case, url: str) -> Row:
@@ -95,6 +96,8 @@ def page_of(found: dict[str, Row]) -> str:
     page = HEAD
     if len(there) < len(CASES):
         page += f"The run that wrote this ended after {len(there)} of {len(CASES)} servers.\n\n"
+    if left_out := [name for name in COLUMNS if name not in DETECTORS]:
+        page += f"The run that wrote this left out: {', '.join(left_out)}.\n\n"
     for title, sound in (("Faults", False), ("Nothing wrong", True)):
         rows = [[case.name, *map(cell, found[case.name].items())] for case in there if case.sound == sound]
         table = [columns, ["---"] * len(columns), *rows]
