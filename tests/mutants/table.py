@@ -73,7 +73,7 @@ def main() -> None:
         for line in ROWS.read_text(encoding="utf-8").splitlines():
             case, said = json.loads(line)
             found[case] = {name: Said(**values) for name, values in said.items()}
-    else:
+    elif not arguments.names:
         ROWS.unlink(missing_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
