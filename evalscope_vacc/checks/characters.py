@@ -58,11 +58,16 @@ def check_characters(target: Target) -> Iterator[Finding]:
     if seen is None:
         yield target.finding("characters.untold")
         return
-    for code, kinds in (("lost", seen.lost), ("changed", seen.changed), ("counted", seen.counted)):
+    wrong = {
+        "characters.lost": seen.lost,
+        "characters.changed": seen.changed,
+        "characters.counted": seen.counted,
+    }
+    for code, kinds in wrong.items():
         if kinds:
-            found = target.finding(f"characters.{code}", kinds=tuple(kinds), gap=seen.gap)
+            found = target.finding(code, kinds=tuple(kinds), gap=seen.gap)
             yield replace(found, softened=bool(target.config.tokenizer))
-    if not (seen.lost or seen.changed or seen.counted):
+    if not any(wrong.values()):
         yield target.finding("characters.ok", count=len(CHARACTERS), apart=seen.told_apart)
 
 
