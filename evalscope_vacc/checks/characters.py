@@ -6,9 +6,9 @@ texts then still have vectors, and scores that look right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from itertools import chain
 
 import numpy as np
 
@@ -26,13 +26,13 @@ _PLAIN = "one lamp stands here"
 _FOLDED = ("capitals",)
 
 
-Ids = Callable[[str], tuple[int, ...]]
+Tokens = Mapping[str, tuple[int, ...]]
 """From a text to the numbers of its tokens."""
 
 
 @dataclass
 class _Seen:
-    """The kinds of characters in which a server's answers and the tokens do not fit together."""
+    """Kinds of characters for which a server's answers contradict the tokens."""
 
     told_apart: int = 0
     lost: list[Reason] = field(default_factory=list)
@@ -42,22 +42,17 @@ class _Seen:
 
 
 def check_characters(target: Target) -> Iterator[Finding]:
-    """Compares pairs of texts that differ in one kind of character alone.
+    """Compares pairs of texts that differ in only one kind of character.
 
     A kind that the tokenizer does not tell apart must not change the vector; another one must. With a tokenizer of the user's,
     which may be a similar model's, what is wrong is a warning.
     """
-    seen = None
-    if target.alone is not None and target.counts:
-        try:
-            seen = _compared(target, _ids(target))
-        except EngineDeadError:
-            raise
-        except (*REFUSED, ServerFaultError):
-            pass  # no tokens, or no answers to compare them with
-    if seen is None:
+    tokens = _tokens(target) if target.alone is not None and target.counts else None
+    # some servers list other tokens than the model's, or count something else
+    if tokens is None or not _fits(target.embed([_PLAIN]), tokens[_PLAIN]):
         yield target.finding("characters.untold")
         return
+    seen = _compared(target, tokens)
     wrong = {
         "characters.lost": seen.lost,
         "characters.changed": seen.changed,
@@ -71,16 +66,12 @@ def check_characters(target: Target) -> Iterator[Finding]:
         yield target.finding("characters.ok", count=len(CHARACTERS), apart=seen.told_apart)
 
 
-def _compared(target: Target, ids: Ids) -> _Seen | None:
-    """Compares every pair; None where the tokens that are known are not those of the model."""
-    # some servers list as many numbers as there are tokens, whatever the tokens; others count something else
-    turned = " ".join(reversed(_PLAIN.split()))
-    if ids(_PLAIN) == ids(turned) or not _fits(target.embed([_PLAIN]), ids(_PLAIN)):
-        return None
+def _compared(target: Target, tokens: Tokens) -> _Seen:
+    """Compares the vectors of every pair with its tokens."""
     seen = _Seen()
     for name, pair in CHARACTERS.items():
         kind = Reason(f"characters_{name}")
-        first, second = map(ids, pair)
+        first, second = (tokens[text] for text in pair)
         got, other = (target.embed([text]) for text in pair)
         apart = float(np.maximum(1 - cosines(got.values, other.values)[0, 0], 0.0))
         seen.told_apart += first != second
@@ -97,18 +88,26 @@ def _compared(target: Target, ids: Ids) -> _Seen | None:
 
 
 def _fits(got: Got, tokens: tuple[int, ...]) -> bool:
-    """Whether a server counts as many tokens as there are, where it counts any."""
+    """Whether the server's token count, if it reports one, is the number of tokens."""
     return got.tokens in (None, len(tokens))
 
 
-def _ids(target: Target) -> Ids:
-    """Tokens by the user's tokenizer, or as the server lists them."""
+def _tokens(target: Target) -> Tokens | None:
+    """Returns the tokens of every text, from the user's tokenizer or the server; None if the server does not list them."""
+    turned = " ".join(reversed(_PLAIN.split()))
+    texts = dict.fromkeys([_PLAIN, turned, *chain.from_iterable(CHARACTERS.values())])
     if target.config.tokenizer:
-        return LocalTokenizer(target.config.tokenizer).ids
-
-    @cache
-    def told(text: str) -> tuple[int, ...]:
-        path, payload = target.dialect.counting(target.config.model_name, text)
-        return target.dialect.read_tokens(target.call("POST", path, payload, describe="a text of the check").body)
-
-    return told
+        ids = LocalTokenizer(target.config.tokenizer).ids
+        return {text: ids(text) for text in texts}
+    found: dict[str, tuple[int, ...]] = {}
+    try:
+        for text in texts:
+            path, payload = target.dialect.counting(target.config.model_name, text)
+            answer = target.call("POST", path, payload, describe="a text of the check")
+            found[text] = target.dialect.read_tokens(answer.body)
+    except EngineDeadError:
+        raise
+    except (*REFUSED, ServerFaultError):
+        return None
+    # some servers list as many numbers as there are tokens, whatever the tokens
+    return None if found[_PLAIN] == found[turned] else found

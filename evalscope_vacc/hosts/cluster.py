@@ -119,7 +119,7 @@ class RayLauncher:
 
 
 def accepted(server: socket.socket, key: bytes, patience_s: float) -> Connection:
-    """Returns the first connection to a server from somebody who knows a key; others are closed.
+    """Accepts connections until one comes from a peer that knows the key; closes all others.
 
     Raises:
         HostError: There is none within ``patience_s`` seconds.
@@ -141,7 +141,7 @@ def accepted(server: socket.socket, key: bytes, patience_s: float) -> Connection
 
 
 def _knows(connected: socket.socket, key: bytes) -> bool:
-    """Whether the other side knows a key, and says so in time."""
+    """Returns whether the peer proves within :data:`HANDSHAKE_S` that it knows the key."""
     # a connection reads as a descriptor does, which knows no timeout of Python's
     connected.setblocking(True)
     with Connection(os.dup(connected.fileno())) as connection:

@@ -104,7 +104,7 @@ class Setup:
 
 
 class Worker:
-    """A worker process and the connection to it: one on another machine, of which nothing else is known.
+    """A worker process on another machine, of which only the connection is known; :class:`Forked` is one on this machine.
 
     Args:
         connection: To the process.
@@ -149,7 +149,7 @@ class Worker:
         self.connection.close()
 
     def has_ended(self) -> bool:
-        """Whether it is known to have ended."""
+        """Returns whether the process is known to have ended."""
         return False
 
     def end(self, timeout: float) -> None:
@@ -162,7 +162,7 @@ class Worker:
 
 
 class Forked(Worker):
-    """A worker on this machine.
+    """A worker process on this machine, whose end its launcher reports.
 
     Args:
         connection: To the process.
@@ -181,7 +181,7 @@ class Forked(Worker):
         return None if self.pid is None else self._launcher.status(self.pid, timeout)
 
     def has_ended(self) -> bool:
-        """Whether it is known to have ended."""
+        """Returns whether the process is known to have ended."""
         return self._launcher.gone or self.status() is not None
 
     def end(self, timeout: float) -> None:

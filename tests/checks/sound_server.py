@@ -250,7 +250,9 @@ class SoundServer(LoopbackServer):
             values = values[:-1]
         rows = []
         for index, value in enumerate(values):
-            if "nan" in self.faults and index == len(values) - 1:
+            if ("nan" in self.faults and index == len(values) - 1) or (
+                "nan for emoji" in self.faults and "😀" in texts[index]
+            ):
                 value = value.copy()
                 value[3] = np.nan
             dtype = ">f4" if "big end first" in self.faults else "<f4"

@@ -54,6 +54,7 @@ def test_a_server_in_order_has_nothing_but_ok() -> None:
         ("capitals count", "characters", "wrong", "only in capitals have the same tokens but different vectors"),
         ("depends on neighbours", "batch", "wrong", "depends on the other texts in its batch"),
         ("nan", "finite", "wrong", "not a finite number"),
+        ("nan for emoji", "finite", "wrong", "not a finite number"),
         ("long vectors", "norm", "warning", "7, not 1"),
         ("big end first", "base64", "wrong", "little-endian float32"),
         ("one too few", "answers", "wrong", r"\d vectors came for \d texts"),
