@@ -22,6 +22,7 @@ from evalscope_vacc.errors import (
     StoreError,
     VaccError,
 )
+from evalscope_vacc.hosts import collector
 from evalscope_vacc.hosts.earlier import EarlierServers
 from evalscope_vacc.hosts.evalscope_report import write_reports
 from evalscope_vacc.hosts.first_stage import (
@@ -172,6 +173,7 @@ def run(engine: Engine) -> RunResult:
         RunFailed: One or more tasks failed; the finished ones are kept and named.
         RunInterrupted: The user stopped it.
     """
+    collector.work()
     result = RunResult(engine.out)
     last_result.set(result)
     try:

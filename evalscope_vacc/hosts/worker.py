@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import partialmethod
+from functools import partial, partialmethod
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from evalscope_vacc.errors import HostError, VaccError
 from evalscope_vacc.evidence import SAMPLES, Evidence, TaskUsage, Where
+from evalscope_vacc.hosts import collector
 from evalscope_vacc.hosts.workers import END_S, TEMPLATE, Setup
 from evalscope_vacc.progress import Watcher, watched
 from evalscope_vacc.wire.slots import LeasedSlots, lease_from
@@ -51,6 +52,7 @@ class Link:
         self._connection = connection
         self._lock = threading.Lock()
         self._leased: list[LeasedSlots] = []
+        self._checks: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def send(self, *message: Any) -> None:
         """Sends a message. The thread that reads notices when the connection is gone."""
@@ -67,6 +69,11 @@ class Link:
         self._leased.append(LeasedSlots(limit, send))
         return self._leased[number]
 
+    def checks(self, model: int) -> bool:
+        """Asks whether this worker makes the short check of a model's servers, or another one does."""
+        self.send("check", model)
+        return self._checks.get()
+
     def read(self) -> None:
         """Reads until the other side stops or is gone, and then ends this process, in order where it can."""
         kind, began = "", False
@@ -79,6 +86,8 @@ class Link:
                 self._leased[content[0]].granted(content[1])
             elif kind == "recall":
                 self._leased[content[0]].recall()
+            elif kind == "checks":
+                self._checks.put(content[0])
             else:
                 self.inbox.put((kind, content[0] if content else None))
                 began = began or kind == "setup"
@@ -160,6 +169,7 @@ def _engine(link: Link, setup: Setup) -> Any:
     for position, model in enumerate(engine.models):
         if getattr(model, "served", None) is not None:
             model.served.evidence = _Evidence(link, position)
+            model.served.checks = partial(link.checks, position)
     return engine
 
 
@@ -293,7 +303,9 @@ def main() -> None:
     if sys.version_info < (3, 11):
         sys.path.pop(0)  # the current folder: newer versions do not put it there (PYTHONSAFEPATH)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    collector.rest()
     import_hosts(sys.argv[2])
+    collector.work()
     _Launcher(socket.socket(fileno=int(sys.argv[1]))).serve()
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evalscope_vacc.errors import RunInterrupted
+from evalscope_vacc.hosts import collector
 from evalscope_vacc.hosts.entries import all_ours
 from evalscope_vacc.hosts.plan import Item
 from evalscope_vacc.hosts.run_result import Outcome
@@ -306,11 +307,13 @@ def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Ite
     """
     count = _expected(config, wanted)
     hub = (config.get("eval") or {}).get("hub") if count > 1 else None
+    collector.rest()
     try:
         if count > 1:
             _ahead.append(Launcher("mteb" if hub == "huggingface" else TEMPLATE))
         yield
     finally:
+        collector.work()
         while _ahead:
             _ahead.pop().close()
 
@@ -369,6 +372,8 @@ class Workers:
         self._items: dict[int, Item] = {}
         self._tries: Counter[int] = Counter()
         self._again: list[int] = []
+        self._lock = threading.Lock()
+        self._checks: dict[int, Worker] = {}  # who makes the short check of a model's servers, by the model's position
         self._launcher: Launches | None = launcher or (_ahead[0] if _ahead else None)
         self._stopped: RunInterrupted | None = None
 
@@ -458,7 +463,13 @@ class Workers:
             elif kind == "give":
                 number, server, count = content
                 self._broker.give(Lessee(worker, number, worker.send), server, count)
+            elif kind == "check":
+                with self._lock:
+                    first = self._checks.setdefault(content[0], worker)
+                worker.send("checks", first is worker)
             else:
                 self._events.put((worker, kind, content))
         self._broker.lost(worker)
+        with self._lock:  # it may not have come so far: the next worker that asks makes the check
+            self._checks = {model: first for model, first in self._checks.items() if first is not worker}
         self._events.put((worker, "lost", ()))

@@ -38,7 +38,8 @@ class StreamedSearch(SearchEncoderWrapper):  # type: ignore[misc]
     ) -> dict[str, list[tuple[float, str]]]:
         """Returns score and document of each query's best documents, by query."""
         corpus = self.task_corpus
-        best = Best(len(query_idx_to_id), top_k, lambda rows: list(corpus.select(rows)["id"]))
+        ids = corpus.select_columns("id")
+        best = Best(len(query_idx_to_id), top_k, lambda rows: list(ids[rows]["id"]))
         searched: Future[None] | None = None
         with nullcontext() if timer is None else timer("Searching corpus", split=hf_split, subset=hf_subset):
             for begin in range(0, len(corpus), self.corpus_chunk_size):

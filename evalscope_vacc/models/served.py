@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Served:
         families: Every dialect by name, for recognition.
         settings: What changes the scores and is part of the result's name.
         record: What the evidence says of the server; empty until a session was opened.
+        checks: Returns whether the short check is made here, and by nobody else: of several worker processes one makes it.
 
     Raises:
         ConfigError: An unknown profile or dialect, or a missing dictionary.
@@ -44,6 +46,7 @@ class Served:
         self.config = config
         self.scope = scope
         self.record: dict[str, Any] = {}
+        self.checks: Callable[[], bool] = lambda: True
         self.settings: dict[str, Any] = experiment_kwargs(config)
         self.rules: TextRules = make_rules(config, extra=plugins().instruction_profiles())
         self.dialect: Dialect = get_dialect(config.dialect, extra=plugins().dialects())

@@ -325,7 +325,7 @@ def _ask(served: Served, engine: Engine) -> Session:
         dialect = dialect if limit is None else see(limit)
     limits = [each.limit for each in seen if each.limit is not None]
     report: Report | None = None
-    if config.preflight:
+    if config.preflight and served.checks():
         report = preflight(config, engine, dialect, asked, rerank)
         told = [finding for finding in report.findings if finding.state != "ok"]
         served.record_server(
