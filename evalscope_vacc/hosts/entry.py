@@ -95,9 +95,8 @@ def run(task_config_or_file: Any, *, workers: Count | None = None) -> RunResult:
     problem = check()
     if problem:
         raise HostError(problem)
-    from evalscope.run import run_task
-
     from evalscope_vacc.hosts.run_result import last_result
+    from evalscope_vacc.hosts.workers import started_ahead
 
     given = task_config_or_file
     if isinstance(given, (str, Path)):
@@ -107,9 +106,13 @@ def run(task_config_or_file: Any, *, workers: Count | None = None) -> RunResult:
         inner = given.get("eval_config")
         if workers is not None and isinstance(inner, Mapping):
             given["eval_config"] = {**inner, "eval": {**(inner.get("eval") or {}), "workers": workers}}
+    inner = given.get("eval_config") if isinstance(given, Mapping) else None
     token = last_result.set(None)
     try:
-        run_task(given)
+        with started_ahead(inner if isinstance(inner, Mapping) else {}):
+            from evalscope.run import run_task
+
+            run_task(given)
         result = last_result.get()
     finally:
         last_result.reset(token)

@@ -291,34 +291,36 @@ _ahead: list[Launcher] = []
 def of_a_command() -> Iterator[None]:
     """Inside the block a run that says nothing of workers has several: it is a command's, not a call's from Python."""
     token = _by_default.set(read_count(os.environ.get(VARIABLE), VARIABLE) or AUTO)
+    collector.rest()
     try:
         yield
     finally:
+        collector.work()
         _by_default.reset(token)
 
 
 @contextmanager
-def started_ahead(config: Mapping[str, Any], wanted: Count | None = None) -> Iterator[None]:
+def started_ahead(config: Mapping[str, Any]) -> Iterator[None]:
     """Where a run inside the block will have workers, has MTEB imported for them while this process does other things.
+
+    Inside another such block it does nothing.
 
     Args:
         config: ``{tool, models, eval}``.
-        wanted: How many, instead of ``eval.workers``.
     """
-    count = _expected(config, wanted)
-    hub = (config.get("eval") or {}).get("hub") if count > 1 else None
-    collector.rest()
+    if _ahead or _expected(config) == 1:
+        yield
+        return
+    launcher = Launcher("mteb" if config["eval"].get("hub") == "huggingface" else TEMPLATE)
+    _ahead.append(launcher)
     try:
-        if count > 1:
-            _ahead.append(Launcher("mteb" if hub == "huggingface" else TEMPLATE))
         yield
     finally:
-        collector.work()
-        while _ahead:
-            _ahead.pop().close()
+        _ahead.remove(launcher)
+        launcher.close()
 
 
-def _expected(config: Mapping[str, Any], wanted: Count | None) -> int:
+def _expected(config: Mapping[str, Any]) -> int:
     """Returns how many workers a run will have, where it can be told before its tasks are known."""
     models, evaluation = config.get("models") or config.get("model"), config.get("eval")
     if not (isinstance(models, list) and isinstance(evaluation, Mapping) and all_ours(models)):
@@ -327,7 +329,7 @@ def _expected(config: Mapping[str, Any], wanted: Count | None) -> int:
     tasks = sum(len(names) for names in listed if isinstance(names, list))
     # what else names tasks may name many
     items = _MANY_ITEMS if evaluation.get("benchmarks") or not tasks else len(models) * tasks
-    return count_for(wanted or read_count(evaluation.get("workers"), "eval.workers"), items)
+    return count_for(read_count(evaluation.get("workers"), "eval.workers"), items)
 
 
 def _end(workers: Sequence[Worker]) -> None:

@@ -10,14 +10,13 @@ from evalscope_vacc.hosts.bundle import used
 from evalscope_vacc.hosts.entry import run
 from evalscope_vacc.hosts.run_result import RunResult
 from evalscope_vacc.hosts.spelling import Count
-from evalscope_vacc.hosts.workers import of_a_command, started_ahead
+from evalscope_vacc.hosts.workers import of_a_command
 from evalscope_vacc.progress import watched
 from evalscope_vacc.runner.act import act
 from evalscope_vacc.runner.config import secrets_of
 from evalscope_vacc.runner.face import Face, TerminalFace, shows_warnings
 from evalscope_vacc.runner.options import Options
 from evalscope_vacc.runner.output import captured
-from evalscope_vacc.task_file import read_rageval
 from evalscope_vacc.view.document import show as show_document
 from evalscope_vacc.view.document import write_out
 from evalscope_vacc.view.listings import scores
@@ -53,7 +52,7 @@ def evaluate(
     with captured(shown=verbose) as output, shows_warnings(TerminalFace(output, words)) as face, watched(face):
         output.secrets = secrets_of(config)
         try:
-            with of_a_command(), used(data, face.unpacks), started_ahead(read_rageval(config), workers):
+            with of_a_command(), used(data, face.unpacks):
                 result = run(config, workers=workers)
         except RunFailed as error:
             failure, result = error, error.result

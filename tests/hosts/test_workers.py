@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from warm_process import Started, WarmProcess
 
 from evalscope_vacc.checks.texts import PREFLIGHT_TEXTS
 from evalscope_vacc.errors import ConfigError, HostError
-from evalscope_vacc.hosts import cluster, workers
+from evalscope_vacc.hosts import cluster, collector, workers
 from evalscope_vacc.hosts.spelling import newer_eval, read_count
 
 pytestmark = pytest.mark.host
@@ -143,9 +144,27 @@ def test_mteb_is_imported_for_workers_only_where_there_will_be_several_tasks(
             begun.remove(begun[-1])
 
     monkeypatch.setattr(workers, "Launcher", Launcher)
-    with workers.started_ahead({"models": [{"model_type": "vacc_api"}], "eval": evaluation}, "auto"):
+    config = {"models": [{"model_type": "vacc_api"}], "eval": {**evaluation, "workers": "auto"}}
+    with workers.started_ahead(config):
+        with workers.started_ahead(config):
+            assert begun == started
         assert begun == started
     assert not begun
+
+
+def test_the_collector_rests_in_a_command_until_its_run_begins_and_is_left_alone_where_it_is_off() -> None:
+    with workers.of_a_command():
+        assert not gc.isenabled()
+        collector.work()
+        assert gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with workers.of_a_command():
+            collector.work()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow
