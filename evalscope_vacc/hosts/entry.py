@@ -95,6 +95,7 @@ def run(task_config_or_file: Any, *, workers: Count | None = None) -> RunResult:
     problem = check()
     if problem:
         raise HostError(problem)
+    from evalscope_vacc.hosts.cluster import cluster
     from evalscope_vacc.hosts.run_result import last_result
     from evalscope_vacc.hosts.workers import started_ahead
 
@@ -109,7 +110,8 @@ def run(task_config_or_file: Any, *, workers: Count | None = None) -> RunResult:
     inner = given.get("eval_config") if isinstance(given, Mapping) else None
     token = last_result.set(None)
     try:
-        with started_ahead(inner if isinstance(inner, Mapping) else {}):
+        # on a cluster nobody here needs what it imports
+        with started_ahead(inner if isinstance(inner, Mapping) and not cluster() else {}):
             from evalscope.run import run_task
 
             run_task(given)

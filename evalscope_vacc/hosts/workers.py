@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evalscope_vacc.errors import RunInterrupted
-from evalscope_vacc.hosts import collector
 from evalscope_vacc.hosts.entries import all_ours
 from evalscope_vacc.hosts.plan import Item
 from evalscope_vacc.hosts.run_result import Outcome
@@ -291,11 +290,9 @@ _ahead: list[Launcher] = []
 def of_a_command() -> Iterator[None]:
     """Inside the block a run that says nothing of workers has several: it is a command's, not a call's from Python."""
     token = _by_default.set(read_count(os.environ.get(VARIABLE), VARIABLE) or AUTO)
-    collector.rest()
     try:
         yield
     finally:
-        collector.work()
         _by_default.reset(token)
 
 

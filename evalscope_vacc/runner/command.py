@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evalscope_vacc.errors import RunFailed
 from evalscope_vacc.hosts.bundle import used
+from evalscope_vacc.hosts.collector import resting
 from evalscope_vacc.hosts.entry import run
 from evalscope_vacc.hosts.run_result import RunResult
 from evalscope_vacc.hosts.spelling import Count
@@ -17,6 +18,7 @@ from evalscope_vacc.runner.config import secrets_of
 from evalscope_vacc.runner.face import Face, TerminalFace, shows_warnings
 from evalscope_vacc.runner.options import Options
 from evalscope_vacc.runner.output import captured
+from evalscope_vacc.task_file import read_rageval
 from evalscope_vacc.view.document import show as show_document
 from evalscope_vacc.view.document import write_out
 from evalscope_vacc.view.listings import scores
@@ -52,7 +54,7 @@ def evaluate(
     with captured(shown=verbose) as output, shows_warnings(TerminalFace(output, words)) as face, watched(face):
         output.secrets = secrets_of(config)
         try:
-            with of_a_command(), used(data, face.unpacks):
+            with of_a_command(), resting(read_rageval(config)), used(data, face.unpacks):
                 result = run(config, workers=workers)
         except RunFailed as error:
             failure, result = error, error.result
@@ -79,7 +81,7 @@ def show(options: Options, *, quiet: bool = False, verbose: bool = False, as_jso
         VaccError: As :func:`evalscope_vacc.verify`.
     """
     words = Words(options.lang)
-    with captured(shown=verbose) as output, of_a_command():
+    with captured(shown=verbose) as output, of_a_command(), resting():
         output.secrets = [options.key or ""]
         if quiet:
             answer = act(options, Face(output))

@@ -152,17 +152,29 @@ def test_mteb_is_imported_for_workers_only_where_there_will_be_several_tasks(
     assert not begun
 
 
-def test_the_collector_rests_in_a_command_until_its_run_begins_and_is_left_alone_where_it_is_off() -> None:
-    with workers.of_a_command():
+OURS = {"models": [{"model_type": "vacc_api"}]}
+
+
+def test_the_collector_rests_in_a_command_until_its_run_begins() -> None:
+    with collector.resting(OURS):
         assert not gc.isenabled()
         collector.work()
         assert gc.isenabled()
+    with pytest.raises(ConfigError), collector.resting(OURS):
+        raise ConfigError
+    with collector.resting():
+        assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_the_collector_does_not_rest_where_no_run_of_ours_begins() -> None:
+    with collector.resting({"tool": "RAGAS", "eval": {"embeddings": {"model_type": "vacc_api"}}}):
+        assert gc.isenabled()
     gc.disable()
     try:
-        with workers.of_a_command():
+        with collector.resting(OURS):
             collector.work()
-        assert not gc.isenabled()
+        assert not gc.isenabled(), "who switched it off keeps it off"
     finally:
         gc.enable()
 
