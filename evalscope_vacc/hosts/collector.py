@@ -1,7 +1,7 @@
-"""Python's garbage collector rests while the hosts are imported.
+"""Pauses Python's garbage collector while EvalScope, MTEB and sentence-transformers are imported.
 
-EvalScope, MTEB and sentence-transformers are thousands of modules that are there to stay. The collector looks through all of
-them again and again: a quarter of the time that the imports take (10 instead of 14 s), and two seconds at the end of a process.
+Their thousands of modules stay until the process ends, and the collector would examine them again and again: a quarter of the
+time that the imports take (10 instead of 14 s), and two seconds at the end of a process.
 """
 
 from __future__ import annotations
@@ -14,37 +14,32 @@ from typing import Any
 
 from evalscope_vacc.hosts.entries import any_ours
 
-_resting = False
-
-
-def rest() -> None:
-    """Lets the collector rest until :func:`work` is called, and has it leave out at the end what is there by then."""
-    global _resting  # noqa: PLW0603 -- a process has one collector
-    if gc.isenabled():
-        _resting = True
-        gc.disable()
-        atexit.register(gc.freeze)
-
-
-def work() -> None:
-    """Lets it work again, where it rests because of us; what has been imported is left out from now on."""
-    global _resting  # noqa: PLW0603 -- a process has one collector
-    if _resting:
-        _resting = False
-        gc.freeze()
-        gc.enable()
+_is_paused = False
 
 
 @contextmanager
-def resting(config: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Lets it rest inside the block of a command until its run begins, which is where the imports are done.
+def paused(config: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Pauses the collector inside the block, at most until :func:`resume` is called; a run calls it when it begins.
 
     Args:
-        config: ``{tool, models, eval}``; without a model of ours nobody would say when the run begins. None has one.
+        config: ``{tool, models, eval}``. Without a model of ours no run of ours begins, and nothing is paused. None: what is
+            imported inside the block is known.
     """
-    if config is None or any_ours(config.get("models") or config.get("model")):
-        rest()
+    global _is_paused  # noqa: PLW0603 -- a process has one collector
+    if gc.isenabled() and (config is None or any_ours(config.get("models") or config.get("model"))):
+        _is_paused = True
+        gc.disable()
+        atexit.register(gc.freeze)
     try:
         yield
     finally:
-        work()
+        resume()
+
+
+def resume() -> None:
+    """Resumes the collector if :func:`paused` paused it; what has been imported is never examined again."""
+    global _is_paused  # noqa: PLW0603 -- a process has one collector
+    if _is_paused:
+        _is_paused = False
+        gc.freeze()
+        gc.enable()

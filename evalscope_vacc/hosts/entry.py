@@ -99,15 +99,14 @@ def run(task_config_or_file: Any, *, workers: Count | None = None) -> RunResult:
     from evalscope_vacc.hosts.run_result import last_result
     from evalscope_vacc.hosts.workers import started_ahead
 
-    given = task_config_or_file
+    given, inner = task_config_or_file, None
     if isinstance(given, (str, Path)):
         given = read_config(Path(given))
     if isinstance(given, Mapping):
         given = task_config(given)
         inner = given.get("eval_config")
         if workers is not None and isinstance(inner, Mapping):
-            given["eval_config"] = {**inner, "eval": {**(inner.get("eval") or {}), "workers": workers}}
-    inner = given.get("eval_config") if isinstance(given, Mapping) else None
+            inner = given["eval_config"] = {**inner, "eval": {**(inner.get("eval") or {}), "workers": workers}}
     token = last_result.set(None)
     try:
         # on a cluster nobody here needs what it imports

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from evalscope_vacc.exits import ends_in_one_line
-from evalscope_vacc.hosts.collector import resting
+from evalscope_vacc.hosts.collector import paused
 from evalscope_vacc.hosts.hooking import replace
 from evalscope_vacc.hosts.workers import of_a_command, started_ahead
 
@@ -24,7 +24,7 @@ def hook_eval_command(module: ModuleType) -> None:
                     ours = _read_file(getattr(self.args, "eval_config", None))
                     if ours is not None:
                         stack.enter_context(of_a_command())
-                        stack.enter_context(resting(ours))
+                        stack.enter_context(paused(ours))
                         stack.enter_context(started_ahead(ours))
                 return original(self)
 

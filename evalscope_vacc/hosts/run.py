@@ -173,7 +173,7 @@ def run(engine: Engine) -> RunResult:
         RunFailed: One or more tasks failed; the finished ones are kept and named.
         RunInterrupted: The user stopped it.
     """
-    collector.work()
+    collector.resume()
     result = RunResult(engine.out)
     last_result.set(result)
     try:

@@ -70,7 +70,7 @@ class Link:
         return self._leased[number]
 
     def checks(self, model: int) -> bool:
-        """Asks whether this worker makes the short check of a model's servers, or another one does."""
+        """Asks the process that runs the plan whether this worker is the one that checks a model's servers."""
         self.send("check", model)
         return self._checks.get()
 
@@ -303,9 +303,8 @@ def main() -> None:
     if sys.version_info < (3, 11):
         sys.path.pop(0)  # the current folder: newer versions do not put it there (PYTHONSAFEPATH)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    collector.rest()
-    import_hosts(sys.argv[2])
-    collector.work()
+    with collector.paused():
+        import_hosts(sys.argv[2])
     _Launcher(socket.socket(fileno=int(sys.argv[1]))).serve()
 
 

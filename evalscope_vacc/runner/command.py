@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evalscope_vacc.errors import RunFailed
 from evalscope_vacc.hosts.bundle import used
-from evalscope_vacc.hosts.collector import resting
+from evalscope_vacc.hosts.collector import paused
 from evalscope_vacc.hosts.entry import run
 from evalscope_vacc.hosts.run_result import RunResult
 from evalscope_vacc.hosts.spelling import Count
@@ -54,7 +54,7 @@ def evaluate(
     with captured(shown=verbose) as output, shows_warnings(TerminalFace(output, words)) as face, watched(face):
         output.secrets = secrets_of(config)
         try:
-            with of_a_command(), resting(read_rageval(config)), used(data, face.unpacks):
+            with of_a_command(), paused(read_rageval(config)), used(data, face.unpacks):
                 result = run(config, workers=workers)
         except RunFailed as error:
             failure, result = error, error.result
@@ -81,7 +81,7 @@ def show(options: Options, *, quiet: bool = False, verbose: bool = False, as_jso
         VaccError: As :func:`evalscope_vacc.verify`.
     """
     words = Words(options.lang)
-    with captured(shown=verbose) as output, of_a_command(), resting():
+    with captured(shown=verbose) as output, of_a_command(), paused():
         output.secrets = [options.key or ""]
         if quiet:
             answer = act(options, Face(output))

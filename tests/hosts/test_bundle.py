@@ -138,6 +138,24 @@ def test_a_member_outside_the_folder_is_refused(tmp_path: Path, name: str) -> No
     assert not (tmp_path / "out" / "in").exists()
 
 
+def test_what_a_whole_manifest_does_not_name_is_not_unpacked(tmp_path: Path) -> None:
+    folder, archive = folder_of(tmp_path / "folder"), tmp_path / "data.tar.zst"
+    named = [path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    others = ["../outside", str(tmp_path / "absolute"), "beside"]
+    with zstandard.open(archive, "wb") as stream, tarfile.open(fileobj=stream, mode="w|") as file:
+        for path in (folder / "manifest.json", *named):
+            file.add(path, path.relative_to(folder).as_posix())
+        for member in others:
+            info = tarfile.TarInfo(member)
+            info.size = 3
+            file.addfile(info, io.BytesIO(b"bad"))
+    bundle.unpack(archive, tmp_path / "out" / "in")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.tar.zst", "folder", "out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["in"]
+    assert not (tmp_path / "out" / "in" / "beside").exists()
+    assert bundle.verify(tmp_path / "out" / "in")[1] == {}
+
+
 def test_a_manifest_that_names_a_file_outside_is_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "folder")
     outside = {"bytes": 1, "sha256": "0"}

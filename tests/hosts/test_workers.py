@@ -155,25 +155,25 @@ def test_mteb_is_imported_for_workers_only_where_there_will_be_several_tasks(
 OURS = {"models": [{"model_type": "vacc_api"}]}
 
 
-def test_the_collector_rests_in_a_command_until_its_run_begins() -> None:
-    with collector.resting(OURS):
+def test_the_collector_is_paused_in_a_command_until_its_run_begins() -> None:
+    with collector.paused(OURS):
         assert not gc.isenabled()
-        collector.work()
+        collector.resume()
         assert gc.isenabled()
-    with pytest.raises(ConfigError), collector.resting(OURS):
+    with pytest.raises(ConfigError), collector.paused(OURS):
         raise ConfigError
-    with collector.resting():
+    with collector.paused():
         assert not gc.isenabled()
     assert gc.isenabled()
 
 
-def test_the_collector_does_not_rest_where_no_run_of_ours_begins() -> None:
-    with collector.resting({"tool": "RAGAS", "eval": {"embeddings": {"model_type": "vacc_api"}}}):
+def test_the_collector_is_not_paused_where_no_run_of_ours_begins() -> None:
+    with collector.paused({"tool": "RAGAS", "eval": {"embeddings": {"model_type": "vacc_api"}}}):
         assert gc.isenabled()
     gc.disable()
     try:
-        with collector.resting(OURS):
-            collector.work()
+        with collector.paused(OURS):
+            collector.resume()
         assert not gc.isenabled(), "who switched it off keeps it off"
     finally:
         gc.enable()
