@@ -112,7 +112,8 @@ class Mutant:
         kept = [self.keep(list(ids)) for ids in prompts]
         if self.remembers and self.attends:
             known = _POOLED.setdefault(self.pool, {}) if self.net is weights_net() else self._known
-            missing = list(dict.fromkeys(key for key in map(tuple, kept) if key not in known))
+            # those of a length together, so that little is padded
+            missing = sorted({key for key in map(tuple, kept) if key not in known}, key=len)
             for i in range(0, len(missing), _TOGETHER):
                 some = missing[i : i + _TOGETHER]
                 known.update(zip(some, self._forward([list(key) for key in some]), strict=True))

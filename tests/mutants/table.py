@@ -1,7 +1,7 @@
-"""Writes docs/mutants.md: which fault is found by whom. ``python tests/mutants/table.py``; an hour and a half.
+"""Writes docs/mutants.md: which fault is found by whom. ``python tests/mutants/table.py``; three hours of one core.
 
-``--without DETECTOR`` leaves a column out (the scores and parity take most of the time); names of servers print their rows
-only; ``--resume`` keeps the rows that an interrupted run left in build/mutants.jsonl.
+``--without DETECTOR`` leaves a column out (the scores and parity take most of the time); ``--resume`` keeps the rows that an
+interrupted run left in build/mutants.jsonl; names of servers make their rows again, and keep the others.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,12 +43,13 @@ written by `nox -s mutants` (`-- --without parity` leaves that column out).
 
 
 Row = dict[str, Said]
-COLUMNS = tuple(DETECTORS)
 
 
-def row(case: Case, url: str) -> Row:
+def row(case: Case, url: str, without: Collection[str]) -> Row:
     said: Row = {}
     for name, detector in DETECTORS.items():
+        if name in without:
+            continue
         # what the check finds is not evaluated, and no task that is small enough has a reranker's published score
         needless = name == "scores" and (case.keys or said["check"].wrong)
         said[name] = NOTHING if needless else detector(case, url) if name == "scores" else detector(case)
@@ -65,47 +67,59 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
-    for name in arguments.without:
-        del DETECTORS[name]
-    found: dict[str, Row] = {}
     ROWS.parent.mkdir(exist_ok=True)
-    if arguments.resume and ROWS.exists():
-        for line in ROWS.read_text(encoding="utf-8").splitlines():
-            case, said = json.loads(line)
-            found[case] = {name: Said(**values) for name, values in said.items()}
-    elif not arguments.names:
+    if not (arguments.resume or arguments.names):
         ROWS.unlink(missing_ok=True)
+    todo = arguments.names or [case.name for case in CASES if case.name not in rows_so_far()]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     with hub_mirror(ROOT.parent / "shared", port) as url:
         for case in CASES:
-            if case.name in found or (arguments.names and case.name not in arguments.names):
-                continue
-            found[case.name] = row(case, url)
-            if not arguments.names:
+            if case.name in todo:
+                made = json.dumps(
+                    [case.name, {name: asdict(said) for name, said in row(case, url, arguments.without).items()}]
+                )
+                # another process may be at other rows
                 with ROWS.open("a", encoding="utf-8") as rows:
-                    rows.write(json.dumps([case.name, {n: asdict(s) for n, s in found[case.name].items()}]) + "\n")
-                PAGE.write_text(page_of(found), encoding="utf-8")
-    print(page_of(found))
+                    rows.write(made + "\n")
+                PAGE.write_text(page_of(rows_so_far()), encoding="utf-8")
+    print(page_of(rows_so_far()))
+
+
+def rows_so_far() -> dict[str, Row]:
+    """What build/mutants.jsonl has of each server; a later line replaces what it has of an earlier one."""
+    found: dict[str, Row] = {}
+    for line in ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []:
+        case, said = json.loads(line)
+        found.setdefault(case, {}).update({name: Said(**values) for name, values in said.items()})
+    return found
 
 
 def page_of(found: dict[str, Row]) -> str:
-    columns = ["server", *DETECTORS]
+    asked = [name for name in DETECTORS if any(name in said for said in found.values())]
+    columns = ["server", *asked]
     there = [case for case in CASES if case.name in found]
     page = HEAD
     if len(there) < len(CASES):
         page += f"The run that wrote this ended after {len(there)} of {len(CASES)} servers.\n\n"
-    if left_out := [name for name in COLUMNS if name not in DETECTORS]:
+    if left_out := [name for name in DETECTORS if name not in asked]:
         page += f"The run that wrote this left out: {', '.join(left_out)}.\n\n"
     for title, sound in (("Faults", False), ("Nothing wrong", True)):
-        rows = [[case.name, *map(cell, found[case.name].items())] for case in there if case.sound == sound]
+        rows = [
+            [case.name, *(cell(name, found[case.name].get(name, NOTHING)) for name in asked)]
+            for case in there
+            if case.sound == sound
+        ]
         table = [columns, ["---"] * len(columns), *rows]
         page += f"## {title}: {len(rows)}\n\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in table) + "\n"
     faults = [case.name for case in there if not case.sound]
     nobody = [name for name in faults if not any(said.wrong for said in found[name].values())]
     page += f"Found by somebody: {len(faults) - len(nobody)} of {len(faults)}. By nobody: {'; '.join(nobody) or 'none'}.\n\n"
-    times = {name: sorted(said[name].seconds for said in found.values() if said[name].seconds) for name in DETECTORS}
+    times = {
+        name: sorted(said[name].seconds for said in found.values() if name in said and said[name].seconds)
+        for name in asked
+    }
     shown = "; ".join(
         f"{name} {ran[len(ran) // 2]:.0f} s (at most {ran[-1]:.0f} s)" for name, ran in times.items() if ran
     )
@@ -113,8 +127,7 @@ def page_of(found: dict[str, Row]) -> str:
     return page
 
 
-def cell(entry: tuple[str, Said]) -> str:
-    name, said = entry
+def cell(name: str, said: Said) -> str:
     if name == "scores" and said.codes:
         return ("wrong: " if said.wrong else "") + ", ".join(said.codes)
     return ", ".join(said.codes) if said.wrong else ""
