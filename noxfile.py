@@ -55,7 +55,8 @@ def _wheel(session: nox.Session) -> Path:
 
 
 def _install(session: nox.Session, *arguments: str) -> None:
-    """Installs by uv, which resolves in seconds what takes pip minutes; torch is there already."""
+    """Installs by uv, which takes seconds where pip takes minutes; torch by pip, which finds a build for processors."""
+    session.install("--no-compile", "torch==2.13.0", "uv")
     session.run_install("uv", "pip", "install", "-q", *arguments)
 
 
@@ -72,7 +73,6 @@ def _versions(session: nox.Session) -> dict[str, str]:
 def _host(session: nox.Session, evalscope: str, mteb: str, constraints: str, *more: str) -> None:
     """Installs a host as a user has it, then our wheel beside it, which must change nothing of the host."""
     pins = str(HERE / "tests" / "constraints" / constraints)
-    session.install("torch==2.13.0", "uv")
     _install(session, "-c", pins, f"evalscope=={evalscope}", f"mteb=={mteb}", "langchain-core", *more, *TESTING)
     before = _versions(session)
     _install(session, "-c", pins, str(_wheel(session)))
@@ -147,8 +147,7 @@ def legacy_full(session: nox.Session, evalscope: str) -> None:
 @nox.session(python=PYTHON)
 def newest(session: nox.Session) -> None:
     """What the table of what works where says of EvalScope 1.14.1."""
-    session.install("torch==2.13.0")
-    session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
+    _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
     _test(session, str(HERE / "tests"), "-m", "shows", *session.posargs)
 
 
@@ -165,8 +164,7 @@ def support(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def docs(session: nox.Session) -> None:
     """Builds the site into build/site with warnings as errors, checks its links and runs its code blocks."""
-    session.install("torch==2.13.0")
-    session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[docs,test]")
+    _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[docs,test]")
     session.run("mkdocs", "build", "--strict", "-f", str(HERE / "mkdocs.yml"), env={"NO_MKDOCS_2_WARNING": "1"})
     _test(session, str(HERE / "tests" / "docs" / "test_site.py"), *session.posargs)
 
@@ -174,8 +172,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def mutants(session: nox.Session) -> None:
     """Rewrites docs/mutants.md, and checks every sound variation."""
-    session.install("torch==2.13.0")
-    session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
+    _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
     session.run("python", str(HERE / "tests" / "mutants" / "table.py"), *session.posargs)
     _test(session, str(HERE / "tests" / "mutants"))
 
@@ -192,28 +189,25 @@ def vllm(session: nox.Session) -> None:
         session.run("bash", str(script), "install", venv, external=True)
     if not Path(models, "minilm").is_dir():
         session.run("bash", str(script), "models", venv, models, external=True)
-    session.install("torch==2.13.0")
-    session.install("-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
+    _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
     _test(session, str(HERE / "tests" / "vllm"), *session.posargs, VACC_VLLM_VENV=venv, VACC_VLLM_MODELS=models)
 
 
 def _with_servers(session: nox.Session, tests: str, *kinds: str) -> None:
     """Runs the tests of one server, with the environments of the servers that they start."""
     servers = Path(session.virtualenv.location) / "servers"
-    session.install("torch==2.13.0", "uv")
+    _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
     for kind in kinds:
         if not (servers / kind / "bin" / "python").exists():
             session.run_install("uv", "venv", "-q", "--python", "python", str(servers / kind))
             python = str(servers / kind / "bin" / "python")
             _install(session, "--python", python, *SERVERS[kind])
-    _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test]")
     _test(session, str(HERE / "tests" / "others"), "-k", tests, *session.posargs, VACC_SERVERS=str(servers))
 
 
 @nox.session(python=PYTHON)
 def ray(session: nox.Session) -> None:
     """Workers on the nodes of a Ray cluster."""
-    session.install("torch==2.13.0", "uv")
     _install(session, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[test,ray]")
     _test(session, str(HERE / "tests" / "cluster"), *session.posargs)
 
