@@ -331,7 +331,7 @@ class VaccEncoder(VaccModel):
         if by_server and not strict and not countable:
             counts.cut = None
             return
-        counter = session.need_counter(f"{len(long)} texts of {call} may be longer than {limit} tokens")
+        counter = session.need_counter(f"{call}: {len(long)} of {len(texts)} may be longer than {limit} tokens")
         session.count_ahead([texts[i] for i in long])
         cut = 0
         for index in long:
