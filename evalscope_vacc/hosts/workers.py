@@ -373,6 +373,7 @@ class Workers:
         self._again: list[int] = []
         self._lock = threading.Lock()
         self._checks: dict[int, Worker] = {}  # who makes the short check of a model's servers, by the model's position
+        self._warned: dict[str, Worker] = {}  # who said it first
         self._launcher: Launches | None = launcher or (_ahead[0] if _ahead else None)
         self._stopped: RunInterrupted | None = None
 
@@ -437,13 +438,20 @@ class Workers:
                 break
         if kind == "moved":
             watcher().moved(*content, position=self._at_work.get(worker))
-        elif kind == "log" and logging.getLogger(content[0].name).isEnabledFor(content[0].levelno):
-            logging.getLogger(content[0].name).handle(content[0])
+        elif kind == "log":
+            self._log(worker, content[0])
         elif kind == "evidence":
             self._record(*content)
         elif kind == "lost" and worker in self._idle:
             self._idle.remove(worker)
         return worker, kind, content
+
+    def _log(self, worker: Worker, record: logging.LogRecord) -> None:
+        """Handles a line of a worker's log; what several find out about a server is said by the first of them."""
+        logger = logging.getLogger(record.name)
+        is_new = record.levelno < logging.WARNING or self._warned.setdefault(record.getMessage(), worker) is worker
+        if is_new and logger.isEnabledFor(record.levelno):
+            logger.handle(record)
 
     def _hired(self) -> Worker:
         if self._launcher is None or self._launcher.gone:

@@ -301,7 +301,7 @@ def test_a_task_draws_as_a_new_one_whatever_was_evaluated_before() -> None:
 
 @pytest.mark.slow
 def test_two_workers_leave_what_one_leaves(warm: WarmProcess, tmp_path: Path) -> None:
-    found, files, evidence, checks = [], [], [], []
+    found, files, evidence, checks, warned = [], [], [], [], []
     with Holding() as encoder, ServedModel("rank", kind="cross-encoder") as reranker:
         for count in (1, 2):
             run = begin(warm, tmp_path / str(count), encoder, reranker, count=count)
@@ -322,12 +322,17 @@ def test_two_workers_leave_what_one_leaves(warm: WarmProcess, tmp_path: Path) ->
             assert "console.log" in str(files[-1])
             assert "VaccDemoSTS" in (folder / "logs" / "eval_log.log").read_text()
             assert not list((tmp_path / str(count) / "home" / "store").glob("*.sqlite")), "the run is done"
+            log = (folder / "logs" / "eval_log.log").read_text().splitlines()
+            warned.append(
+                sorted(line.partition(" - ")[2] for line in log if "evalscope_vacc" in line and "WARNING" in line)
+            )
             asked = [got.json()["input"] for got in encoder.requests if got.path == "/v1/embeddings"]
             checks.append(asked.count([PREFLIGHT_TEXTS[1]]) - sum(checks))
         assert encoder.most_in_flight <= SLOTS
     assert found[0] == found[1]
     assert files[0] == files[1]
     assert evidence[0] == evidence[1]
+    assert warned[0] == warned[1] != [], "what both workers find out about a server is said once"
     assert checks[0] == checks[1] > 0, "one of the workers makes the short check"
 
 
