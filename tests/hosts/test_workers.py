@@ -144,6 +144,7 @@ def test_mteb_is_imported_for_workers_only_where_there_will_be_several_tasks(
             begun.remove(begun[-1])
 
     monkeypatch.setattr(workers, "Launcher", Launcher)
+    monkeypatch.setattr(workers, "_available_bytes", lambda: workers.MANY * workers.WORKER_BYTES)
     config = {"models": [{"model_type": "vacc_api"}], "eval": {**evaluation, "workers": "auto"}}
     with workers.started_ahead(config):
         with workers.started_ahead(config):
