@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.sameness import IDENTICAL, Asker, asker_of
 from evalscope_vacc.checks.target import REFUSED, Target, cosines
-from evalscope_vacc.checks.texts import CUT_LONG, CUT_SHORT, LONG_1, longer_than, of_words
+from evalscope_vacc.checks.texts import CUT_LONG, CUT_SHORT, LONG_1, SHORT_EN, longer_than, of_words
 from evalscope_vacc.errors import InputTooLongError
 
 # LONG_1 in tokens, roughly; only a time is estimated with it
@@ -23,6 +24,9 @@ _TOKENS_A_WORD = 1.25
 _LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _TEMPLATE_TOKENS = 130
 _HALVINGS = 3
+_LAST_WORDS = 4
+# queries are seldom longer
+_QUERY_TOKENS = 512
 _QUESTION = "Which mill grinds on Monday?"
 
 
@@ -65,7 +69,8 @@ def _cut_here(target: Target) -> Finding:
 def check_whole_texts(target: Target) -> Iterator[Finding]:
     """Whether a text within the limit is read whole: texts alike but for their end, or their beginning, must differ.
 
-    Lengths double up to the limit. Where a difference is not seen, halving finds about where reading stops.
+    Lengths double up to the limit. Where a difference is not seen, halving finds about where reading stops. A reranker's
+    queries are tried, too.
     """
     asker = asker_of(target, _QUESTION)
     known = 0
@@ -84,17 +89,28 @@ def check_whole_texts(target: Target) -> Iterator[Finding]:
             yield target.finding("whole-texts.beginning", tokens=tokens)
             return
         known = tokens
+    unread = _unread_query(target, asker) if target.config.is_cross_encoder else None
+    if unread is not None:
+        yield target.finding("whole-texts.query", tokens=unread)
+        return
+    if known and known == _room(target) and not _reads_last_words(target, asker, known):
+        yield target.finding("whole-texts.end", tokens=target.limit, low=int(known * 7 / 8), high=target.limit)
+        return
     yield target.finding("whole-texts.ok" if known else "whole-texts.untried", tokens=known)
 
 
 def _lengths(target: Target) -> list[int]:
     """Lengths in tokens to try: doubling up to just below the limit, no longer than patience allows."""
-    limit = target.limit
-    if limit is None:
+    room = _room(target)
+    if room is None:
         return []
-    room = limit - (_TEMPLATE_TOKENS if target.config.is_cross_encoder else 8)
     most = int(_PATIENCE_S / 3 / max(target.second, 1e-3) * _LONG_TOKENS)
     return sorted({n for n in (*_LENGTHS, room) if 40 <= n <= min(room, most, _LENGTHS[-1])})
+
+
+def _room(target: Target) -> int | None:
+    """Tokens of a text that surely fits, or None where the limit is unknown."""
+    return target.limit and target.limit - (_TEMPLATE_TOKENS if target.config.is_cross_encoder else 8)
 
 
 def _variants(asker: Asker, tokens: int) -> tuple[NDArray[np.float64], tuple[bool, bool]]:
@@ -121,6 +137,30 @@ def _where(asker: Asker, read: int, unread: int) -> tuple[int, int]:
         read, unread = (read, middle) if end else (middle, unread)
     # the last eighth of a text differs: reading stops somewhere before its end
     return int(read * 7 / 8), unread
+
+
+def _unread_query(target: Target, asker: Asker) -> int | None:
+    """Returns the length at which the end of a query is not read, or None."""
+    one_document = replace(asker, ask=lambda queries: target.score(queries[0], [SHORT_EN]).values[:, None])
+    for tokens in _lengths(target):
+        if tokens > _QUERY_TOKENS or 2 * tokens > (_room(target) or 0):
+            break
+        _, (end, beginning) = _variants(one_document, tokens)
+        if end and not beginning:
+            return tokens
+    return None
+
+
+def _reads_last_words(target: Target, asker: Asker, tokens: int) -> bool:
+    """Whether the last words of a text that fills the limit are read; what the server counts says how many fit."""
+    words = int(tokens / _TOKENS_A_WORD)
+    counted = None if target.config.is_cross_encoder else target.embed([" ".join(of_words(words))]).tokens
+    if counted is None or target.limit is None:
+        return True
+    words += int((target.limit - counted) / _TOKENS_A_WORD)
+    texts = (of_words(words), [*of_words(words)[:-_LAST_WORDS], *of_words(words, shift=17)[-_LAST_WORDS:]])
+    answers = np.concatenate([asker.ask([" ".join(one)]) for one in texts]).astype(np.float64)
+    return bool(asker.gaps(answers, answers)[0, 1] > IDENTICAL)
 
 
 def check_long_texts(target: Target) -> Iterator[Finding]:

@@ -74,7 +74,7 @@ def _texts(target: Target) -> list[str]:
 
 def _encoder(target: Target) -> Iterator[Finding]:
     try:
-        found = ask_often(asker_of(target), _texts(target), size=_SIZE, seconds=_SECONDS)
+        found = ask_often(asker_of(target), _texts(target), size=_SIZE, full=target.batch, seconds=_SECONDS)
     except REFUSED as error:
         yield _tolerated(target, error, "kind")
         return
@@ -103,7 +103,7 @@ def _cross_encoder(target: Target) -> Iterator[Finding]:
     if not documents:
         return
     try:
-        found = ask_often(asker_of(target, query, raw=True), documents, size=_SIZE, seconds=_SECONDS)
+        found = ask_often(asker_of(target, query, raw=True), documents, size=_SIZE, full=target.batch, seconds=_SECONDS)
     except REFUSED as error:
         yield _tolerated(target, error, "answers")
         return

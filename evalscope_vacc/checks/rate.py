@@ -15,7 +15,7 @@ from evalscope_vacc.checks.connection import introduce
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.target import Got, Target, connect
 from evalscope_vacc.checks.texts import SHORT_EN, numbered, of_words
-from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
+from evalscope_vacc.config import ModelConfig
 from evalscope_vacc.errors import ServerError
 from evalscope_vacc.messages import Reason
 from evalscope_vacc.wire.address import public_base
@@ -64,12 +64,11 @@ def measure(config: ModelConfig, seconds: float = SECONDS) -> Rate | None:
     with connect(config, config.bases[0]) as engine:
         target = Target.at(config, engine)
         try:
-            facts = introduce(target)
+            introduce(target)
             if config.is_cross_encoder:
                 rerank = probe_reranker(engine, target.dialect, config.model_name, server=target.server)
                 target.dialect = rerank.dialect(target.dialect)
-            size = config.batch_size or DEFAULT_BATCH
-            size = min(size, facts.max_batch or size)
+            size = target.batch
             # first what is calculated from single requests, while the server has nothing else to do
             _, tokens = _stream(target, size, seconds, long=True)
             texts, _ = _stream(target, size, seconds, long=False)
@@ -150,10 +149,10 @@ def check_speed(target: Target) -> Iterator[Finding]:
     if last.tokens and last.seconds > 0:
         rate = last.tokens / last.seconds
         times = Reason.of("times_and_rate", one=one, four=four, sixteen=sixteen, tokens=rate)
-    batch, timeout = target.config.batch_size or DEFAULT_BATCH, target.config.timeout_s
-    expected = last.seconds * max(1.0, batch / _SIZES[-1])
+    timeout = target.config.timeout_s
+    expected = last.seconds * max(1.0, target.batch / _SIZES[-1])
     if expected > timeout / 4:
-        yield target.finding("speed.timeout", times=times, batch=batch, expected=expected, timeout=timeout)
+        yield target.finding("speed.timeout", times=times, batch=target.batch, expected=expected, timeout=timeout)
     else:
         yield target.finding("speed.slow" if asked[0].seconds > _SLOW_S else "speed.ok", times=times)
 

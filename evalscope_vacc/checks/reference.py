@@ -88,7 +88,7 @@ class ServedSide:
         if target.limit is not None and by_server is None and target.config.tokenizer:
             counter = LocalTokenizer(target.config.tokenizer)
             texts = [cut_text(text, target.limit, counter).text for text in texts]
-        parts = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]
+        parts = [texts[i : i + target.batch] for i in range(0, len(texts), target.batch)]
         return np.concatenate([target.embed(part, truncate_to=by_server).values for part in parts])
 
     def close(self) -> None:

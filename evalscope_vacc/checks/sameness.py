@@ -20,6 +20,7 @@ from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.target import Answers, Target, cosines
 from evalscope_vacc.checks.texts import LONG_1, POOL, SANITY_EN
 from evalscope_vacc.checks.tolerance import COSINES, SCORES, Scale, Tolerance, seen
+from evalscope_vacc.errors import RequestRefusedError
 from evalscope_vacc.messages import Reason
 
 BATCHES = 24
@@ -27,6 +28,8 @@ _TEXTS = 6
 _LEAST_BATCHES = 3
 # share of the time that is left which may go into batches
 _SHARE = 1 / 3
+# seconds that a request may take which a check can do without
+_PATIENCE_S = 5.0
 # of the batches or texts that a fault concerns, so many show it
 _NEARLY = 0.8
 # two equal texts that stand next to each other may hide it
@@ -80,6 +83,7 @@ class Sameness:
     again: Answers  # the same a second time
     batches: Sequence[Sequence[int]]  # positions in ``texts`` that each batch is made of
     answers: Sequence[Answers]  # the answers of each batch
+    refused: bool = False  # whether a request as large as a run's was
 
     @cached_property
     def repeats(self) -> NDArray[np.float64]:
@@ -116,8 +120,10 @@ def compositions(texts: int, size: int, count: int) -> list[list[int]]:
     return made
 
 
-def ask_often(asker: Asker, texts: Sequence[str] = POOL, *, size: int = _TEXTS, seconds: float) -> Sameness:
-    """Asks for each text alone, then again, then in batches of ``size`` different texts.
+def ask_often(
+    asker: Asker, texts: Sequence[str] = POOL, *, size: int = _TEXTS, full: int = 0, seconds: float
+) -> Sameness:
+    """Asks for each text alone, then again, then in batches of ``size`` different texts, then in one of ``full`` texts.
 
     Batches that would take longer than ``seconds`` are left out, but for the first three.
     """
@@ -131,7 +137,16 @@ def ask_often(asker: Asker, texts: Sequence[str] = POOL, *, size: int = _TEXTS, 
             break
         answers.append(asker.ask([texts[i] for i in batch]))
         batches.append(batch)
-    return Sameness(asker, texts, alone, again, batches, answers)
+    spent, refused = time.monotonic() - start, False
+    if full > size and spent / sum(map(len, batches)) * full < _PATIENCE_S:
+        batch = [place % len(texts) for place in range(full)]
+        try:
+            answers.append(asker.ask([texts[i] for i in batch]))
+            batches.append(batch)
+        except RequestRefusedError:
+            # a run asks such a server for fewer
+            refused = True
+    return Sameness(asker, texts, alone, again, batches, answers, refused)
 
 
 def check_sameness(target: Target) -> Iterator[Finding]:
@@ -140,13 +155,15 @@ def check_sameness(target: Target) -> Iterator[Finding]:
     start = time.perf_counter()
     asker.ask([LONG_1])
     target.second = time.perf_counter() - start
-    found = ask_often(asker, seconds=target.left_s * _SHARE)
+    found = ask_often(asker, full=target.batch, seconds=target.left_s * _SHARE)
     yield from judge(target, found)
 
 
 def judge(target: Target, found: Sameness) -> Iterator[Finding]:
     """Says what differs, and what it looks like; remembers what rounding explains, and the answers."""
     target.tolerance, target.alone = found.tolerance, found.alone
+    if found.refused:
+        target.took = max(map(len, found.batches))
     allowed = found.tolerance.allowed
     said: dict[str, Any] = {"measure": found.asker.measure, "allowed": allowed, "like": found.tolerance.like}
     bad = int((found.repeats > allowed).sum())
@@ -156,6 +173,9 @@ def judge(target: Target, found: Sameness) -> Iterator[Finding]:
     said |= {"gap": float(np.concatenate(found.own).max()), "bad": len(faulty), "batches": len(found.batches)}
     if len(faulty) > _MOST * len(found.own) and _only_doubled(found, allowed):
         yield target.finding("order.equal", **said)
+        return
+    if faulty and all(len(found.batches[number]) > len(found.batches[0]) for number in faulty):
+        yield target.finding("batch.full", size=len(found.batches[-1]), small=len(found.batches[0]), **said)
         return
     moved = [number for number in faulty if len(_moved(found, number, allowed)) >= 2]
     if moved:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from evalscope_vacc.catalog import Entry, find
 from evalscope_vacc.checks.findings import Finding
 from evalscope_vacc.checks.tolerance import Tolerance
-from evalscope_vacc.config import ModelConfig
+from evalscope_vacc.config import DEFAULT_BATCH, ModelConfig
 from evalscope_vacc.errors import BadAnswerError, ConfigError, EngineDeadError, RequestRefusedError, ServerFaultError
 from evalscope_vacc.plugins import plugins
 from evalscope_vacc.redact import clean
@@ -70,6 +70,7 @@ class Target:
     answered: int = 0  # answers with vectors or scores so far
     size: int = 0  # numbers of a vector; 0 before the first
     alone: NDArray[Any] | None = None  # answers to compare between servers, shape (texts, d)
+    took: int | None = None  # texts of the largest request that it answered, where it refused a larger one
 
     @classmethod
     def at(cls, config: ModelConfig, engine: Engine, **more: Any) -> Target:
@@ -87,6 +88,19 @@ class Target:
         """Limit of a text (or a pair) on this server, in tokens; None if it is unknown."""
         known = [n for n in (self.config.max_tokens, self.facts.max_model_len if self.facts else None) if n]
         return min(known) if known else None
+
+    @property
+    def most(self) -> int | None:
+        """Texts, or pairs, that a request may have; None if it is unknown."""
+        said = self.facts.max_batch if self.facts else None
+        family = None if self.config.is_cross_encoder else self.dialect.max_batch
+        return min(filter(None, (said, family, self.took)), default=None)
+
+    @property
+    def batch(self) -> int:
+        """Texts, or pairs, of a run's full request."""
+        size = self.config.batch_size or DEFAULT_BATCH
+        return min(size, self.most or size)
 
     @property
     def counts(self) -> bool:
@@ -128,6 +142,9 @@ class Target:
         Raises:
             ServerError: There are none.
         """
+        return self._in_parts(texts, lambda some: self._embed(some, truncate_to=truncate_to, plain=plain))
+
+    def _embed(self, texts: Sequence[str], *, truncate_to: int | None, plain: bool) -> Got:
         model = self.config.model_name
         fields = {**self.dialect.side(model, "document", ""), **self.config.body_fields("document")}
         further: dict[str, Any] = {"extra": fields} if fields else {}
@@ -144,6 +161,17 @@ class Target:
 
         return self._ask(path, payload, read, "a text of the check")
 
+    def _in_parts(self, texts: Sequence[str], ask: Callable[[Sequence[str]], Got]) -> Got:
+        """Asks for no more texts in a request than it may have."""
+        most = self.most or len(texts)
+        parts = [ask(texts[i : i + most]) for i in range(0, len(texts), most)]
+        counts = [part.tokens for part in parts if part.tokens is not None]
+        return Got(
+            np.concatenate([part.values for part in parts]),
+            sum(counts) if len(counts) == len(parts) else None,
+            sum(part.seconds for part in parts),
+        )
+
     def score(
         self,
         query: str,
@@ -158,6 +186,11 @@ class Target:
         The texts are bare. ``raw`` leaves out both; ``cut`` lets the server cut to the limit. Raises ServerError where
         there are none.
         """
+        return self._in_parts(
+            documents, lambda some: self._score(query, some, raw=raw, cut=cut, instruction=instruction)
+        )
+
+    def _score(self, query: str, documents: Sequence[str], *, raw: bool, cut: bool, instruction: str | None) -> Got:
         template = None if raw else self.template
         further: dict[str, Any] = {"extra": self.config.extra_body} if self.config.extra_body else {}
         path, body = self.dialect.scores(

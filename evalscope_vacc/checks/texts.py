@@ -98,11 +98,17 @@ def own_samples() -> list[Sample]:
 
 
 def own_pairs() -> list[tuple[str, str]]:
-    """Queries and documents of our own for rerankers: ten queries, each with the same ten documents of its language."""
+    """Queries and documents of our own for rerankers: twelve queries, each with the same twelve documents of its language.
+
+    A query and two documents of a language are long, and what decides stands at their end, so that a cut shows.
+    """
     found: list[tuple[str, str]] = []
-    for pairs, language in ((SANITY_EN[:BY_WORDS], "en"), (SANITY_ZH[:BY_WORDS], "zh")):
-        documents = [*(answer for _, answer in pairs), *SENTENCES[language][_SHORT : _SHORT + BY_WORDS]]
-        found += [(query, document) for query, _ in pairs for document in documents]
+    for pairs, language, gap in ((SANITY_EN[:BY_WORDS], "en", " "), (SANITY_ZH[:BY_WORDS], "zh", "")):
+        medium = SENTENCES[language][_SHORT:]
+        answers = [answer for _, answer in pairs]
+        long = [gap.join([*medium[-3:], answer]) for answer in answers[:2]]
+        queries = [*(query for query, _ in pairs), gap.join([*medium[-5:-3], pairs[0][0]])]
+        found += [(query, document) for query in queries for document in (*answers, *medium[:BY_WORDS], *long)]
     return found
 
 

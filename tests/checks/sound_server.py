@@ -120,8 +120,9 @@ class SoundServer(LoopbackServer):
 
     def tokens(self, text: str, keep: int | None = None) -> list[str]:
         found = [self.seed + word for word in (text if "by character" in self.faults else words(text))]
-        if "cuts at 100 silently" in self.faults:
-            return [*found[:99], END]
+        cuts = re.search(r"cuts at (\d+) silently", " ".join(self.faults))
+        if cuts:
+            return [*found[: int(cuts[1]) - 1], END]
         if "keeps the last 100" in self.faults:
             return [*found[-99:], END]
         if keep is not None and len(found) + 1 > keep:
@@ -150,6 +151,8 @@ class SoundServer(LoopbackServer):
             return 0.5
         # what a template puts around the texts does not make them alike
         query = query.rpartition("<Query>: ")[2]
+        if "cuts queries" in self.faults:
+            query = query[:64]
         document = document.removeprefix("<Document>: ").partition("<|im_end|>")[0]
         a, b = (embed(tuple(words(t)) or (END,), self.size).astype(np.float64) for t in (query, document))
         sign = -1 if "worst first" in self.faults else 1
@@ -229,8 +232,12 @@ class SoundServer(LoopbackServer):
         read = self.read if "re-encodes" in self.faults else str
         count = sum(len(self.tokens(read(text), keep)) for text in texts)
         values = [self.vector(text, keep) for text in texts]
+        if "sixteen at most" in self.faults and len(values) > 16:
+            return self.refuse("at most 16 texts")
         if "wrong order" in self.faults:
             values = values[::-1]
+        if "sixteen, then the first" in self.faults:
+            values[16:] = values[:1] * len(values[16:])
         if "depends on neighbours" in self.faults and len(values) > 1:
             values = [v + 0.3 * values[0] for v in values]
         if "padding counts" in self.faults:
@@ -281,6 +288,8 @@ class SoundServer(LoopbackServer):
         if "second differs" in self.faults:
             values = [v + 0.1 if document in self._seen else v for v, document in zip(values, documents, strict=True)]
             self._seen.update(documents)
+        if "ten, then the tenth" in self.faults:
+            values[10:] = values[9:10] * len(values[10:])
         if "wrong order" in self.faults:
             values = sorted(values, reverse=True)
         if "depends on neighbours" in self.faults and len(values) > 1:

@@ -41,15 +41,22 @@ def test_a_server_in_order_has_nothing_but_ok() -> None:
     assert wanted <= {f.check for f in report.findings}
 
 
+def test_a_server_that_takes_fewer_texts_than_a_run_would_send_is_in_order() -> None:
+    with SoundServer(faults=("sixteen at most",)) as server:
+        assert report_of(server).state == "ok"
+
+
 @pytest.mark.parametrize(
     ("fault", "check", "state", "says"),
     [
         ("wrong order", "order", "wrong", "gets the vector of the text at position"),
         ("second differs", "repeat", "wrong", r"second answer .* cosine of 0\.|prefix cache"),
-        ("one wrong in eight", "batch", "wrong", r"in \d of 24 batches"),
+        ("one wrong in eight", "batch", "wrong", r"in \d of 25 batches"),
+        ("sixteen, then the first", "batch", "wrong", "in a request of 32 texts, as a run sends them"),
         ("two swapped in eight", "order", "wrong", "gets the vector of the text at position"),
         ("padding counts", "batch", "wrong", "padding is read as text"),
         ("cuts at 100 silently", "whole-texts", "wrong", "cut silently after about"),
+        ("cuts at 480 silently", "whole-texts", "wrong", "after about 4[0-9]{2} to 512 tokens"),
         ("keeps the last 100", "whole-texts", "wrong", "keeps the end of a text"),
         ("capitals count", "characters", "wrong", "only in capitals have the same tokens but different vectors"),
         ("depends on neighbours", "batch", "wrong", "depends on the other texts in its batch"),
@@ -240,13 +247,13 @@ def test_a_dictionary_that_is_not_there_is_told_before_the_run() -> None:
 @pytest.mark.parametrize(
     ("faults", "says"),
     [
-        ((), "of 8 kinds of characters the tokenizer tells 4 apart, and so do the vectors"),
-        (("by character",), "tells 8 apart"),
-        (("by character", "grainy"), "tells 8 apart"),
+        ((), "of 12 kinds of characters the tokenizer tells 6 apart, and so do the vectors"),
+        (("by character",), "tells 12 apart"),
+        (("by character", "grainy"), "tells 12 apart"),
         (("made-up tokens",), "does not list the model's tokens"),
         (("no tokenize",), "does not list the model's tokens"),
         (("tokenize fails",), "does not list the model's tokens"),
-        (("by character", "loses capitals"), "tells 8 apart"),
+        (("by character", "loses capitals"), "tells 12 apart"),
     ],
 )
 def test_characters_are_compared_where_the_tokens_are_known(faults: tuple[str, ...], says: str) -> None:

@@ -36,6 +36,8 @@ def test_a_reranker_in_order_has_nothing_but_ok() -> None:
         ("grainy", "grain", "warning", "grid of bfloat16"),
         ("two digits", "grain", "wrong", "rounded to 2 decimals"),
         ("long ones alike", "whole-texts", "wrong", "all score 0"),
+        ("cuts queries", "whole-texts", "wrong", "long queries are cut silently"),
+        ("ten, then the tenth", "batch", "wrong", "in a request of 32 texts, as a run sends them"),
         ("wrong order", "order", "wrong", "same order, whatever the order of the documents"),
         ("second differs", "repeat", "wrong", "prefix cache"),
         ("depends on neighbours", "batch", "wrong", "depends on the other texts in its batch"),

@@ -33,10 +33,10 @@ def test_our_own_list_has_every_length_in_both_languages() -> None:
     assert max(s.tokens for s in samples) > 512
 
 
-def test_our_own_pairs_have_ten_documents_a_query() -> None:
+def test_our_own_pairs_have_twelve_documents_a_query() -> None:
     pairs = own_pairs()
-    assert len(pairs) == len(set(pairs)) == 100
-    assert len({query for query, _ in pairs}) == 10
+    assert len(pairs) == len(set(pairs)) == 144
+    assert len({query for query, _ in pairs}) == 12
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,7 +134,7 @@ def scores() -> tuple[list[str], np.ndarray]:
     ("change", "says"),
     [
         (lambda s: np.full_like(s, 0.5), "every pair scores the same"),
-        (lambda s: s.reshape(10, 10)[:, ::-1].ravel(), "other documents"),
+        (lambda s: s.reshape(12, 12)[:, ::-1].ravel(), "other documents"),
         (lambda s: 1 - s, "sign is reversed"),
         (lambda s: np.log(s / (1 - s)), "another activation"),
         (lambda s: s + np.random.default_rng(1).normal(0, 2e-3, s.shape), "rounding"),
@@ -155,4 +155,4 @@ def test_equal_scores_pass() -> None:
     found = compare_scores(queries, reference + 1e-7, reference, EXACT)
     assert found.passed
     assert [found.figures[f"kendall_tau_{name}"] for name in ("mean", "least")] == pytest.approx([1.0] * 2)
-    assert found.figures["queries"] == 10
+    assert found.figures["queries"] == 12

@@ -177,7 +177,7 @@ def test_a_reranker_is_compared_by_its_scores(demo_server: str, tmp_path: Path) 
     status, _ = run(config, "--save", tmp_path / "scores.npz")
     assert status == 0
     status, found = measured(config, "--reference", tmp_path / "scores.npz", "--plots", tmp_path)
-    assert (status, found["pairs"], found["queries"]) == (0, 100, 10)
+    assert (status, found["pairs"], found["queries"]) == (0, 144, 12)
     assert found["kendall_tau_least"] == pytest.approx(1)
     assert Path(found["files"][0]).read_bytes().startswith(b"\x89PNG")
     assert "Kendall's tau" in run(config, "--reference", tmp_path / "scores.npz")[1]
