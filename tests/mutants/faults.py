@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import random
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -141,6 +143,11 @@ def _(m: Mutant) -> None:
     m.keep = lambda ids: [*ids[:127], ids[-1]] if len(ids) > 128 else ids
 
 
+@encoder("cut at 200 tokens")
+def _(m: Mutant) -> None:
+    m.keep = lambda ids: [*ids[:199], ids[-1]] if len(ids) > 200 else ids
+
+
 @encoder("cut at 512 characters")
 def _(m: Mutant) -> None:
     m.read = lambda text: text[:512]
@@ -204,6 +211,11 @@ def _(m: Mutant) -> None:
     m.read = lambda text: text.encode("utf-8", "replace").decode("latin-1")
 
 
+@encoder("HTML removed")
+def _(m: Mutant) -> None:
+    m.read = lambda text: re.sub(r"<[^>]*>", "", html.unescape(text))
+
+
 @encoder("simplified for traditional Chinese")
 def _(m: Mutant) -> None:
     pairs = str.maketrans(
@@ -254,6 +266,11 @@ def _(m: Mutant) -> None:
         return vectors
 
     m.answer = spoil
+
+
+@encoder("texts of a request after the sixteenth get the first one's vector")
+def _(m: Mutant) -> None:
+    m.answer = lambda texts, vectors: np.concatenate([vectors[:16], vectors[:1].repeat(max(0, len(vectors) - 16), 0)])
 
 
 @encoder("equal texts of a batch share a wrong vector")
@@ -430,6 +447,25 @@ def _(m: Mutant) -> None:
 @reranker("end of the template cut off from long documents")
 def _(m: Mutant) -> None:
     m.prompt = lambda query, document: (query, document[:800])
+
+
+@reranker("queries cut at 64 characters")
+def _(m: Mutant) -> None:
+    def cut(query: str, document: str) -> tuple[str, str]:
+        head, mark, question = query.rpartition("<Query>: ")
+        return f"{head}{mark}{question.rstrip()[:64]}\n", document
+
+    m.prompt = cut
+
+
+@reranker("documents after the tenth get the tenth one's score")
+def _(m: Mutant) -> None:
+    m.judge = lambda query, documents, scores: scores[np.minimum(np.arange(len(scores)), 9)]
+
+
+@reranker("scores of a request spread from 0 to 1")
+def _(m: Mutant) -> None:
+    m.judge = lambda query, documents, scores: (scores - scores.min()) / max(np.ptp(scores), 1e-9)
 
 
 @reranker("yes and no swapped")

@@ -21,6 +21,10 @@ def test_there_are_thirty_faults_and_eight_sound_variations_with_names_of_their_
     ("name", "code"),
     [
         ("cut at 64 tokens", "whole-texts.end"),
+        ("cut at 200 tokens", "whole-texts.end"),
+        ("texts of a request after the sixteenth get the first one's vector", "batch.full"),
+        ("queries cut at 64 characters", "whole-texts.query"),
+        ("HTML removed", "characters.lost"),
         ("the end kept instead of the beginning", "whole-texts.beginning"),
         ("end token lost when cut", "end-token.lost"),
         ("two vectors swapped in one batch of eight", "order.swapped"),
