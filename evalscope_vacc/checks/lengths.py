@@ -13,6 +13,7 @@ from evalscope_vacc.checks.sameness import IDENTICAL, Asker, asker_of
 from evalscope_vacc.checks.target import REFUSED, Target, cosines
 from evalscope_vacc.checks.texts import CUT_LONG, CUT_SHORT, LONG_1, SHORT_EN, longer_than, of_words
 from evalscope_vacc.errors import InputTooLongError
+from evalscope_vacc.text.counters import LocalTokenizer
 
 # LONG_1 in tokens, roughly; only a time is estimated with it
 _LONG_TOKENS = 170
@@ -152,15 +153,24 @@ def _unread_query(target: Target, asker: Asker) -> int | None:
 
 
 def _reads_last_words(target: Target, asker: Asker, tokens: int) -> bool:
-    """Whether the last words of a text that fills the limit are read; what the server counts says how many fit."""
+    """Whether the last words of a text that fills the limit are read, where it is known how many words fit."""
     words = int(tokens / _TOKENS_A_WORD)
-    counted = None if target.config.is_cross_encoder else target.embed([" ".join(of_words(words))]).tokens
-    if counted is None or target.limit is None:
+    counted = _counted(target, " ".join(of_words(words)))
+    if counted is None or target.limit is None or counted > target.limit:
         return True
     words += int((target.limit - counted) / _TOKENS_A_WORD)
     texts = (of_words(words), [*of_words(words)[:-_LAST_WORDS], *of_words(words, shift=17)[-_LAST_WORDS:]])
     answers = np.concatenate([asker.ask([" ".join(one)]) for one in texts]).astype(np.float64)
     return bool(asker.gaps(answers, answers)[0, 1] > IDENTICAL)
+
+
+def _counted(target: Target, text: str) -> int | None:
+    """Returns the tokens of a text, or None where nobody counts them: some servers report characters or words."""
+    if target.config.is_cross_encoder:
+        return None
+    if target.config.tokenizer:
+        return LocalTokenizer(target.config.tokenizer).count(text)
+    return target.embed([text]).tokens if target.counts else None
 
 
 def check_long_texts(target: Target) -> Iterator[Finding]:

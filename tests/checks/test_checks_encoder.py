@@ -41,6 +41,12 @@ def test_a_server_in_order_has_nothing_but_ok() -> None:
     assert wanted <= {f.check for f in report.findings}
 
 
+def test_a_server_that_reports_characters_for_tokens_is_not_taken_to_cut() -> None:
+    with SoundServer(faults=("counts characters", "no tokenize")) as server:
+        found = finding(server, "whole-texts")
+    assert found.state == "ok"
+
+
 def test_a_server_that_takes_fewer_texts_than_a_run_would_send_is_in_order() -> None:
     with SoundServer(faults=("sixteen at most",)) as server:
         assert report_of(server).state == "ok"
