@@ -79,6 +79,7 @@ class NewerEngine(Engine):
             return OneByOne(self)
         self._ready.clear()
         setup = Setup(
+            type(self),
             {key: getattr(self.evaluation, key, None) for key in EVAL_KEYS},
             [entries.written(entry) for entry in self._given],
             self.earlier,

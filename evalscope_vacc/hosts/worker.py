@@ -161,10 +161,9 @@ class _Template(ModuleType):
 def _engine(link: Link, setup: Setup) -> Any:
     """Builds the models and tasks of the run."""
     from evalscope_vacc.hosts.data import register
-    from evalscope_vacc.hosts.evalscope_run import NewerEngine
 
     register(setup.tasks)
-    engine = NewerEngine(SimpleNamespace(**setup.evaluation), setup.entries, _Template(TEMPLATE))
+    engine = setup.engine(SimpleNamespace(**setup.evaluation), setup.entries, _Template(TEMPLATE))
     engine.earlier = setup.earlier
     for position, model in enumerate(engine.models):
         if getattr(model, "served", None) is not None:

@@ -89,6 +89,7 @@ class Setup:
     """What a worker needs before its first item; it can be pickled.
 
     Attributes:
+        engine: Class of the engine that carries the items out.
         evaluation: ``eval:``, every key.
         entries: The models' entries, with their keys: it goes over the connection and nowhere else.
         earlier: What the folder's earlier run wrote down of its servers, before this one writes.
@@ -96,6 +97,7 @@ class Setup:
         data: Folder or archive that all data come from, or None.
     """
 
+    engine: Callable[..., Any]
     evaluation: Mapping[str, Any]
     entries: Sequence[Mapping[str, Any]]
     earlier: Any
