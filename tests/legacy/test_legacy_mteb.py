@@ -146,7 +146,8 @@ def test_a_served_reranker_knows_its_task_and_gets_it_whole(
         model = mteb.get_model("vacc/Qwen3-Reranker-0.6B", instruction_dict_path="metadata", store="off")
         run(model, retrieval_task(), encode_kwargs={"batch_size": 7}, top_k=30)
         sent = server.pairs()
-        sizes = [len(got.json()["text_2"]) for got in server.requests if got.path == "/v1/score"]
+        asked = [got.json() for got in server.requests if got.path == "/v1/score"]
+        sizes = [len(body["text_2"]) for body in asked if "<Query>: query " in body["text_1"]]
     instruction = mteb.get_task("SciFact").metadata.prompt["query"]
     assert len(set(sent)) == 90
     assert all(f"<Instruct>: {instruction}\n<Query>: query " in query for query, _ in sent)
