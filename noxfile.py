@@ -6,7 +6,8 @@ nox -s legacy-full     the same with every task
 nox -s newest          EvalScope 1.14.1 with mteb 2.26: what the support table says (the test suite runs all of it)
 nox -s support         the table of what works where, from what the sessions above reported
 nox -s docs            the documentation's site, with its links and what it tells a reader to type (the test suite has it, too)
-nox -s mutants         docs/mutants.md: which faults of a server are found, and by whom (a quarter of an hour; not in CI)
+nox -s mutants         docs/mutants.md: which faults of a server are found, and by whom (three hours of one core, a quarter of
+                       an hour with `-- --without scores`; not in CI)
 nox -s vllm            a real vLLM 0.32 on this CPU (about 15 minutes; not in CI)
 nox -s infinity        a real infinity on this CPU (not in CI; VACC_TEST_TASKS=short leaves SciFact out)
 nox -s llamacpp        a real llama.cpp on this CPU (likewise)

@@ -37,7 +37,8 @@ template) and one fault; `tests/mutants/faults.py` has each in a few lines. *che
 beside it also where it is within the tolerance; *before a run*: a warning in the log, or a stop; *parity*: exit status 1 of
 `evalscope-vacc parity --dtype auto` against the weights (a reranker: against a sound one's scores); *store*: whether the texts
 that the store asks again differ by more than 1e-3. Codes are those of `--json`. An empty cell: nothing said. This page is
-written by `nox -s mutants` (`-- --without parity` leaves that column out).
+written by `nox -s mutants` (`-- --without parity` leaves that column out; `-- --without scores NAME` makes a row again but for
+its scores).
 
 """
 
@@ -115,7 +116,10 @@ def page_of(found: dict[str, Row]) -> str:
         page += f"## {title}: {len(rows)}\n\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in table) + "\n"
     faults = [case.name for case in there if not case.sound]
     nobody = [name for name in faults if not any(said.wrong for said in found[name].values())]
-    page += f"Found by somebody: {len(faults) - len(nobody)} of {len(faults)}. By nobody: {'; '.join(nobody) or 'none'}.\n\n"
+    unfound = "; ".join(
+        f"{name} ({cell('scores', found[name].get('scores', NOTHING)) or 'no scores'})" for name in nobody
+    )
+    page += f"Found by somebody: {len(faults) - len(nobody)} of {len(faults)}. By nobody: {unfound or 'none'}.\n\n"
     times = {
         name: sorted(said[name].seconds for said in found.values() if name in said and said[name].seconds)
         for name in asked
