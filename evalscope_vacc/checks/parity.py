@@ -91,6 +91,9 @@ def run_parity(
         if dtype == AUTO:
             # the coarsest that rounding explains where none fits
             dtype = ask_often(asker_of(served.target), seconds=_SECONDS).tolerance.dtype or "bfloat16"
+            if config.is_cross_encoder and dtype == "float16":
+                # most scores are near 0, where a sigmoid hides rounding: it does not tell the two formats apart
+                dtype = "bfloat16"
         answers = served.answers(items)
         if save is not None:
             _store(save, served, items, answers)

