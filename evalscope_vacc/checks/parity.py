@@ -89,11 +89,7 @@ def run_parity(
             if isinstance(other, ServedSide):
                 opened.enter_context(closing(other))
         if dtype == AUTO:
-            # the coarsest that rounding explains where none fits
-            dtype = ask_often(asker_of(served.target), seconds=_SECONDS).tolerance.dtype or "bfloat16"
-            if config.is_cross_encoder and dtype == "float16":
-                # most scores are near 0, where a sigmoid hides rounding: it does not tell the two formats apart
-                dtype = "bfloat16"
+            dtype = _looks_like(served)
         answers = served.answers(items)
         if save is not None:
             _store(save, served, items, answers)
@@ -106,6 +102,14 @@ def run_parity(
         facts, about, texts = served.facts(), other.about if other else "", task or "our own list"
     took = time.monotonic() - start
     return ParityResult(config.model_name, served.about, about, dtype, texts, found, tuple(files), took, facts)
+
+
+def _looks_like(served: ServedSide) -> str:
+    """Returns the number format that a server's answers look like; the coarsest that rounding explains where none fits."""
+    dtype = ask_often(asker_of(served.target), seconds=_SECONDS).tolerance.dtype
+    # most of a reranker's scores are near 0, where a sigmoid hides rounding: they do not tell the two formats apart
+    coarser = served.target.config.is_cross_encoder and dtype == "float16"
+    return "bfloat16" if coarser or not dtype else dtype
 
 
 def _plots(
